@@ -1,0 +1,55 @@
+"""The committed results in, exit code 0 out if they are evidence of the committed code and parameters.
+
+It checks that dvc.lock matches the code, params.yaml and every committed result, and that the README's table is the
+committed metrics. Nothing is run: what only a run can make (data/) is not there in a fresh clone, and is passed over.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from stages.shared.score_table import read_scores, render_markdown  # noqa: E402
+
+NEVER_RUN_HERE = ("data/oxford102/", "data/weights/imagenet/")  # inputs that need a network
+
+
+def stale_entries() -> list[str]:
+    """Say what `dvc status` finds changed, other than data that a fresh clone does not have."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    status = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout)
+    problems = []
+    for stage, changes in status.items():
+        if stage.startswith(NEVER_RUN_HERE):
+            continue
+        for change in changes:
+            if isinstance(change, str):
+                problems.append(f"{stage}: {change}")
+                continue
+            for kind, paths in change.items():
+                problems += [f"{stage}: {kind}: {path}: {how}" for path, how in paths.items() if not _absent(path, how)]
+    return problems
+
+
+def _absent(path: str, how: object) -> bool:
+    return how == "deleted" and path.startswith("data/") and not (ROOT / path).exists()
+
+
+def main() -> None:
+    problems = stale_entries()
+    table = render_markdown(read_scores(ROOT / "metrics"))
+    if table not in (ROOT / "README.md").read_text(encoding="utf-8"):
+        problems.append("README.md: its table is not that of metrics/*.json; paste the output of "
+                        "`python -m stages.shared.score_table --markdown`")
+    for problem in problems:
+        print(f"stale: {problem}")
+    if problems:
+        sys.exit("the committed results do not match the code; run `make repro` and commit dvc.lock and metrics/")
+    print("dvc.lock matches code, parameters and metrics; the README's table is the committed one")
+
+
+if __name__ == "__main__":
+    main()

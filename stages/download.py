@@ -1,0 +1,54 @@
+"""The network in; Oxford 102 Flowers, one folder a class, out.
+
+    python -m stages.download IMAGES
+
+Source: Nilsback and Zisserman 2008, fetched by torchvision.datasets.Flowers102.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from stages.shared.errors import UserError
+from stages.shared.running import run_stage
+
+
+def download_flowers(root: Path) -> list[tuple[Path, str]]:
+    """Download the 8,189 images below `root`; return each one's path and its class's folder name.
+
+    The three official splits are joined: the stage `split` makes its own.
+
+    Raises:
+        UserError: the download failed.
+    """
+    from torchvision.datasets import Flowers102
+
+    images = []
+    for split in ("train", "val", "test"):
+        try:
+            flowers = Flowers102(root, split, download=True, loader=Path)  # each item is (path, label)
+        except (OSError, RuntimeError) as error:  # no network, or a wrong checksum
+            raise UserError(
+                f"Oxford 102 Flowers: the download failed ({error}); set `images` to data/flowers/images, which needs "
+                "no network, or to a folder of your own"
+            ) from None
+        images += [(path, f"{label + 1:03d} {flowers.classes[label].strip('?')}") for path, label in flowers]
+    return images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path)
+    folder = parser.parse_args().images
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        arranged = Path(temporary) / "arranged"
+        for path, class_folder in download_flowers(Path(temporary)):
+            (arranged / class_folder).mkdir(parents=True, exist_ok=True)
+            path.rename(arranged / class_folder / path.name)
+        arranged.rename(folder)
+    print(f"download: Oxford 102 Flowers in {folder}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

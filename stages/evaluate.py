@@ -1,0 +1,75 @@
+"""A trained model and the packed validation and test images in; its probabilities and scores out.
+
+python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS METRICS_JSON METRICS_FOLDER
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from stages.shared.batches import evaluation_batches
+from stages.shared.devices import choose_device
+from stages.shared.errors import UserError
+from stages.shared.files import write_json
+from stages.shared.model_files import load_model
+from stages.shared.packs import Pack, open_pack, read_classes
+from stages.shared.predictions import Predictions, write_predictions
+from stages.shared.running import run_stage
+from stages.shared.scoring import score
+from stages.shared.tables import write_tables
+
+BATCH_SIZE = 128
+
+
+@torch.no_grad()
+def predict_proba(network: nn.Module, pack: Pack, image_size_px: int, device: torch.device) -> np.ndarray:
+    """Return class probabilities, float32 (n_images, n_classes), in the pack's order.
+
+    In float32 throughout: a score should not depend on the device's idea of bfloat16.
+    """
+    network.to(device)
+    batches = evaluation_batches(pack, BATCH_SIZE, image_size_px, device)
+    total = -(-len(pack) // BATCH_SIZE)
+    rows = [network(images).softmax(dim=1).cpu() for images, _ in tqdm(batches, total=total, disable=None, leave=False)]
+    return torch.cat(rows).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("model_file", "packed", "predictions", "metrics_json", "metrics_folder"):
+        parser.add_argument(name, type=Path)
+    arguments = parser.parse_args()
+
+    network, card = load_model(arguments.model_file)
+    if card.class_names != read_classes(arguments.packed):
+        raise UserError(f"{arguments.model_file}: trained on other classes than {arguments.packed}; run `dvc repro`")
+    splits = {name: open_pack(arguments.packed / name) for name in ("val", "test")}
+    device = choose_device()
+    probabilities = {name: predict_proba(network, pack, card.image_size_px, device) for name, pack in splits.items()}
+    write_predictions(
+        arguments.predictions,
+        Predictions(
+            val_probabilities=probabilities["val"],
+            val_labels=splits["val"].labels,
+            test_probabilities=probabilities["test"],
+            test_labels=splits["test"].labels,
+            class_names=np.array(card.class_names),
+        ),
+    )
+    scores = {name: score(pack.labels, probabilities[name]) for name, pack in splits.items()}
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    write_json(
+        arguments.metrics_json,
+        {**scores["test"], "val": scores["val"], "start": card.start, "n_parameters": n_parameters},
+    )
+    title = arguments.metrics_folder.name
+    write_tables(arguments.metrics_folder, title, splits["test"].labels, probabilities["test"], card.class_names)
+    print(f"evaluate {title}: test accuracy {scores['test']['accuracy']:.4f}, val {scores['val']['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,135 @@
+"""Packed images in, whole batches ready for a network out: cropped, flipped, changed and normalised on the device.
+
+All random numbers of an epoch are drawn before it from a generator of its own, so that they depend on the seed and
+the epoch alone: not on the device, on workers, or on how the epoch before was run.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from stages.shared.config import Augment
+from stages.shared.packs import Pack
+
+# the mean and deviation of ImageNet's pixels, which timm's and torchvision's weights expect
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The random changes of n images; every field has shape (n,), or (n, k)."""
+
+    top: torch.Tensor  # int64, rows
+    left: torch.Tensor  # int64, columns
+    flip: torch.Tensor  # bool
+    affine: torch.Tensor | None  # float, (n, 2, 3): output to input coordinates
+    colour: torch.Tensor | None  # float, (n, 3): factors of brightness, contrast and saturation
+
+    def of(self, rows: slice) -> "Changes":
+        parts = (self.top, self.left, self.flip, self.affine, self.colour)
+        return Changes(*(part if part is None else part[rows] for part in parts))
+
+
+def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
+    """Draw the changes of n images; `margin_px` is the stored size less the size that the network sees."""
+
+    def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
+        return torch.rand(*shape, generator=generator) * 2 - 1
+
+    centre = torch.full((n,), margin_px // 2)
+    return Changes(
+        top=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
+        left=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
+        flip=torch.rand(n, generator=generator) < (0.5 if augment.flip else 0),
+        affine=_affine(uniform(n, 4), augment) if augment.rotation_deg or augment.zoom or augment.shift else None,
+        colour=1 + augment.colour * uniform(n, 3) if augment.colour else None,
+    )
+
+
+def _affine(draws: torch.Tensor, augment: Augment) -> torch.Tensor:
+    angle = draws[:, 0] * math.radians(augment.rotation_deg)
+    scale = 1 / (1 + augment.zoom * draws[:, 1])
+    shift = 2 * augment.shift * draws[:, 2:]  # grid coordinates run from -1 to 1
+    rows = (
+        torch.stack([angle.cos() * scale, -angle.sin() * scale, shift[:, 0]], dim=1),
+        torch.stack([angle.sin() * scale, angle.cos() * scale, shift[:, 1]], dim=1),
+    )
+    return torch.stack(rows, dim=1)
+
+
+def no_changes(n: int, margin_px: int) -> Changes:
+    """Return the changes of an evaluation: the centre crop and nothing else."""
+    centre = torch.full((n,), margin_px // 2)
+    return Changes(centre, centre, torch.zeros(n, dtype=torch.bool), None, None)
+
+
+def make_batch(images: torch.Tensor, indices: torch.Tensor, changes: Changes, size_px: int) -> torch.Tensor:
+    """Crop, flip, change and normalise the chosen images.
+
+    Args:
+        images: uint8, shape (n_images, stored, stored, 3).
+        indices: int64, shape (batch,).
+        changes: of these images, each field with `batch` rows.
+    Returns:
+        float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device of `images`.
+    """
+    steps = torch.arange(size_px)
+    rows = changes.top[:, None] + steps  # (batch, size_px)
+    columns = changes.left[:, None] + torch.where(changes.flip[:, None], size_px - 1 - steps, steps)
+    at = [index.to(images.device) for index in (indices[:, None, None], rows[:, :, None], columns[:, None, :])]
+    batch = images[at[0], at[1], at[2]].float()  # (batch, size_px, size_px, 3)
+    if changes.colour is not None:
+        batch = _change_colour(batch, changes.colour.to(batch.device))
+    # in rows of pixels: broadcasting over channels_last is several times slower
+    scale, offset = _normalisation(size_px, batch.device)
+    batch = torch.addcmul(offset, batch.view(len(indices), size_px, -1), scale)
+    batch = batch.view(len(indices), size_px, size_px, 3).permute(0, 3, 1, 2)
+    if changes.affine is not None:
+        grid = functional.affine_grid(changes.affine.to(batch.device), list(batch.shape), align_corners=False)
+        batch = functional.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def _normalisation(size_px: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+    return (1 / (255 * std)).repeat(size_px), (-mean / std).repeat(size_px)
+
+
+def _change_colour(batch: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Change brightness, contrast and saturation of (batch, height, width, 3) in 0..255 by factors (batch, 3)."""
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
+    batch = batch * brightness
+    mean = batch.mean(dim=(1, 2, 3), keepdim=True)
+    batch = mean + (batch - mean) * contrast
+    grey = batch.mean(dim=3, keepdim=True)
+    return (grey + (batch - grey) * saturation).clamp(0, 255)
+
+
+def iterate_batches(
+    pack: Pack, order: torch.Tensor, changes: Changes, batch_size: int, size_px: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield normalised images (batch, 3, size_px, size_px) and labels (batch,) in the given order.
+
+    Args:
+        order: int64, indices into the pack; `changes` has a row for each.
+    """
+    images, labels = torch.from_numpy(pack.images), torch.from_numpy(pack.labels)
+    starts = list(range(0, len(order), batch_size))
+    if len(order) % batch_size == 1 and len(starts) > 1:
+        starts.pop()  # batch normalisation cannot learn from one image alone: it joins the batch before
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = slice(start, end)
+        batch = make_batch(images, order[rows], changes.of(rows), size_px)
+        yield batch.to(device), labels[order[rows]].to(device)
+
+
+def evaluation_batches(
+    pack: Pack, batch_size: int, size_px: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the whole pack in its own order, each image as its centre crop."""
+    changes = no_changes(len(pack), pack.images.shape[1] - size_px)
+    return iterate_batches(pack, torch.arange(len(pack)), changes, batch_size, size_px, device)

@@ -1,0 +1,23 @@
+"""The environment in, the device to compute on out: where a stage runs is no parameter, since it is no idea."""
+
+import os
+
+import torch
+
+from stages.shared.errors import UserError
+
+
+def choose_device() -> torch.device:
+    """Return the device that QUINTET_DEVICE names ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
+
+    Raises:
+        UserError: QUINTET_DEVICE names no device, or one that this machine lacks.
+    """
+    name = os.environ.get("QUINTET_DEVICE", "")
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None

@@ -1,0 +1,121 @@
+"""The image folder in; the manifest (every image in exactly one split), the class counts and a figure of samples out.
+
+python -m stages.split IMAGES MANIFEST METRICS
+"""
+
+import argparse
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from stages.shared.config import read_config
+from stages.shared.errors import UserError
+from stages.shared.files import write_json, write_text
+from stages.shared.images import SPLITS, find_images, read_class_names, read_image
+from stages.shared.overview import draw_class_counts, draw_samples
+from stages.shared.running import run_stage
+from stages.shared.splits import stratify
+
+SAMPLE_SIZE_PX = 192
+
+
+def inspect_file(path: Path) -> tuple[str, int, int]:
+    """Return the file's sha256 and the image's width and height in pixels."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with Image.open(path) as image:
+        return (sha256, *image.size)
+
+
+def list_images(folder: Path) -> pd.DataFrame:
+    """List the images as manifest rows, without the column `split` unless the folder gives the splits."""
+    found = find_images(folder)
+    folders = sorted({image.class_folder for image in found})
+    names = dict(zip(folders, read_class_names(folder, folders), strict=True))
+    with ThreadPoolExecutor() as pool:
+        facts = list(pool.map(_inspect_or_explain, [folder / image.path for image in found]))
+    if problems := [fact for fact in facts if isinstance(fact, str)]:
+        raise UserError(f"{len(problems)} of {len(facts)} files are no images; mend or remove: {', '.join(problems)}")
+    rows = [
+        (image.path, folders.index(image.class_folder), names[image.class_folder], image.split, *fact, fact[0][:16])
+        for image, fact in zip(found, facts, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["path", "label", "class", "split", "sha256", "width", "height", "group"])
+
+
+def _inspect_or_explain(path: Path) -> tuple[str, int, int] | str:
+    try:
+        return inspect_file(path)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"{path} ({error})"
+
+
+def check_groups(manifest: pd.DataFrame) -> None:
+    """Refuse a picture that stands under two classes, or in two of the folder's own splits."""
+    for column, remedy in (("class", "keep one"), ("split", "a copy in two splits would leak; keep one")):
+        if manifest[column].isna().all():
+            continue
+        spread = manifest.groupby("group")[column].nunique()
+        for group in spread.index[spread > 1]:
+            paths = manifest.loc[manifest["group"] == group, "path"].tolist()
+            raise UserError(f"images: the same picture under two names of {column}: {', '.join(paths)}; {remedy}")
+
+
+def check_given_splits(manifest: pd.DataFrame) -> None:
+    """Refuse splits of the folder's own in which a class has no image in one of them."""
+    counts = class_counts(manifest)
+    if problems := [
+        f"{row['class']} in {split}" for row in counts.to_dict("records") for split in SPLITS if not row[split]
+    ]:
+        raise UserError(f"images: expected every class in train/, val/ and test/; no image of {', '.join(problems)}")
+
+
+def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Count the images: a row a class in label order, columns class, train, val, test, total."""
+    names = manifest.drop_duplicates("label").sort_values("label")["class"]
+    counts = pd.crosstab(manifest["class"], manifest["split"]).reindex(index=names, columns=list(SPLITS), fill_value=0)
+    counts["total"] = counts.sum(axis=1)
+    return counts.rename_axis(index="class", columns=None).reset_index()
+
+
+def choose_samples(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Choose ten training images as a shuffled batch would hold them."""
+    rows = manifest.index[manifest["split"] == "train"].tolist()
+    return manifest.loc[random.Random(seed).sample(rows, min(10, len(rows)))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("images", "manifest", "metrics"):
+        parser.add_argument(name, type=Path)
+    arguments = parser.parse_args()
+    settings = read_config().split
+
+    manifest = list_images(arguments.images)
+    check_groups(manifest)
+    if manifest["split"].isna().all():
+        fractions = (settings.train, settings.val, settings.test)
+        manifest["split"] = stratify(manifest["class"], manifest["group"], fractions, settings.seed)
+    check_given_splits(manifest)
+
+    counts = class_counts(manifest)
+    totals = counts[[*SPLITS, "total"]].sum()
+    write_text(arguments.manifest, manifest.to_csv(index=False, lineterminator="\n"))
+    write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
+    write_json(
+        arguments.metrics / "class_counts.json",
+        {"n_classes": len(counts), "total": totals.to_dict(), "classes": counts.set_index("class").to_dict("index")},
+    )
+    draw_class_counts(counts, arguments.metrics / "class_counts.png")
+    samples = choose_samples(manifest, settings.seed)
+    pictures = [read_image(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
+    draw_samples(pictures, samples["class"].tolist(), arguments.metrics / "samples.png")
+    print(f"split: {totals['total']} images of {len(counts)} classes: " + ", ".join(f"{totals[s]} {s}" for s in SPLITS))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,54 @@
+"""Packed training and validation images in; a network trained from scratch or fine-tuned, and its history, out.
+
+python -m stages.train MODEL PACKED MODEL_FILE HISTORY [--backbone WEIGHTS]
+"""
+
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from stages.shared.backbones import load_backbone
+from stages.shared.config import read_config
+from stages.shared.devices import choose_device
+from stages.shared.history import write_history
+from stages.shared.model_files import ModelCard, build_network, save_weights
+from stages.shared.packs import open_pack, read_classes
+from stages.shared.running import run_stage
+from stages.shared.training import Task, fit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    for name in ("packed", "model_file", "history"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--backbone", type=Path, help="safetensors that the network's backbone starts from")
+    arguments = parser.parse_args()
+    config = read_config()
+
+    settings = config.models[arguments.model]
+    class_names = read_classes(arguments.packed)
+    card = ModelCard(arguments.model, settings.network(), class_names, config.image_size_px, start="scratch")
+    torch.manual_seed(config.seed)
+    network = build_network(card)
+    if arguments.backbone:
+        card = replace(card, start=load_backbone(network, arguments.backbone, arguments.model))
+    task = Task(
+        name=arguments.model,
+        train=open_pack(arguments.packed / "train"),
+        val=open_pack(arguments.packed / "val"),
+        n_classes=len(class_names),
+        image_size_px=config.image_size_px,
+        settings=settings,
+        augment=config.augment,
+        seed=config.seed,
+        device=choose_device(),
+    )
+    best = fit(network, task, on_epoch=lambda rows: write_history(arguments.history, rows))
+    save_weights(arguments.model_file, best, asdict(card))
+
+
+if __name__ == "__main__":
+    run_stage(main)

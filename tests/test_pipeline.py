@@ -1,0 +1,183 @@
+"""The pipeline as a whole: the real `dvc repro` of the real dvc.yaml, on a tiny drawn set, in a clone of its own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.imports import ROOT
+
+MODELS = ("cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained")
+BELOW_CNN = {"train@cnn", "evaluate@cnn", "ensemble", "report"}
+
+
+def shrink(params: dict) -> dict:
+    """Return the parameters with everything as small as it still runs."""
+    params |= {"images": "data/flowers/images", "weights": "data/weights/drawn", "image_size_px": 32}
+    params["flowers"] |= {"n_images": 520, "min_images": 5, "size_px": 32}
+    params["source"] |= {"n_classes": 3, "images_per_class": 8, "size_px": 32}
+    params["pack"]["stored_size_px"] = 36
+    params["pretrain"] |= {"image_size_px": 32, "stored_size_px": 36, "val": 0.2}
+    params["ensemble"] = {"members": list(MODELS), "voting": "fitted"}
+    blocks = [params["models"][name] for name in MODELS] + [params["pretrain"][name] for name in ("vgg19", "resnet50")]
+    for block in blocks:
+        block |= {"epochs": 1, "rounds": 1, "phases": [], "warmup_epochs": 0, "batch_size": 128}
+        block |= {"frozen_epochs": 0} if "frozen_epochs" in block else {}
+        block |= {"dense_units": 16} if "dense_units" in block else {}
+    params["models"]["cnn"] |= {"filters": 4, "padding": "same"}
+    params["models"]["vgg19_pretrained"]["batch_norm"] = params["pretrain"]["vgg19"]["batch_norm"]
+    return params
+
+
+class Clone:
+    """A git clone of the working tree, with DVC set up, in which commands run as a user would run them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        )
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (ROOT / name).is_file() and not name.startswith("metrics/") and not name.endswith("dvc.lock"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.write_params(shrink(self.read_params()))
+        for command in (
+            "git init -q",
+            "git config user.email tests@example.org",
+            "git config user.name tests",
+            "git add .",
+            "git commit -qm start",
+        ):
+            self.run(command)
+
+    def read_params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
+
+    def write_params(self, params: dict) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def set_param(self, key: str, value: object) -> None:
+        params = block = self.read_params()
+        *parents, last = key.split(".")
+        for parent in parents:
+            block = block[parent]
+        assert block[last] != value
+        block[last] = value
+        self.write_params(params)
+
+    def run(self, command: str, expected: int = 0) -> str:
+        environment = os.environ | {"DVC_NO_ANALYTICS": "1", "QUINTET_DEVICE": "cpu", "PYTHONPATH": ""}
+        done = subprocess.run(
+            command.split(), cwd=self.folder, env=environment, text=True, capture_output=True, check=False
+        )
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def repro(self) -> set[str]:
+        """Run `dvc repro`; return the stages of which it says that they ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc repro")))
+
+    def commit(self) -> None:
+        self.run("git add .")
+        self.run("git commit -qm results")
+
+    def metric_bytes(self) -> dict[str, bytes]:
+        files = [path for path in (self.folder / "metrics").rglob("*") if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the whole pipeline has run once, its results committed."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone.first_run = clone.repro()
+    clone.commit()
+    return clone
+
+
+def test_the_first_run_runs_every_stage_of_the_chosen_inputs_and_no_other(clone: Clone):
+    trained = {"train@cnn", "train@vgg16", "train@resnet50", "finetune@vgg19", "finetune@resnet50"}
+    weights = {f"data/weights/drawn/dvc.yaml:{name}" for name in ("draw", "pretrain@vgg19", "pretrain@resnet50")}
+    inputs = {"data/flowers/dvc.yaml:draw", *weights}
+    evaluated = {f"evaluate@{name}" for name in MODELS}
+    assert clone.first_run == {"split", "pack", "ensemble", "report"} | trained | inputs | evaluated
+
+
+def test_every_model_and_the_vote_is_scored(clone: Clone):
+    for name in (*MODELS, "ensemble"):
+        scores = json.loads((clone.folder / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
+        assert 0 <= scores["accuracy"] <= 1
+        assert scores["loss"] > 0
+        assert 0 <= scores["f1_macro"] <= 1
+    assert "vgg19.safetensors (sha256" in (clone.folder / "metrics/vgg19_pretrained.json").read_text(encoding="utf-8")
+
+
+def test_the_table_names_every_model(clone: Clone):
+    table = clone.run("python -m stages.shared.score_table metrics")
+    assert all(name in table for name in (*MODELS, "ensemble"))
+
+
+def test_nothing_generated_is_left_for_git_but_lock_files_and_metrics(clone: Clone):
+    tracked = clone.run("git ls-files").split()
+    generated = [name for name in tracked if name.startswith(("data/", "metrics/")) and not name.endswith("dvc.yaml")]
+    assert all(name.startswith("metrics/") or name.endswith("dvc.lock") for name in generated)
+    assert clone.run("git status --short") == ""
+
+
+def test_a_second_run_runs_nothing(clone: Clone):
+    assert clone.repro() == set()
+
+
+def test_a_comment_in_the_parameters_runs_nothing(clone: Clone):
+    path = clone.folder / "params.yaml"
+    path.write_text("# a comment\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert clone.repro() == set()
+
+
+def test_a_learning_rate_reruns_its_model_and_what_lies_below(clone: Clone):
+    clone.set_param("models.vgg16.lr", 0.000123)
+    assert clone.repro() == {"train@vgg16", "evaluate@vgg16", "ensemble", "report"}
+    changed = {line.split()[0] for line in clone.run("dvc metrics diff --md").splitlines() if "metrics/" in line} - {"|"}
+    rows = clone.run("dvc metrics diff --md")
+    assert "metrics/vgg16.json" in rows
+    assert not changed & {"metrics/cnn.json", "metrics/resnet50.json"}
+    assert not any(f"metrics/{name}.json" in rows for name in MODELS if name != "vgg16")
+
+
+def test_the_way_to_vote_reruns_the_vote_alone(clone: Clone):
+    clone.set_param("ensemble.voting", "equal")
+    assert clone.repro() == {"ensemble", "report"}
+
+
+def test_an_experiment_reruns_its_model_and_is_listed(clone: Clone):
+    clone.commit()
+    out = clone.run("dvc exp run -n slower -S models.cnn.lr=0.00001")
+    assert set(re.findall(r"Running stage '([^']+)'", out)) == BELOW_CNN
+    assert clone.read_params()["models"]["cnn"]["lr"] in (1e-05, "1e-05")  # DVC writes what YAML reads as a string
+    assert "slower" in clone.run("dvc exp show --csv")
+    clone.run("git checkout -q -- .")
+    clone.run("dvc checkout --allow-missing")
+
+
+def test_an_edited_model_file_reruns_that_model_alone(clone: Clone):
+    with (clone.folder / "stages/models/cnn.py").open("a", encoding="utf-8") as file:
+        file.write("# edited\n")
+    assert clone.repro() == {"train@cnn"}  # the same weights again: the chain stops there, but for the file's readers
+
+
+def test_a_mistaken_parameter_is_one_line_and_leaves_the_results(clone: Clone):
+    before = clone.metric_bytes()
+    clone.set_param("ensemble.voting", "loudest")
+    out = clone.run("dvc repro", expected=255)
+    assert "error: params.yaml: ensemble.voting: expected 'equal' or 'fitted', found 'loudest'" in out
+    assert "Traceback" not in out
+    after = clone.metric_bytes()
+    assert {name: after.get(name) for name in before if not name.startswith("metrics/ensemble")} == {
+        name: content for name, content in before.items() if not name.startswith("metrics/ensemble")
+    }
