@@ -42,8 +42,10 @@ def main() -> None:
     problems = stale_entries()
     table = render_markdown(read_scores(ROOT / "metrics"))
     if table not in (ROOT / "README.md").read_text(encoding="utf-8"):
-        problems.append("README.md: its table is not that of metrics/*.json; paste the output of "
-                        "`python -m stages.shared.score_table --markdown`")
+        problems.append(
+            "README.md: its table is not that of metrics/*.json; paste the output of "
+            "`python -m stages.shared.score_table --markdown`"
+        )
     for problem in problems:
         print(f"stale: {problem}")
     if problems:

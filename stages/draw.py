@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.drawing.flowers import draw_picture
+from stages.drawing.species import Species, draw_source_species, read_target_species
 from stages.shared.config import Flowers, Source, read_config
 from stages.shared.errors import UserError
-from stages.shared.flowers import draw_picture
 from stages.shared.running import run_stage
-from stages.shared.species import Species, draw_source_species, read_target_species
 
-CLASSES_CSV = Path(__file__).parent / "shared" / "flower_classes.csv"
+CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
 SET_NUMBERS = {"flowers": 0, "source": 1}
 JPEG_QUALITY = 92
 PICTURES_PER_TASK = 32

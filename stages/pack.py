@@ -22,13 +22,13 @@ def main() -> None:
     arguments = parser.parse_args()
     size_px = read_config().pack.stored_size_px
 
-    manifest = pd.read_csv(arguments.manifest, keep_default_na=False)  # a class may be called "NA"
+    manifest = pd.read_csv(arguments.manifest, keep_default_na=False, dtype={"class": str})  # "NA", "007"
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]
         paths = [arguments.images / path for path in rows["path"]]
         write_pack(arguments.packed / split, paths, rows["label"].tolist(), size_px)
         print(f"pack: {len(rows)} {split} images at {size_px} px")
-    names = manifest.drop_duplicates("label").sort_values("label")["class"].astype(str).tolist()
+    names = manifest.drop_duplicates("label").sort_values("label")["class"].tolist()
     write_json(arguments.packed / "classes.json", names)
 
 

@@ -120,9 +120,10 @@ def compare_in_words(ensemble: dict[str, Any]) -> str:
     else:
         verdict = "That cannot be told from noise on a test split of this size."
     p_words = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    points = f"{100 * abs(difference):.1f} percentage points {'less' if difference < 0 else 'more'} accurate than"
     return (
-        f"On {n_images:,} test images the ensemble is {100 * abs(difference):.1f} percentage points "
-        f"{'less' if difference < 0 else 'more'} accurate than {ensemble['best_member']}, its best member on the "
+        f"On {n_images:,} test images the ensemble is {points if difference else 'exactly as accurate as'} "
+        f"{ensemble['best_member']}, its best member on the "
         f"validation split (95 % bootstrap interval {100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}). "
         f"{verdict}"
     )

@@ -104,6 +104,8 @@ def main() -> None:
 
     counts = class_counts(manifest)
     totals = counts[[*SPLITS, "total"]].sum()
+    samples = choose_samples(manifest, settings.seed)
+    pictures = [read_image(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
     write_text(arguments.manifest, manifest.to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(
@@ -111,8 +113,6 @@ def main() -> None:
         {"n_classes": len(counts), "total": totals.to_dict(), "classes": counts.set_index("class").to_dict("index")},
     )
     draw_class_counts(counts, arguments.metrics / "class_counts.png")
-    samples = choose_samples(manifest, settings.seed)
-    pictures = [read_image(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
     draw_samples(pictures, samples["class"].tolist(), arguments.metrics / "samples.png")
     print(f"split: {totals['total']} images of {len(counts)} classes: " + ", ".join(f"{totals[s]} {s}" for s in SPLITS))
 

@@ -138,7 +138,7 @@ def test_a_missing_file_is_named(metrics):
         ((0.021, 0.004, 0.038, 0.0123), ["2.1 percentage points more", "+0.4 to +3.8", "p = 0.012", "is better."]),
         ((-0.02, -0.03, -0.01, 0.0001), ["2.0 percentage points less", "-3.0 to -1.0", "p < 0.001", "is worse."]),
         ((0.01, -0.01, 0.03, 0.4), ["cannot be told from noise"]),
-        ((0.0, 0.0, 0.0, 1.0), ["0.0 percentage points more", "cannot be told from noise"]),
+        ((0.0, 0.0, 0.0, 1.0), ["exactly as accurate as", "cannot be told from noise"]),
         ((0.02, 0.001, 0.04, 0.06), ["borderline"]),
     ],
 )

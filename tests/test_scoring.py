@@ -81,9 +81,9 @@ def test_gaps_of_opposite_sign_cancel_in_a_bin_but_not_between_bins():
     # 0.7: wrong, +0.7; 0.7: right, -0.3; one bin, so |0.4| in all
     same_bin = np.array([[0.7, 0.3], [0.7, 0.3]])
     assert expected_calibration_error(np.array([1, 0]), same_bin) == pytest.approx(0.2, abs=1e-12)
-    # 0.6: wrong, +0.6; 0.8: right, -0.2; two bins, so 0.8 in all
-    two_bins = np.array([[0.6, 0.4], [0.8, 0.2]])
-    assert expected_calibration_error(np.array([1, 0]), two_bins) == pytest.approx(0.4, abs=1e-12)
+    # 0.61: wrong, +0.61; 0.69: right, -0.31; 2/3 = 10/15 lies between them, so 0.92 in all
+    two_bins = np.array([[0.61, 0.39], [0.69, 0.31]])
+    assert expected_calibration_error(np.array([1, 0]), two_bins) == pytest.approx(0.46, abs=1e-12)
 
 
 def test_sure_and_right_answers_have_no_calibration_error():

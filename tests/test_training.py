@@ -112,8 +112,9 @@ def test_plain_colours_are_learnt_without_a_mistake(precision):
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(precision):
     settings = _settings(precision=precision)
     best, history = _fit(_cnn(), _task(settings))
-    torch.manual_seed(99)  # what ran before has no say
-    again, history_again = _fit(_cnn(), _task(settings))
+    network = _cnn()
+    torch.manual_seed(99)  # what else draws random numbers has no say
+    again, history_again = _fit(network, _task(settings))
     other, _ = _fit(_cnn(), _task(settings, seed=2))
     assert _same(best, again)
     assert history == history_again

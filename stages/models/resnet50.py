@@ -10,6 +10,6 @@ from stages.shared.layers import initialise
 
 def build_model(n_classes: int, image_size_px: int):
     """Build the network; average pooling makes it independent of the images' size."""
-    network = models.resnet50(num_classes=n_classes)
+    network = models.resnet50(num_classes=n_classes, zero_init_residual=True)
     initialise(network)
     return network

@@ -13,7 +13,7 @@ from stages.shared.layers import initialise, join_head
 
 def build_model(n_classes: int, image_size_px: int):
     """Build the network; its child `backbone` takes the pretrained weights, its `head` starts anew."""
-    layers = OrderedDict(models.resnet50().named_children())
+    layers = OrderedDict(models.resnet50(zero_init_residual=True).named_children())
     del layers["fc"]
     network = join_head(nn.Sequential(layers), image_size_px, (), n_classes, dropout=0)
     initialise(network)

@@ -32,10 +32,8 @@ def load_backbone(network: nn.Module, path: Path, name: str) -> str:
     wanted = {key: old for key, old in network.backbone.state_dict().items() if "num_batches_tracked" not in key}
     if any("running_mean" in key for key in wanted) != any("running_mean" in key for key in state):
         has = any("running_mean" in key for key in state)
-        raise UserError(
-            f"{path}: has {'' if has else 'no '}batch normalisation; "
-            f"set models.{name}.batch_norm to {str(has).lower()}, or choose other weights"
-        )
+        remedy = f"set models.{name}.batch_norm to {str(has).lower()}, or " if name.startswith("vgg") else ""
+        raise UserError(f"{path}: has {'' if has else 'no '}batch normalisation; {remedy}choose other weights")
     if wrong := [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]:
         raise UserError(
             f"{path}: no backbone of {name}: {wrong[0]} is missing or has another shape; choose other weights"

@@ -67,21 +67,24 @@ def no_changes(n: int, margin_px: int) -> Changes:
     return Changes(centre, centre, torch.zeros(n, dtype=torch.bool), None, None)
 
 
-def make_batch(images: torch.Tensor, indices: torch.Tensor, changes: Changes, size_px: int) -> torch.Tensor:
+def make_batch(
+    images: torch.Tensor, indices: torch.Tensor, changes: Changes, size_px: int, device: torch.device | None = None
+) -> torch.Tensor:
     """Crop, flip, change and normalise the chosen images.
 
     Args:
         images: uint8, shape (n_images, stored, stored, 3).
         indices: int64, shape (batch,).
         changes: of these images, each field with `batch` rows.
+        device: that computes the batch; the pixels go there as uint8. By default that of `images`.
     Returns:
-        float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device of `images`.
+        float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device.
     """
     steps = torch.arange(size_px)
     rows = changes.top[:, None] + steps  # (batch, size_px)
     columns = changes.left[:, None] + torch.where(changes.flip[:, None], size_px - 1 - steps, steps)
     at = [index.to(images.device) for index in (indices[:, None, None], rows[:, :, None], columns[:, None, :])]
-    batch = images[at[0], at[1], at[2]].float()  # (batch, size_px, size_px, 3)
+    batch = images[at[0], at[1], at[2]].to(device or images.device).float()  # (batch, size_px, size_px, 3)
     if changes.colour is not None:
         batch = _change_colour(batch, changes.colour.to(batch.device))
     # in rows of pixels: broadcasting over channels_last is several times slower
@@ -123,8 +126,8 @@ def iterate_batches(
         starts.pop()  # batch normalisation cannot learn from one image alone: it joins the batch before
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         rows = slice(start, end)
-        batch = make_batch(images, order[rows], changes.of(rows), size_px)
-        yield batch.to(device), labels[order[rows]].to(device)
+        batch = make_batch(images, order[rows], changes.of(rows), size_px, device)
+        yield batch, labels[order[rows]].to(device)
 
 
 def evaluation_batches(

@@ -131,10 +131,8 @@ class ModelSettings(Section):
 
     def network(self) -> dict[str, Any]:
         """Return the keyword arguments of the network's `build_model`: the keys that are not about training."""
-        return {key: value for key, value in self if key not in _TRAINING_KEYS}
-
-
-_TRAINING_KEYS = {*ModelSettings.model_fields, "frozen_epochs", "backbone_lr"}
+        training = FineTuneSettings if isinstance(self, FineTuneSettings) else ModelSettings
+        return {key: value for key, value in self if key not in training.model_fields}
 
 
 class OtherSettings(ModelSettings):
@@ -193,6 +191,15 @@ class Pretrain(Section):
     vgg19: VggSettings
     resnet50: ModelSettings
 
+    @model_validator(mode="after")
+    def _stored_size_fits(self) -> "Pretrain":
+        if self.stored_size_px < self.image_size_px:
+            raise ValueError(
+                f"pretrain.stored_size_px is {self.stored_size_px}, expected pretrain.image_size_px or more "
+                f"({self.image_size_px})"
+            )
+        return self
+
 
 class ImageNet(Section):
     """The timm names of the weights that `data/weights/imagenet` fetches."""
@@ -244,18 +251,21 @@ def _nearest(name: str, names: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of: {', '.join(map(str, names))}"
 
 
-def _check(section: type[Section], block: Any, path: Path, prefix: str = "") -> Any:
+def _check(section: type[Section], block: Any, problems: list[str], prefix: str = "") -> Any:
+    """Return the section; where the block is wrong, add what is wrong to `problems` and return None."""
     try:
         return section.model_validate(block)
     except ValidationError as error:
-        problems = [_describe(section, problem, prefix) for problem in error.errors()]
-        raise UserError(f"{path}: " + "; ".join(problems)) from None
+        # whether blocks fit one another is asked when each of them is right
+        found = [problem for problem in error.errors() if problem["loc"] or prefix or not problems]
+        problems += [_describe(section, problem, prefix) for problem in found]
+        return None
 
 
 def _describe(section: type[Section], problem: Any, prefix: str) -> str:
     """Say in words what pydantic found: the key's full name, what was expected, what was found."""
     *parents, key = problem["loc"] or ("",)
-    full_key = prefix + ".".join(map(str, problem["loc"]))
+    full_key = (prefix + ".".join(map(str, problem["loc"]))).rstrip(".")
     if problem["type"] == "extra_forbidden":
         return f"{full_key}: unknown key{_nearest(key, _keys_at(section, parents))}"
     if problem["type"] == "missing":
@@ -268,10 +278,10 @@ def _describe(section: type[Section], problem: Any, prefix: str) -> str:
 
 def _keys_at(section: type[Section], parents: list[Any]) -> list[str]:
     for parent in parents:
+        if isinstance(parent, int):  # a place in the list whose section was just reached
+            continue
         annotation = section.model_fields[parent].annotation
         section = annotation.__args__[0] if hasattr(annotation, "__args__") else annotation
-        if isinstance(parent, int):
-            break
     return list(section.model_fields)
 
 
@@ -293,15 +303,20 @@ def read_config(path: Path | str = "params.yaml") -> Config:
         raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(block, dict):
         raise UserError(f"{path}: expected a mapping of parameters, found {type(block).__name__}")
+    problems: list[str] = []
     models = block.get("models")
     if isinstance(models, dict):
-        checked = {name: _check_model(str(name), settings, path) for name, settings in models.items()}
-        block = {**block, "models": checked}
-    return _check(Config, block, path)
+        checked = {str(name): _check_model(str(name), settings, problems) for name, settings in models.items()}
+        block = {**block, "models": {name: model for name, model in checked.items() if model}}
+    config = _check(Config, block, problems)
+    if problems:
+        raise UserError(f"{path}: " + "; ".join(problems))
+    return config
 
 
-def _check_model(name: str, settings: Any, path: Path) -> ModelSettings:
+def _check_model(name: str, settings: Any, problems: list[str]) -> ModelSettings | None:
     own_file = Path(__file__).parent.parent / "models" / f"{name}.py"
     if name not in _SETTINGS and not own_file.is_file():
-        raise UserError(f"{path}: models.{name}: unknown model{_nearest(name, _SETTINGS)}")
-    return _check(_SETTINGS.get(name, OtherSettings), settings, path, prefix=f"models.{name}.")
+        problems.append(f"models.{name}: unknown model{_nearest(name, _SETTINGS)}")
+        return None
+    return _check(_SETTINGS.get(name, OtherSettings), settings, problems, prefix=f"models.{name}.")

@@ -71,7 +71,10 @@ def read_class_names(folder: Path, class_folders: list[str]) -> list[str]:
     path = folder / "classes.txt"
     if not path.is_file():
         return class_folders
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not in UTF-8 ({error}); save it as UTF-8") from None
     if len(names) != len(class_folders):
         raise UserError(
             f"{path}: {len(names)} names, but {folder} has {len(class_folders)} classes; "
@@ -93,7 +96,10 @@ def read_image(path: Path, size_px: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size_px, 2 * size_px))  # lets a large JPEG decode at a fraction of its size
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # Pillow would clip 16-bit grey at 255: all white
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        upright = upright.convert("RGB")
         return np.asarray(ImageOps.fit(upright, (size_px, size_px), Image.Resampling.BICUBIC))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable image ({error}); mend or remove it") from None

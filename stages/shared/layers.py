@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from stages.shared.errors import UserError
+
 
 def join_head(backbone: nn.Module, image_size_px: int, dense_units: Sequence[int], n_classes: int, dropout: float):
     """Join a backbone and a dense head that fits its real feature size.
@@ -29,7 +31,10 @@ def join_head(backbone: nn.Module, image_size_px: int, dense_units: Sequence[int
 def count_features(backbone: nn.Module, image_size_px: int) -> int:
     """Return the number of features that the backbone gives for one image."""
     backbone.eval()  # batch normalisation must not learn from this image
-    n_features = backbone(torch.zeros(1, 3, image_size_px, image_size_px)).numel()
+    try:
+        n_features = backbone(torch.zeros(1, 3, image_size_px, image_size_px)).numel()
+    except RuntimeError as error:
+        raise UserError(f"image_size_px: {image_size_px} leaves nothing of an image ({error}); choose more") from None
     backbone.train()
     return n_features
 
@@ -37,10 +42,12 @@ def count_features(backbone: nn.Module, image_size_px: int) -> int:
 def initialise(network: nn.Module) -> None:
     """Draw the weights of all convolutions and dense layers anew; biases start at zero.
 
-    Source: He et al. 2015, normal with variance 2 / fan-in, for layers followed by ReLU.
+    Source: He et al. 2015, normal with variance 2 / fan-in, for layers followed by ReLU. The last layer, which none
+    follows, starts near zero, so that all classes start alike.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    nn.init.normal_(layers[-1].weight, std=0.01)

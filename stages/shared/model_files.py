@@ -60,8 +60,8 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         with safe_open(path, framework="pt") as file:
             card = ModelCard(**json.loads(file.metadata()["quintet"]))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        network = build_network(card)
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"{path}: not a model of this pipeline ({error}); run `dvc repro`") from None
-    network = build_network(card)
-    network.load_state_dict(state)
     return network.to(memory_format=torch.channels_last).eval(), card

@@ -11,7 +11,7 @@ from stages.shared.config import FineTuneSettings, ModelSettings
 def build_optimizer(network: nn.Module, settings: ModelSettings) -> torch.optim.Optimizer:
     """Build the optimizer; each parameter group's `scale` is its learning rate as a share of the network's.
 
-    Adam and SGD are torch's, fused; the others come from timm's factory.
+    Adam and AdamW are torch's, fused; the others come from timm's factory (its SGD has Nesterov momentum of 0.9).
     """
     groups = _parameter_groups(network, settings)
     common = {"lr": settings.lr, "weight_decay": settings.weight_decay}

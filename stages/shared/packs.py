@@ -61,7 +61,7 @@ def open_pack(folder: Path) -> Pack:
     try:
         # "c": copy-on-write, so that nothing can write through a hard link into DVC's cache
         pack = Pack(np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy"))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{folder}: not a readable pack ({error}); run `dvc repro pack`") from None
     if pack.images.ndim != 4 or len(pack.images) != len(pack.labels):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with np.load(path) as arrays:
             predictions = Predictions(**arrays)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise UserError(f"{path}: not a readable prediction file ({error}); run `dvc repro`") from None
     for split in ("val", "test"):
         probabilities, labels = getattr(predictions, f"{split}_probabilities"), getattr(predictions, f"{split}_labels")

@@ -31,8 +31,13 @@ def stratify(classes: Sequence[str], groups: Sequence[str], fractions: Sequence[
     splits = [""] * len(classes)
     for its_groups in members.values():
         needs = apportion(sum(map(len, its_groups.values())), fractions)
-        for group in sorted(its_groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest()):
-            split = max(range(len(SPLITS)), key=lambda index: needs[index])
+        empty = {index for index, fraction in enumerate(fractions) if fraction > 0}
+        order = sorted(its_groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+        for n_left, group in zip(range(len(order), 0, -1), order, strict=True):
+            # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
+            choices = sorted(empty) if n_left <= len(empty) else range(len(SPLITS))
+            split = max(choices, key=lambda index: needs[index])
+            empty.discard(split)
             needs[split] -= len(its_groups[group])
             for index in its_groups[group]:
                 splits[index] = SPLITS[split]
@@ -40,9 +45,9 @@ def stratify(classes: Sequence[str], groups: Sequence[str], fractions: Sequence[
 
 
 def apportion(n: int, fractions: Sequence[float]) -> list[int]:
-    """Share n images out by the fractions: whole numbers that sum to n, each share within one of the ideal.
+    """Share n images out by the fractions: whole numbers that sum to n.
 
-    A share of a positive fraction is at least 1 where n allows it.
+    Each is within one of the ideal, except that a positive fraction gets at least 1 where n allows it.
     Source: the largest-remainder method (Hamilton).
     """
     shares = [int(n * fraction + 1e-9) for fraction in fractions]

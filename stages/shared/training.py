@@ -50,6 +50,7 @@ def fit(network: nn.Module, task: Task, on_epoch: Callable[[list[dict]], None]) 
     """Train the network, and leave it with the weights of the epoch with the best validation accuracy.
 
     Each round is a fit of its own: it starts from the best weights so far with a new optimizer, schedule and patience.
+    Patience counts the epochs since the best one of the round.
 
     Args:
         on_epoch: called with the history (a row an epoch) whenever an epoch has ended.
@@ -63,7 +64,7 @@ def fit(network: nn.Module, task: Task, on_epoch: Callable[[list[dict]], None]) 
         if best:
             network.load_state_dict(best)
         optimizer = build_optimizer(network, task.settings)
-        stale = 0
+        best_of_round, stale = -1.0, 0
         for epoch in range(task.settings.epochs):
             row = run_epoch(network, optimizer, task, round_number, epoch)
             improved = row["val_accuracy"] > max((old["val_accuracy"] for old in history), default=-1.0)
@@ -73,7 +74,8 @@ def fit(network: nn.Module, task: Task, on_epoch: Callable[[list[dict]], None]) 
                 for old in history:
                     old["best"] = int(old is row)
             on_epoch(history)
-            stale = 0 if improved else stale + 1
+            stale = 0 if row["val_accuracy"] > best_of_round else stale + 1
+            best_of_round = max(best_of_round, row["val_accuracy"])
             if task.settings.patience and stale >= task.settings.patience:
                 break
     network.load_state_dict(best)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.shared.poses import GOLDEN_ANGLE, Pose, dim, draw_dot, paste_glow
-from stages.shared.species import Colour, Species
+from stages.drawing.poses import GOLDEN_ANGLE, Pose, dim, draw_dot, paste_glow
+from stages.drawing.species import Colour, Species
 
 
 def _draw_ring(

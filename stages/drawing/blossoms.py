@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.shared.centres import CENTRES
-from stages.shared.petals import Sprite, paint_petal, shade_pixels
-from stages.shared.poses import GOLDEN_ANGLE, UP, Pose, dim, draw_dot, paste_petal, paste_turned
-from stages.shared.species import Colour, Species
+from stages.drawing.centres import CENTRES
+from stages.drawing.petals import Sprite, paint_petal, shade_pixels
+from stages.drawing.poses import GOLDEN_ANGLE, UP, Pose, dim, draw_dot, paste_petal, paste_turned
+from stages.drawing.species import Colour, Species
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.shared.petals import Sprite
-from stages.shared.species import Colour
+from stages.drawing.petals import Sprite
+from stages.drawing.species import Colour
 
 UP = -math.pi / 2  # y points down
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))

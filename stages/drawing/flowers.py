@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from stages.shared.blossoms import FORMS, paint_bloom
-from stages.shared.poses import UP, Pose, paste_glow
-from stages.shared.scenery import draw_blade_in_front, draw_greenery, paint_background, paint_leaf, shine_light
-from stages.shared.species import Colour, Species
+from stages.drawing.blossoms import FORMS, paint_bloom
+from stages.drawing.poses import UP, Pose, paste_glow
+from stages.drawing.scenery import draw_blade_in_front, draw_greenery, paint_background, paint_leaf, shine_light
+from stages.drawing.species import Colour, Species
 
 OVERSAMPLING = 2
 BLOOM_ODDS = (0.58, 0.23, 0.12, 0.07)  # of 1, 2, 3, 4 flowers in a picture

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from stages.shared.species import Colour
+from stages.drawing.species import Colour
 
 PROFILE_STEPS = 128
 MARGIN = 0.08  # around the petal, for its shadow; parts of its length

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.shared.petals import Sprite, paint_petal
-from stages.shared.poses import UP, Pose, paste_turned
-from stages.shared.species import Species
+from stages.drawing.petals import Sprite, paint_petal
+from stages.drawing.poses import UP, Pose, paste_turned
+from stages.drawing.species import Species
 
 # dark to light ends of a background's colours
 GROUNDS = (
