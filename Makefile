@@ -1,4 +1,5 @@
-# Two commands do everything on a fresh machine:  make repro  and  make test
+# Two commands do everything on a fresh machine: make repro, and make test.
+# PATH leads to .venv, since the stages of dvc.yaml run `python`.
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -8,15 +9,15 @@ export DVC_NO_ANALYTICS := 1
 
 repro: .venv/installed  ## run what is out of date, then print the scored table
 	@echo "== dvc repro: runs only the stages whose parameters, code or data changed"
-	@dvc repro
-	@python -m stages.shared.score_table metrics
+	@.venv/bin/dvc repro
+	@.venv/bin/python -m stages.shared.score_table metrics
 
 test: .venv/installed  ## run the tests; they need no network and no GPU
 	@echo "== pytest"
-	@python -m pytest
+	@.venv/bin/python -m pytest
 
 lint: .venv/installed  ## check style
-	@ruff check . && ruff format --check .
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
 lock: .venv/installed  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

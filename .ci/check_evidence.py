@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -38,8 +40,25 @@ def _absent(path: str, how: object) -> bool:
     return how == "deleted" and path.startswith("data/") and not (ROOT / path).exists()
 
 
+def broken_links() -> list[str]:
+    """Say where a stage ran on another version of a file than the lock says the stage before it wrote."""
+    locks = [ROOT / "dvc.lock", *ROOT.glob("data/*/dvc.lock"), *ROOT.glob("data/*/*/dvc.lock")]
+    stages = [
+        (f"{lock.relative_to(ROOT)}:{name}", stage)
+        for lock in locks
+        for name, stage in yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].items()
+    ]
+    written = {out["path"]: out["md5"] for _, stage in stages for out in stage.get("outs", [])}
+    return [
+        f"{name}: ran on another version of {dep['path']}"
+        for name, stage in stages
+        for dep in stage.get("deps", [])
+        if written.get(dep["path"], dep["md5"]) != dep["md5"]
+    ]
+
+
 def main() -> None:
-    problems = stale_entries()
+    problems = stale_entries() + broken_links()
     table = render_markdown(read_scores(ROOT / "metrics"))
     if table not in (ROOT / "README.md").read_text(encoding="utf-8"):
         problems.append(

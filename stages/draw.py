@@ -8,7 +8,6 @@ Reads the block of params.yaml that is named so; writes <folder>/<class>/<number
 
 import argparse
 import csv
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ from stages.drawing.flowers import draw_picture
 from stages.drawing.species import Species, draw_source_species, read_target_species
 from stages.shared.config import Flowers, Source, read_config
 from stages.shared.errors import UserError
-from stages.shared.running import run_stage
+from stages.shared.running import count_cores, run_stage
 
 CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
 SET_NUMBERS = {"flowers": 0, "source": 1}
@@ -136,7 +135,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the class folders go")
     arguments = parser.parse_args()
     settings = getattr(read_config(), arguments.set_name)
-    n_drawn = draw_set(arguments.set_name, settings, arguments.folder, os.cpu_count() or 1)
+    n_drawn = draw_set(arguments.set_name, settings, arguments.folder, count_cores())
     print(f"{arguments.folder}: {n_drawn} images of {arguments.set_name}")
 
 

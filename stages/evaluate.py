@@ -29,8 +29,9 @@ BATCH_SIZE = 128
 def predict_proba(network: nn.Module, pack: Pack, image_size_px: int, device: torch.device) -> np.ndarray:
     """Return class probabilities, float32 (n_images, n_classes), in the pack's order.
 
-    In float32 throughout: a score should not depend on the device's idea of bfloat16.
+    In float32 throughout: a score should not depend on the device's idea of bfloat16, or of TF32.
     """
+    torch.backends.cudnn.allow_tf32 = False
     network.to(device)
     batches = evaluation_batches(pack, BATCH_SIZE, image_size_px, device)
     total = -(-len(pack) // BATCH_SIZE)

@@ -9,9 +9,11 @@ import argparse
 import logging
 from pathlib import Path
 
+from safetensors.torch import save_file
+
 from stages.shared.config import read_config
 from stages.shared.errors import UserError
-from stages.shared.model_files import save_weights
+from stages.shared.files import written_whole
 from stages.shared.running import run_stage
 
 
@@ -44,7 +46,8 @@ def main() -> None:
     parser.add_argument("weights_file", type=Path)
     arguments = parser.parse_args()
     timm_name = getattr(read_config().imagenet, arguments.backbone)
-    save_weights(arguments.weights_file, fetch_weights(timm_name), {"source": f"timm {timm_name}"})
+    with written_whole(arguments.weights_file) as temporary:
+        save_file(fetch_weights(timm_name), temporary, metadata={"source": f"timm {timm_name}"})
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python -m stages.pretrain BACKBONE IMAGES WEIGHTS_FILE HISTORY
 
-BACKBONE is vgg19 or resnet50. The classifier that it was trained with is left out of the file.
+BACKBONE is vgg19 or resnet50. The classifier that it was trained with is left out of the file. Of a folder with
+train/, val/ and test/ of its own, the test images stay unseen.
 """
 
 import argparse
-import hashlib
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from stages.shared.config import Pretrain, read_config
 from stages.shared.devices import choose_device
 from stages.shared.history import write_history
-from stages.shared.images import find_images
+from stages.shared.images import find_images, hash_file
 from stages.shared.model_files import ModelCard, build_network, save_weights
 from stages.shared.packs import Pack, open_pack, write_pack
 from stages.shared.running import run_stage
@@ -28,9 +28,11 @@ def pack_folder(images: Path, packed: Path, settings: Pretrain) -> tuple[Pack, P
     """Split and pack an image folder into `packed`; return its training and validation packs and its classes."""
     found = find_images(images)
     classes = sorted({image.class_folder for image in found})
-    groups = [hashlib.sha256((images / image.path).read_bytes()).hexdigest() for image in found]
-    fractions = (1 - settings.val, settings.val, 0)
-    splits = stratify([image.class_folder for image in found], groups, fractions, settings.seed)
+    splits = [image.split for image in found]
+    if splits[0] is None:
+        groups = [hash_file(images / image.path) for image in found]
+        fractions = (1 - settings.val, settings.val, 0)
+        splits = stratify([image.class_folder for image in found], groups, fractions, settings.seed)
     for split in ("train", "val"):
         rows = [image for image, its_split in zip(found, splits, strict=True) if its_split == split]
         paths = [images / image.path for image in rows]
@@ -48,7 +50,9 @@ def main() -> None:
     config = read_config().pretrain
 
     settings = getattr(config, arguments.backbone)
-    with tempfile.TemporaryDirectory() as packed:
+    arguments.weights_file.parent.mkdir(parents=True, exist_ok=True)
+    # beside the weights, not in /tmp: that may be memory, and a large folder's pixels would fill it
+    with tempfile.TemporaryDirectory(dir=arguments.weights_file.parent) as packed:
         train, val, classes = pack_folder(arguments.images, Path(packed), config)
         model = f"{arguments.backbone}_pretrained"
         card = ModelCard(model, settings.network(), classes, config.image_size_px, start="scratch")

@@ -4,8 +4,8 @@ python -m stages.split IMAGES MANIFEST METRICS
 """
 
 import argparse
-import hashlib
 import random
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 from stages.shared.config import read_config
 from stages.shared.errors import UserError
 from stages.shared.files import write_json, write_text
-from stages.shared.images import SPLITS, find_images, read_class_names, read_image
+from stages.shared.images import SPLITS, find_images, hash_file, read_class_names, read_image
 from stages.shared.overview import draw_class_counts, draw_samples
 from stages.shared.running import run_stage
 from stages.shared.splits import stratify
@@ -25,10 +25,8 @@ SAMPLE_SIZE_PX = 192
 
 def inspect_file(path: Path) -> tuple[str, int, int]:
     """Return the file's sha256 and the image's width and height in pixels."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     with Image.open(path) as image:
-        return (sha256, *image.size)
+        return (hash_file(path), *image.size)
 
 
 def list_images(folder: Path) -> pd.DataFrame:
@@ -45,6 +43,16 @@ def list_images(folder: Path) -> pd.DataFrame:
         for image, fact in zip(found, facts, strict=True)
     ]
     return pd.DataFrame(rows, columns=["path", "label", "class", "split", "sha256", "width", "height", "group"])
+
+
+def say_what_was_passed_over(folder: Path, manifest: pd.DataFrame) -> None:
+    """Print how many files of the folder are no images of a class by their place or ending."""
+    taken = {*manifest["path"], "classes.txt"}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in taken]
+    if files:
+        endings = Counter(path.suffix.lower() or path.name for path in files)
+        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+        print(f"split: passed over {len(files)} files that are no image in a class folder: {counts}")
 
 
 def _inspect_or_explain(path: Path) -> tuple[str, int, int] | str:
@@ -96,6 +104,7 @@ def main() -> None:
     settings = read_config().split
 
     manifest = list_images(arguments.images)
+    say_what_was_passed_over(arguments.images, manifest)
     check_groups(manifest)
     if manifest["split"].isna().all():
         fractions = (settings.train, settings.val, settings.test)

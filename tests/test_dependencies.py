@@ -63,7 +63,7 @@ def test_every_data_file_beside_the_code_is_a_dependency():
 
 @pytest.mark.parametrize("stage", ALL_STAGES)
 def test_every_path_of_a_command_is_listed(stage: dict):
-    named = [word for word in re.findall(r"\S+/\S+", stage["cmd"]) if not word.startswith("stages.")]
+    named = [word.strip("'") for word in re.findall(r"\S+/\S+", stage["cmd"]) if not word.startswith("stages.")]
     outs = [
         next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", []) + stage.get("metrics", [])
     ]

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from stages.report import PLOT, compare_in_words, plot_training, rank_classes, r
 from stages.shared.confusion import confusion_frame, draw_confusion
 from stages.shared.errors import UserError
 from stages.shared.overview import draw_class_counts, draw_samples
+from tests.imports import ROOT
 
 MODELS = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
@@ -113,7 +115,9 @@ def test_the_first_paragraph_counts_classes_and_images(metrics):
 def test_the_same_metrics_give_the_same_bytes(metrics, tmp_path):
     pages = [tmp_path / "a.html", tmp_path / "b.html"]
     for page in pages:
-        subprocess.run([sys.executable, "-m", "stages.report", metrics, page], check=True)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "stages.report", metrics, page]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
     assert pages[0].read_bytes() == pages[1].read_bytes()
     assert sorted(tmp_path.iterdir()) == pages  # no temporary file is left
 

@@ -186,10 +186,11 @@ def test_class_names_survive_when_all_of_them_look_like_numbers(tmp_path):
     assert read_classes(tmp_path / "data/packed") == ["007", "1e3"]
 
 
-def test_writing_to_an_open_pack_does_not_change_its_file(done):
+def test_an_open_pack_refuses_to_be_written_to(done):
     path = done / "data/packed/val/images.npy"
     before = path.read_bytes()
-    open_pack(path.parent).images[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        open_pack(path.parent).images[:] = 0
     assert path.read_bytes() == before
 
 
@@ -290,3 +291,14 @@ def test_packs_whose_files_do_not_belong_together_are_a_users_mistake(done, tmp_
     np.save(tmp_path / "val/labels.npy", np.zeros(2, dtype=np.int64))
     with pytest.raises(UserError, match=r"images \(\d+, 20, 20, 3\) and labels \(2,\) differ"):
         open_pack(tmp_path / "val")
+
+
+def test_files_that_are_no_image_of_a_class_are_counted_aloud(tmp_path):
+    for number, name in enumerate(["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"]):
+        _draw(tmp_path / "images" / name, number)
+    (tmp_path / "images/a/photo.heic").touch()
+    (tmp_path / "images/notes.txt").touch()
+    said = _split(tmp_path).stdout
+    assert "passed over 2 files that are no image in a class folder: " in said
+    assert "1 .heic" in said
+    assert "1 .txt" in said

@@ -5,6 +5,7 @@ the epoch alone: not on the device, on workers, or on how the epoch before was r
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -120,7 +121,9 @@ def iterate_batches(
     Args:
         order: int64, indices into the pack; `changes` has a row for each.
     """
-    images, labels = torch.from_numpy(pack.images), torch.from_numpy(pack.labels)
+    with warnings.catch_warnings():  # nothing here writes to the read-only map
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        images, labels = torch.from_numpy(pack.images), torch.from_numpy(pack.labels)
     starts = list(range(0, len(order), batch_size))
     if len(order) % batch_size == 1 and len(starts) > 1:
         starts.pop()  # batch normalisation cannot learn from one image alone: it joins the batch before

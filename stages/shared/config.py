@@ -28,7 +28,6 @@ def _number(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
 ProperFraction = Annotated[Number, Field(gt=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -107,7 +106,7 @@ class ModelSettings(Section):
     lr: Positive
     epsilon: Positive
     weight_decay: NonNegative
-    batch_size: Count
+    batch_size: Annotated[int, Field(ge=2)]  # batch normalisation cannot learn from one image
     epochs: Count
     phases: list[Phase]
     rounds: Count
@@ -155,7 +154,10 @@ class VggSettings(ModelSettings):
 
 
 class FineTuneSettings(ModelSettings):
-    """The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr`."""
+    """The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr`.
+
+    A phase's learning rate is the head's; the backbone's keeps the ratio of `backbone_lr` to `lr`.
+    """
 
     frozen_epochs: CountOrZero
     backbone_lr: Positive
@@ -227,7 +229,7 @@ class Config(Section):
     split: Split
     pack: Pack
     augment: Augment
-    models: dict[str, ModelSettings]
+    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
     pretrain: Pretrain
     imagenet: ImageNet
     ensemble: Ensemble
@@ -247,6 +249,8 @@ class Config(Section):
 
 
 def _nearest(name: str, names: Any) -> str:
+    if not names:
+        return ""
     close = difflib.get_close_matches(str(name), [str(each) for each in names], n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of: {', '.join(map(str, names))}"
 

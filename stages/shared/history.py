@@ -10,7 +10,7 @@ COLUMNS = ("round", "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """Write the history; figures are rounded to six significant digits."""
+    """Write the history; figures are rounded to six significant digits, and `lr` is the rate at an epoch's start."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

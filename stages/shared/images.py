@@ -1,5 +1,6 @@
 """A folder of images in, its list of images with their classes out; and one decoded image at a time."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,12 @@ def read_class_names(folder: Path, class_folders: list[str]) -> list[str]:
     return names
 
 
+def hash_file(path: Path) -> str:
+    """Return the sha256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_image(path: Path, size_px: int) -> np.ndarray:
     """Decode an image, centre-crop it to a square and resize it.
 
@@ -99,6 +106,9 @@ def read_image(path: Path, size_px: int) -> np.ndarray:
             upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):  # Pillow would clip 16-bit grey at 255: all white
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        if upright.has_transparency_data:  # the colour under transparent pixels is arbitrary
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
         upright = upright.convert("RGB")
         return np.asarray(ImageOps.fit(upright, (size_px, size_px), Image.Resampling.BICUBIC))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

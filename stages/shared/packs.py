@@ -4,7 +4,6 @@ A pack is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labe
 """
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ import numpy as np
 from stages.shared.errors import UserError
 from stages.shared.files import written_whole
 from stages.shared.images import read_image
+from stages.shared.running import count_cores
 
 ROWS_PER_TASK = 64
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Images, uint8 (n_images, size, size, 3), as a copy-on-write memory map; labels, int64 (n_images,)."""
+    """Images, uint8 (n_images, size, size, 3), as a read-only memory map; labels, int64 (n_images,)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -39,7 +39,7 @@ def write_pack(folder: Path, paths: Sequence[Path], labels: Sequence[int], size_
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
         starts = range(0, len(paths), ROWS_PER_TASK)
         chunks = [paths[start : start + ROWS_PER_TASK] for start in starts]
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with ProcessPoolExecutor(count_cores()) as pool:
             for _ in pool.map(partial(_fill_rows, temporary, size_px), starts, chunks):
                 pass
     with written_whole(folder / "labels.npy") as temporary:
@@ -59,8 +59,8 @@ def open_pack(folder: Path) -> Pack:
         UserError: the pack is not there, or its two files do not belong together.
     """
     try:
-        # "c": copy-on-write, so that nothing can write through a hard link into DVC's cache
-        pack = Pack(np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy"))
+        # read-only: nothing can write through a hard link into DVC's cache, and no memory is set aside for copies
+        pack = Pack(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy"))
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{folder}: not a readable pack ({error}); run `dvc repro pack`") from None
     if pack.images.ndim != 4 or len(pack.images) != len(pack.labels):

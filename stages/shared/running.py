@@ -1,6 +1,7 @@
 """A stage's main in, a finished process out: a user's mistake is one line and exit code 2; the time taken is noted."""
 
 import csv
+import os
 import resource
 import sys
 import time
@@ -29,11 +30,17 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use: on a shared machine fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def note_time(duration_s: float) -> None:
     """Append a line to data/timings.csv: when, what, seconds after the imports, and peak memory in MiB."""
     if not TIMINGS.parent.is_dir():
         return
-    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
+    peaks = [resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     is_new = not TIMINGS.exists()
     with TIMINGS.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -41,4 +48,4 @@ def note_time(duration_s: float) -> None:
             writer.writerow(["finished", "command", "duration_s", "peak_memory_mib", "peak_memory_of_a_child_mib"])
         command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:2]])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        writer.writerow([now, command, f"{duration_s:.1f}", *(f"{kib / 1024:.0f}" for kib in usage)])
+        writer.writerow([now, command, f"{duration_s:.1f}", *(f"{peak:.0f}" for peak in peaks)])

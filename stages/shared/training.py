@@ -91,7 +91,13 @@ def run_epoch(
     n_digits = len(str(task.settings.rounds * task.settings.epochs))
     title = f"{task.name} epoch {number + 1:{n_digits}}/{task.settings.rounds * task.settings.epochs}"
     progress = EpochProgress(title, len(task.train), task.device)
-    train_one_epoch(network, optimizer, task, number, epoch, progress)
+    try:
+        train_one_epoch(network, optimizer, task, number, epoch, progress)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{task.name}: a batch of {task.settings.batch_size} images of {task.image_size_px} px does not fit into "
+            f"the memory of {task.device}; lower its batch_size, or image_size_px"
+        ) from None
     train_loss, train_accuracy = progress.scores()
     if not math.isfinite(train_loss):
         raise UserError(
