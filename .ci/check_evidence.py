@@ -37,7 +37,7 @@ def stale_entries() -> list[str]:
 
 
 def _absent(path: str, how: object) -> bool:
-    return how == "deleted" and path.startswith("data/") and not (ROOT / path).exists()
+    return how in ("deleted", "not in cache") and path.startswith("data/") and not (ROOT / path).exists()
 
 
 def broken_links() -> list[str]:
