@@ -19,7 +19,7 @@ test: .venv/installed  ## run the tests; they need no network and no GPU
 lint: .venv/installed  ## check style
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
-lock: .venv/installed  ## pin the newest versions that pyproject.toml allows (needs uv)
+lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command "make lock" --upgrade -o requirements.txt
 
