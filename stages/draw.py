@@ -10,7 +10,6 @@ import argparse
 import csv
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from stages.drawing.flowers import draw_picture
 from stages.drawing.species import Species, draw_source_species, read_target_species
 from stages.shared.config import Flowers, Source, read_config
 from stages.shared.errors import UserError
-from stages.shared.running import count_cores, run_stage
+from stages.shared.running import count_cores, open_pool, run_stage
 
 CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
 SET_NUMBERS = {"flowers": 0, "source": 1}
@@ -121,7 +120,7 @@ def draw_set(set_name: str, settings: Flowers | Source, folder: Path, n_workers:
     pictures = list_pictures(set_name, settings, unfinished)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
-    with ProcessPoolExecutor(n_workers) as pool:
+    with open_pool(n_workers) as pool:
         n_drawn = sum(pool.map(save_pictures, _batches(pictures)))
     if folder.exists():
         shutil.rmtree(folder)

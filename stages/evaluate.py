@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.shared.batches import evaluation_batches
+from stages.shared.batches import evaluation_batches, place_pack
 from stages.shared.devices import choose_device
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
@@ -33,7 +33,7 @@ def predict_proba(network: nn.Module, pack: Pack, image_size_px: int, device: to
     """
     torch.backends.cudnn.allow_tf32 = False
     network.to(device)
-    batches = evaluation_batches(pack, BATCH_SIZE, image_size_px, device)
+    batches = evaluation_batches(place_pack(pack, device), BATCH_SIZE, image_size_px, device)
     total = -(-len(pack) // BATCH_SIZE)
     rows = [network(images).softmax(dim=1).cpu() for images, _ in tqdm(batches, total=total, disable=None, leave=False)]
     return torch.cat(rows).numpy()

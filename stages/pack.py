@@ -22,7 +22,9 @@ def main() -> None:
     arguments = parser.parse_args()
     size_px = read_config().pack.stored_size_px
 
-    manifest = pd.read_csv(arguments.manifest, keep_default_na=False, dtype={"class": str})  # "NA", "007"
+    columns = ["path", "label", "class", "split"]
+    texts = {"class": str}  # "007"; and no class is called NaN
+    manifest = pd.read_csv(arguments.manifest, usecols=columns, keep_default_na=False, dtype=texts)
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]
         paths = [arguments.images / path for path in rows["path"]]

@@ -7,25 +7,28 @@ train/, val/ and test/ of its own, the test images stay unseen.
 """
 
 import argparse
-import tempfile
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from stages.shared.checkpoints import only_one
 from stages.shared.config import Pretrain, read_config
 from stages.shared.devices import choose_device
+from stages.shared.files import unfinished, write_json
 from stages.shared.history import write_history
 from stages.shared.images import find_images, hash_file
 from stages.shared.model_files import ModelCard, build_network, save_weights
-from stages.shared.packs import Pack, open_pack, write_pack
+from stages.shared.packs import open_pack, read_classes, write_pack
+from stages.shared.processes import Processes, join_processes, spread_out
 from stages.shared.running import run_stage
 from stages.shared.splits import stratify
-from stages.shared.training import Task, fit
+from stages.shared.training import Task, fit, resumable
 
 
-def pack_folder(images: Path, packed: Path, settings: Pretrain) -> tuple[Pack, Pack, list[str]]:
-    """Split and pack an image folder into `packed`; return its training and validation packs and its classes."""
+def pack_folder(images: Path, packed: Path, settings: Pretrain) -> None:
+    """Split and pack an image folder into `packed`: train/, val/ and the names of the classes."""
     found = find_images(images)
     classes = sorted({image.class_folder for image in found})
     splits = [image.split for image in found]
@@ -38,7 +41,34 @@ def pack_folder(images: Path, packed: Path, settings: Pretrain) -> tuple[Pack, P
         paths = [images / image.path for image in rows]
         labels = [classes.index(image.class_folder) for image in rows]
         write_pack(packed / split, paths, labels, settings.stored_size_px)
-    return open_pack(packed / "train"), open_pack(packed / "val"), classes
+    write_json(packed / "classes.json", classes)
+
+
+def train_backbone(
+    backbone: str, packed: Path, weights_file: Path, history: Path, config: Pretrain, processes: Processes
+) -> None:
+    """Train the backbone, with a classifier on top, and write its weights and its history."""
+    settings = getattr(config, backbone)
+    classes = read_classes(packed)
+    card = ModelCard(f"{backbone}_pretrained", settings.network(), classes, config.image_size_px, start="scratch")
+    torch.manual_seed(config.seed)
+    network = build_network(card)
+    task = Task(
+        name=f"pretrain {backbone}",
+        train=open_pack(packed / "train"),
+        val=open_pack(packed / "val"),
+        n_classes=len(classes),
+        image_size_px=config.image_size_px,
+        settings=settings,
+        augment=config.augment,
+        seed=config.seed,
+        device=choose_device(),
+        processes=processes,
+    )
+    with resumable(weights_file, network, task) as checkpoint:
+        fit(network, task, lambda rows: write_history(history, rows), checkpoint)
+        if processes.is_first:
+            save_weights(weights_file, network.backbone.cpu().state_dict(), asdict(card))
 
 
 def main() -> None:
@@ -49,28 +79,20 @@ def main() -> None:
     arguments = parser.parse_args()
     config = read_config().pretrain
 
-    settings = getattr(config, arguments.backbone)
-    arguments.weights_file.parent.mkdir(parents=True, exist_ok=True)
+    spread_out("stages.pretrain")
+    processes = join_processes(choose_device())
     # beside the weights, not in /tmp: that may be memory, and a large folder's pixels would fill it
-    with tempfile.TemporaryDirectory(dir=arguments.weights_file.parent) as packed:
-        train, val, classes = pack_folder(arguments.images, Path(packed), config)
-        model = f"{arguments.backbone}_pretrained"
-        card = ModelCard(model, settings.network(), classes, config.image_size_px, start="scratch")
-        torch.manual_seed(config.seed)
-        network = build_network(card)
-        task = Task(
-            name=f"pretrain {arguments.backbone}",
-            train=train,
-            val=val,
-            n_classes=len(classes),
-            image_size_px=config.image_size_px,
-            settings=settings,
-            augment=config.augment,
-            seed=config.seed,
-            device=choose_device(),
-        )
-        fit(network, task, on_epoch=lambda rows: write_history(arguments.history, rows))
-    save_weights(arguments.weights_file, network.backbone.cpu().state_dict(), asdict(card))
+    packed = unfinished(arguments.weights_file.with_suffix(".packed"))
+    with only_one(arguments.weights_file, processes):
+        try:
+            if processes.is_first:
+                shutil.rmtree(packed, ignore_errors=True)
+                pack_folder(arguments.images, packed, config)
+            processes.wait()
+            train_backbone(arguments.backbone, packed, arguments.weights_file, arguments.history, config, processes)
+        finally:
+            if processes.is_first:
+                shutil.rmtree(packed, ignore_errors=True)
 
 
 if __name__ == "__main__":

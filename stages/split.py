@@ -6,7 +6,6 @@ python -m stages.split IMAGES MANIFEST METRICS
 import argparse
 import random
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -17,16 +16,23 @@ from stages.shared.errors import UserError
 from stages.shared.files import write_json, write_text
 from stages.shared.images import SPLITS, find_images, hash_file, read_class_names, read_image
 from stages.shared.overview import draw_class_counts, draw_samples
-from stages.shared.running import run_stage
+from stages.shared.running import count_cores, open_pool, run_stage
 from stages.shared.splits import stratify
 
 SAMPLE_SIZE_PX = 192
+FILES_PER_TASK = 64
 
 
-def inspect_file(path: Path) -> tuple[str, int, int]:
-    """Return the file's sha256 and the image's width and height in pixels."""
-    with Image.open(path) as image:
-        return (hash_file(path), *image.size)
+def inspect_files(paths: list[Path]) -> list[tuple[str, int, int] | str]:
+    """Return, for each file, its sha256 and the image's width and height in pixels, or what is wrong with it."""
+    facts: list[tuple[str, int, int] | str] = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                facts.append((hash_file(path), *image.size))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            facts.append(f"{path} ({error})")
+    return facts
 
 
 def list_images(folder: Path) -> pd.DataFrame:
@@ -34,12 +40,15 @@ def list_images(folder: Path) -> pd.DataFrame:
     found = find_images(folder)
     folders = sorted({image.class_folder for image in found})
     names = dict(zip(folders, read_class_names(folder, folders), strict=True))
-    with ThreadPoolExecutor() as pool:
-        facts = list(pool.map(_inspect_or_explain, [folder / image.path for image in found]))
+    numbers = {name: number for number, name in enumerate(folders)}
+    tasks = [found[start : start + FILES_PER_TASK] for start in range(0, len(found), FILES_PER_TASK)]
+    with open_pool(count_cores()) as pool:
+        inspected = pool.map(inspect_files, ([folder / image.path for image in task] for task in tasks))
+        facts = [fact for some in inspected for fact in some]
     if problems := [fact for fact in facts if isinstance(fact, str)]:
         raise UserError(f"{len(problems)} of {len(facts)} files are no images; mend or remove: {', '.join(problems)}")
     rows = [
-        (image.path, folders.index(image.class_folder), names[image.class_folder], image.split, *fact, fact[0][:16])
+        (image.path, numbers[image.class_folder], names[image.class_folder], image.split, *fact, fact[0][:16])
         for image, fact in zip(found, facts, strict=True)
     ]
     return pd.DataFrame(rows, columns=["path", "label", "class", "split", "sha256", "width", "height", "group"])
@@ -53,13 +62,6 @@ def say_what_was_passed_over(folder: Path, manifest: pd.DataFrame) -> None:
         endings = Counter(path.suffix.lower() or path.name for path in files)
         counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
         print(f"split: passed over {len(files)} files that are no image in a class folder: {counts}")
-
-
-def _inspect_or_explain(path: Path) -> tuple[str, int, int] | str:
-    try:
-        return inspect_file(path)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path} ({error})"
 
 
 def check_groups(manifest: pd.DataFrame) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from stages.shared.backbones import load_backbone
+from stages.shared.checkpoints import only_one
 from stages.shared.config import read_config
 from stages.shared.devices import choose_device
 from stages.shared.history import write_history
 from stages.shared.model_files import ModelCard, build_network, save_weights
 from stages.shared.packs import open_pack, read_classes
+from stages.shared.processes import join_processes, spread_out
 from stages.shared.running import run_stage
-from stages.shared.training import Task, fit
+from stages.shared.training import Task, fit, resumable
 
 
 def main() -> None:
@@ -27,6 +29,9 @@ def main() -> None:
     parser.add_argument("--backbone", type=Path, help="safetensors that the network's backbone starts from")
     arguments = parser.parse_args()
     config = read_config()
+    spread_out("stages.train")
+    device = choose_device()
+    processes = join_processes(device)
 
     settings = config.models[arguments.model]
     class_names = read_classes(arguments.packed)
@@ -44,10 +49,13 @@ def main() -> None:
         settings=settings,
         augment=config.augment,
         seed=config.seed,
-        device=choose_device(),
+        device=device,
+        processes=processes,
     )
-    best = fit(network, task, on_epoch=lambda rows: write_history(arguments.history, rows))
-    save_weights(arguments.model_file, best, asdict(card))
+    with only_one(arguments.model_file, processes), resumable(arguments.model_file, network, task) as checkpoint:
+        best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)
+        if processes.is_first:
+            save_weights(arguments.model_file, best, asdict(card))
 
 
 if __name__ == "__main__":

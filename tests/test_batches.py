@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from stages.shared.batches import Changes, draw_changes, evaluation_batches, iterate_batches, make_batch, no_changes
+from stages.shared.batches import (
+    Changes,
+    draw_changes,
+    evaluation_batches,
+    iterate_batches,
+    make_batch,
+    no_changes,
+    place_pack,
+)
 from stages.shared.config import Augment
 from stages.shared.packs import Pack
 
 CPU = torch.device("cpu")
 STORED, SIZE = 6, 4
-NOTHING = Augment(crop=False, flip=False, rotation_deg=0, zoom=0, shift=0, colour=0)
+NOTHING = Augment(crop=False, flip=False, rotation_deg=0, zoom=0, shift=0, colour=0, policy="none")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
@@ -22,8 +30,8 @@ def _images(n: int) -> torch.Tensor:
     return torch.from_numpy((10 * positions).astype(np.uint8))
 
 
-def _pack(n: int) -> Pack:
-    return Pack(_images(n).numpy(), np.arange(n) % 3)
+def _placed(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return place_pack(Pack(_images(n).numpy(), np.arange(n) % 3), CPU)
 
 
 def _positions(batch: torch.Tensor) -> np.ndarray:
@@ -161,7 +169,7 @@ def test_rotation_keeps_angles_and_lengths():
 
 
 def test_evaluation_gives_the_centre_crops_in_the_packs_order():
-    batches = list(evaluation_batches(_pack(7), 3, SIZE, CPU))
+    batches = list(evaluation_batches(_placed(7), 3, SIZE, CPU))
     found = _positions(torch.cat([images for images, _ in batches]))
     assert found[:, 0, 0].tolist() == [[image, 1, 1] for image in range(7)]  # margin 2: one pixel on each side
     assert found[:, -1, -1].tolist() == [[image, 4, 4] for image in range(7)]
@@ -171,7 +179,7 @@ def test_evaluation_gives_the_centre_crops_in_the_packs_order():
 def test_the_order_is_the_one_that_was_given_and_changes_follow_it():
     order = torch.tensor([4, 0, 3, 1])
     changes = _changes([0, 1, 2, 0], [0, 0, 0, 0], [False] * 4)
-    batches = list(iterate_batches(_pack(5), order, changes, 2, SIZE, CPU))
+    batches = list(iterate_batches(_placed(5), order, changes, 2, SIZE, CPU))
     found = _positions(torch.cat([images for images, _ in batches]))
     assert found[:, 0, 0].tolist() == [[4, 0, 0], [0, 1, 0], [3, 2, 0], [1, 0, 0]]
     assert torch.cat([labels for _, labels in batches]).tolist() == [1, 0, 0, 1]
@@ -184,12 +192,12 @@ def test_the_order_is_the_one_that_was_given_and_changes_follow_it():
         (8, 3, [3, 3, 2]),
         (7, 3, [3, 4]),  # an image alone joins the batch before it
         (1, 3, [1]),
-        (3, 1, [1, 1, 1]),
+        (5, 2, [2, 3]),
         (2, 5, [2]),
     ],
 )
 def test_no_image_is_lost_and_none_is_alone_at_the_end(n, batch_size, sizes):
-    batches = list(iterate_batches(_pack(n), torch.arange(n), no_changes(n, 2), batch_size, SIZE, CPU))
+    batches = list(iterate_batches(_placed(n), torch.arange(n), no_changes(n, 2), batch_size, SIZE, CPU))
     assert [len(images) for images, _ in batches] == [len(labels) for _, labels in batches] == sizes
     assert _positions(torch.cat([images for images, _ in batches]))[:, 0, 0, 0].tolist() == list(range(n))
 

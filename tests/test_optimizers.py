@@ -10,24 +10,9 @@ from torch import nn
 
 from stages.shared.config import FineTuneSettings, ModelSettings, Phase
 from stages.shared.optimizers import build_optimizer, learning_rate, set_learning_rate
+from tests.trainings import change_settings
 
-SETTINGS = ModelSettings(
-    optimizer="adam",
-    lr=0.5,
-    epsilon=1e-8,
-    weight_decay=0,
-    batch_size=4,
-    epochs=4,
-    phases=[],
-    rounds=1,
-    schedule="none",
-    warmup_epochs=0,
-    patience=0,
-    label_smoothing=0,
-    class_weights="none",
-    gradient_clip=0,
-    precision="fp32",
-)
+SETTINGS = change_settings(lr=0.5, batch_size=4, epochs=4)
 OPTIMIZERS = get_args(ModelSettings.model_fields["optimizer"].annotation)
 
 

@@ -90,6 +90,7 @@ class Augment(Section):
     zoom: Rate
     shift: Rate
     colour: Rate
+    policy: Literal["none", "randaugment", "trivialaugment"]
 
 
 class Phase(Section):
@@ -116,7 +117,12 @@ class ModelSettings(Section):
     label_smoothing: Rate
     class_weights: Literal["none", "balanced"]
     gradient_clip: NonNegative
+    mixup: NonNegative
+    cutmix: NonNegative
+    ema_decay: Rate
+    sync_batch_norm: bool
     precision: Literal["bf16", "fp32"]
+    compile: Literal["none", "default", "reduce-overhead"]
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "ModelSettings":

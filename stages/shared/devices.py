@@ -13,11 +13,19 @@ def choose_device() -> torch.device:
     Raises:
         UserError: QUINTET_DEVICE names no device, or one that this machine lacks.
     """
-    name = os.environ.get("QUINTET_DEVICE", "")
-    if not name:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = os.environ.get("QUINTET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None
+
+
+def prepare_for_training(device: torch.device) -> None:
+    """Let a GPU use TF32 where bf16 is not asked for, and of cuDNN only what gives the same bits again."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.deterministic = True

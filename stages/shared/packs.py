@@ -4,8 +4,8 @@ A pack is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labe
 """
 
 import json
+import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from stages.shared.errors import UserError
 from stages.shared.files import written_whole
 from stages.shared.images import read_image
-from stages.shared.running import count_cores
+from stages.shared.running import count_cores, open_pool
 
 ROWS_PER_TASK = 64
 
@@ -37,13 +37,25 @@ def write_pack(folder: Path, paths: Sequence[Path], labels: Sequence[int], size_
     with written_whole(folder / "images.npy") as temporary:
         shape = (len(paths), size_px, size_px, 3)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+        take_room(temporary)
         starts = range(0, len(paths), ROWS_PER_TASK)
         chunks = [paths[start : start + ROWS_PER_TASK] for start in starts]
-        with ProcessPoolExecutor(count_cores()) as pool:
+        with open_pool(count_cores()) as pool:
             for _ in pool.map(partial(_fill_rows, temporary, size_px), starts, chunks):
                 pass
     with written_whole(folder / "labels.npy") as temporary:
         np.save(temporary, np.asarray(labels, dtype=np.int64))
+
+
+def take_room(path: Path) -> None:
+    """Give a sparse file all of its blocks: a disk that fills up later would kill whoever writes through a memory map.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fill_rows(file: Path, size_px: int, start: int, paths: Sequence[Path]) -> None:

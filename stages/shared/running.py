@@ -1,33 +1,132 @@
-"""A stage's main in, a finished process out: a user's mistake is one line and exit code 2; the time taken is noted."""
+"""A stage's main in, a finished process out: a user's mistake is one line and exit code 2; the time taken is noted.
+
+A stage that is told to stop (SIGTERM, Ctrl-C), or whose `dvc repro` was killed, ends at once and says so on one line.
+"""
 
 import csv
+import errno
 import os
 import resource
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from stages.shared.errors import UserError
 
 TIMINGS = Path("data/timings.csv")  # ignored by git and DVC: a time in a tracked file would never be the same twice
+RUNNER = "QUINTET_RUNNER"  # the process id of what runs several dvc side by side
+LOOK_S = 0.5
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # nothing in the code mends these
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the process was."""
 
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main, and note its time."""
     started = time.perf_counter()
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     exit_cleanly(main)
     note_time(time.perf_counter() - started)
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; a UserError ends the process with its message on one line and exit code 2."""
+    """Run main; a UserError, a full or forbidden disk, or a signal ends the process with one line."""
     try:
         main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _exit_with(2, f"error: {error}")
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        _exit_with(2, f"error: {what}; make room or give permission, and run again")
+    except KeyboardInterrupt as error:
+        sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        _exit_with(128 + sign, f"stopped by {sign.name}; run again to go on")
+
+
+def _exit_with(code: int, message: str) -> None:
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _raise_terminated(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends even a process that is stuck
+    raise Terminated
+
+
+def end_with_parent() -> None:
+    """Send SIGTERM to this process as soon as its parent, or whoever runs the stage, is no more.
+
+    A `dvc` that is killed takes neither its shell nor the shell's children with it.
+    """
+    ancestors = psutil.Process().parents()
+    # a stage has DVC_STAGE from dvc, which has none itself
+    dvc = next((each for each in ancestors if "DVC_STAGE" not in _ask(each.environ, {})), None)
+    watched = [each.pid for each in (*ancestors[:1], dvc) if each]
+    if "DVC_STAGE" in os.environ and dvc and dvc.pid == 1 and not any("dvc" in word for word in _ask(dvc.cmdline, [])):
+        watched.append(0)  # dvc ended before we looked, and init took us over
+    if RUNNER in os.environ:
+        watched.append(int(os.environ[RUNNER]))
+    born = {pid: _born(pid) for pid in watched}
+
+    def watch() -> None:
+        while all(when is not None and _born(pid) == when for pid, when in born.items()):
+            time.sleep(LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _born(pid: int) -> float | None:
+    """Return when a process began, which tells it from a later one of the same number; None if it is no more."""
+    if pid == 0:
+        return None
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.AccessDenied:  # another user's, but there
+        return 0.0
+
+
+def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
+    """Ask a process about itself, which may be another user's, or gone."""
+    try:
+        return question()
+    except psutil.Error:
+        return otherwise
+
+
+@contextmanager
+def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Open a pool of processes that end with this one; an error or a signal here takes back what has not begun."""
+    with ProcessPoolExecutor(n_workers, initializer=_start_worker) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the parent to answer
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
 
 
 def count_cores() -> int:
@@ -37,7 +136,7 @@ def count_cores() -> int:
 
 def note_time(duration_s: float) -> None:
     """Append a line to data/timings.csv: when, what, seconds after the imports, and peak memory in MiB."""
-    if not TIMINGS.parent.is_dir():
+    if not TIMINGS.parent.is_dir() or os.environ.get("RANK", "0") != "0":
         return
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
     peaks = [resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

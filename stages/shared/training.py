@@ -2,20 +2,28 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.shared.batches import draw_changes, evaluation_batches, iterate_batches
-from stages.shared.config import Augment, FineTuneSettings, ModelSettings
+from stages.shared.augmentations import build_mixer, build_policy
+from stages.shared.batches import draw_changes, evaluation_batches, iterate_batches, place_pack
+from stages.shared.checkpoints import Checkpoint
+from stages.shared.config import Augment, ModelSettings
+from stages.shared.devices import prepare_for_training
 from stages.shared.errors import UserError
-from stages.shared.optimizers import build_optimizer, learning_rate, set_learning_rate
+from stages.shared.fingerprints import hash_code, hash_pack, hash_value, hash_weights
+from stages.shared.learners import Learner, copy_weights
+from stages.shared.optimizers import learning_rate
 from stages.shared.packs import Pack
-from stages.shared.progress import EpochProgress, print_epoch
+from stages.shared.processes import ALONE, Processes
+from stages.shared.progress import EpochProgress, NotFiniteError, print_epoch
 
 EVALUATION_BATCH = 128
 
@@ -33,9 +41,7 @@ class Task:
     augment: Augment
     seed: int
     device: torch.device
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+    processes: Processes = ALONE
 
     def class_weights(self) -> torch.Tensor | None:
         """Weights (n_classes,) in inverse proportion to the class counts, with a mean of 1 over the images."""
@@ -46,122 +52,195 @@ class Task:
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
 
-def fit(network: nn.Module, task: Task, on_epoch: Callable[[list[dict]], None]) -> dict[str, torch.Tensor]:
+@dataclass
+class Position:
+    """How far a training has come: with the learner's state and the best weights, all that it goes on from."""
+
+    round: int = 0
+    epoch: int = 0  # of the round: the one that comes next
+    best_of_round: float = -1.0
+    stale: int = 0  # epochs since the round's best one
+    history: list[dict] = field(default_factory=list)
+
+    def move_on(self, row: dict, settings: ModelSettings) -> bool:
+        """Take in a finished epoch; return whether it is the best so far, and count rounds and patience."""
+        improved = row["val_accuracy"] > max((old["val_accuracy"] for old in self.history), default=-1.0)
+        self.history.append(row)
+        if improved:
+            for old in self.history:
+                old["best"] = int(old is row)
+        self.epoch += 1
+        self.stale = 0 if row["val_accuracy"] > self.best_of_round else self.stale + 1
+        self.best_of_round = max(self.best_of_round, row["val_accuracy"])
+        if self.epoch == settings.epochs or (settings.patience and self.stale >= settings.patience):
+            self.round, self.epoch, self.best_of_round, self.stale = self.round + 1, 0, -1.0, 0
+        return improved
+
+
+@contextmanager
+def resumable(model_file: Path, network: nn.Module, task: Task) -> Iterator[Checkpoint | None]:
+    """Give the checkpoint beside the file that a training is to write; it is removed if the block succeeds.
+
+    Of several processes that train together, the first has it.
+    """
+    if not task.processes.is_first:
+        yield None
+        return
+    fingerprint = {
+        "parameters": hash_value([task.settings, task.augment, task.seed, task.image_size_px, task.n_classes]),
+        "code": hash_code(),
+        "data": hash_value([hash_pack(task.train), hash_pack(task.val)]),
+        "initial weights": hash_weights(network),
+    }
+    model_file.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(model_file.with_suffix(".checkpoint"), fingerprint)
+    yield checkpoint
+    checkpoint.remove()
+
+
+def fit(
+    network: nn.Module, task: Task, on_epoch: Callable[[list[dict]], None], checkpoint: Checkpoint | None = None
+) -> dict[str, torch.Tensor]:
     """Train the network, and leave it with the weights of the epoch with the best validation accuracy.
 
     Each round is a fit of its own: it starts from the best weights so far with a new optimizer, schedule and patience.
-    Patience counts the epochs since the best one of the round.
+    Patience counts the epochs since the best one of the round. A training that was killed goes on after its last
+    finished epoch and ends with the same bits: an epoch depends on the checkpoint, the seed and its own number alone.
 
     Args:
         on_epoch: called with the history (a row an epoch) whenever an epoch has ended.
     Returns:
         The best weights, on the CPU, as a state dict.
     """
+    settings = task.settings
+    prepare_for_training(task.device)
+    check_processes(task)
     network.to(task.device, memory_format=torch.channels_last)
-    history: list[dict] = []
-    best: dict[str, torch.Tensor] = {}
-    for round_number in range(task.settings.rounds):
-        if best:
+    if settings.sync_batch_norm and task.processes.count > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if settings.compile != "none":
+        # a graph for each size of batch: one graph for all sizes would depend on which came first
+        network.compile(mode=settings.compile, dynamic=False)
+    position, best = Position(), {}
+    learner = Learner(network, settings, task.class_weights(), task.processes, task.device)
+    if state := task.processes.tell_all(read_checkpoint(checkpoint, task)):
+        position = Position(**state["position"])
+        learner.load_state_dict(state["learner"])
+        best = state["best"] or copy_weights(learner.best_network())
+    sets = place_pack(task.train, task.device), place_pack(task.val, task.device)
+    if position.history and task.processes.is_first:
+        on_epoch(position.history)  # DVC has deleted what the killed process wrote
+    while position.round < settings.rounds:
+        round_before = position.round
+        improved = position.move_on(run_epoch(learner, task, sets, position), settings)
+        if improved:
+            best = copy_weights(learner.best_network(), into=best)
+        if round_before < position.round < settings.rounds:
             network.load_state_dict(best)
-        optimizer = build_optimizer(network, task.settings)
-        best_of_round, stale = -1.0, 0
-        for epoch in range(task.settings.epochs):
-            row = run_epoch(network, optimizer, task, round_number, epoch)
-            improved = row["val_accuracy"] > max((old["val_accuracy"] for old in history), default=-1.0)
-            history.append(row)
-            if improved:
-                best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-                for old in history:
-                    old["best"] = int(old is row)
-            on_epoch(history)
-            stale = 0 if row["val_accuracy"] > best_of_round else stale + 1
-            best_of_round = max(best_of_round, row["val_accuracy"])
-            if task.settings.patience and stale >= task.settings.patience:
-                break
+            learner = Learner(network, settings, task.class_weights(), task.processes, task.device)
+        if task.processes.is_first:
+            on_epoch(position.history)
+        if checkpoint:
+            # the best weights are those of the learner if the epoch was the best; half a gigabyte is not written twice
+            rest = None if improved and position.epoch else best
+            checkpoint.write({"position": asdict(position), "learner": learner.state_dict(), "best": rest})
     network.load_state_dict(best)
     return best
 
 
-def run_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, task: Task, round_number: int, epoch: int
-) -> dict[str, float]:
+def check_processes(task: Task) -> None:
+    """Refuse more processes than a batch can be shared among, and what they cannot do on this device."""
+    count, settings = task.processes.count, task.settings
+    if count > 1 and min(settings.batch_size, len(task.train)) < 2 * count:
+        raise UserError(
+            f"{task.name}: {count} processes need two images each of every batch, found batch_size "
+            f"{settings.batch_size} and {len(task.train)} images; start fewer processes"
+        )
+    if count > 1 and settings.sync_batch_norm and task.device.type != "cuda":
+        raise UserError(f"{task.name}: sync_batch_norm works on GPUs only, found {task.device}; set it to false")
+
+
+def read_checkpoint(checkpoint: Checkpoint | None, task: Task) -> dict | None:
+    """Return what a killed training left, and say so."""
+    if not checkpoint:
+        return None
+    state, said = checkpoint.read()
+    if said:
+        print(
+            f"{task.name}: {said}" + (f", after epoch {len(state['position']['history'])}" if state else ""), flush=True
+        )
+    return state
+
+
+def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> dict[str, float]:
     """Train for one epoch and validate; return the row of the history."""
     started = time.perf_counter()
-    number = round_number * task.settings.epochs + epoch
-    n_digits = len(str(task.settings.rounds * task.settings.epochs))
-    title = f"{task.name} epoch {number + 1:{n_digits}}/{task.settings.rounds * task.settings.epochs}"
-    progress = EpochProgress(title, len(task.train), task.device)
+    settings, epoch = task.settings, position.epoch
+    n_epochs = settings.rounds * settings.epochs
+    number = position.round * settings.epochs + epoch
+    title = f"{task.name} epoch {number + 1:{len(str(n_epochs))}}/{n_epochs}"
+    progress = EpochProgress(title, len(task.train), settings.batch_size, task.device, task.processes)
     try:
-        train_one_epoch(network, optimizer, task, number, epoch, progress)
-    except torch.OutOfMemoryError:
+        train_one_epoch(learner, task, sets[0], number, epoch, progress)
+        train_loss, train_accuracy = progress.scores()
+    except NotFiniteError as error:
+        rate = learning_rate(settings, epoch, (error.batch - 1) * settings.batch_size / len(task.train))
         raise UserError(
-            f"{task.name}: a batch of {task.settings.batch_size} images of {task.image_size_px} px does not fit into "
-            f"the memory of {task.device}; lower its batch_size, or image_size_px"
-        ) from None
-    train_loss, train_accuracy = progress.scores()
-    if not math.isfinite(train_loss):
-        raise UserError(
-            f"{task.name}: the loss is {train_loss} in epoch {number + 1}, at lr {optimizer.param_groups[0]['lr']:g}; "
+            f"{task.name}: the loss is not finite in epoch {number + 1}, batch {error.batch}, at lr {rate:g}; "
             "try a smaller lr, a warm-up, gradient_clip, or precision fp32"
-        )
+        ) from None
     speed = progress.images_per_s()
-    val_loss, val_accuracy = validate(network, task)
+    val_loss, val_accuracy = validate(learner, task, sets[1])
+    if not math.isfinite(val_loss):
+        raise UserError(
+            f"{task.name}: the validation loss is {val_loss} after epoch {number + 1}, at lr "
+            f"{learning_rate(settings, epoch, 0.0):g}; try a smaller lr, a warm-up, gradient_clip, or precision fp32"
+        )
     row = {
-        "round": round_number + 1,
+        "round": position.round + 1,
         "epoch": number + 1,
-        "lr": learning_rate(task.settings, epoch, 0.0),
+        "lr": learning_rate(settings, epoch, 0.0),
         "train_loss": train_loss,
         "train_accuracy": train_accuracy,
         "val_loss": val_loss,
         "val_accuracy": val_accuracy,
         "best": 0,
     }
-    remaining = task.settings.rounds * task.settings.epochs - number - 1
-    print_epoch(title, row, speed, remaining * (time.perf_counter() - started))
+    if task.processes.is_first:
+        print_epoch(title, row, speed, (n_epochs - number - 1) * (time.perf_counter() - started))
     return row
 
 
 def train_one_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, task: Task, number: int, epoch: int, progress: EpochProgress
+    learner: Learner, task: Task, placed: tuple, number: int, epoch: int, progress: EpochProgress
 ) -> None:
     """Show the network every training image once; `number` counts epochs through the rounds, `epoch` within one."""
     settings = task.settings
     generator = torch.Generator().manual_seed(task.seed * 1_000_003 + number)
-    torch.manual_seed(generator.initial_seed())  # dropout
+    torch.manual_seed(generator.initial_seed() + 7919 * task.processes.rank)  # dropout, policies and mixing
     order = torch.randperm(len(task.train), generator=generator)
     changes = draw_changes(len(order), task.train.images.shape[1] - task.image_size_px, task.augment, generator)
-    weights = task.class_weights()
-    set_training_mode(network, settings, epoch)
-    batches = iterate_batches(task.train, order, changes, settings.batch_size, task.image_size_px, task.device)
+    policy, mix = build_policy(task.augment), build_mixer(settings, task.n_classes)
+    batches = iterate_batches(
+        placed, order, changes, settings.batch_size, task.image_size_px, task.device, task.processes, policy
+    )
+    learner.start_epoch(epoch)
     for images, labels in progress.follow(batches):
-        set_learning_rate(optimizer, learning_rate(settings, epoch, progress.n_seen / len(order)))
-        with task.autocast():
-            logits = network(images)  # (batch, n_classes)
-            loss = functional.cross_entropy(logits.float(), labels, weights, label_smoothing=settings.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if settings.gradient_clip:
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
+        mixed, targets = mix(images, labels) if mix else (images, labels)
+        rate = learning_rate(settings, epoch, progress.n_seen / progress.n_images)
+        loss, logits = learner.step(mixed, targets, rate)
         progress.add(loss, logits, labels)
-
-
-def set_training_mode(network: nn.Module, settings: ModelSettings, epoch: int) -> None:
-    """Set layers to training; in the frozen epochs the backbone neither learns nor moves its batch statistics."""
-    network.train()
-    if isinstance(settings, FineTuneSettings):
-        frozen = epoch < settings.frozen_epochs
-        network.backbone.train(not frozen)
-        network.backbone.requires_grad_(not frozen)
+    learner.end_epoch()
 
 
 @torch.no_grad()
-def validate(network: nn.Module, task: Task) -> tuple[float, float]:
+def validate(learner: Learner, task: Task, placed: tuple) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy on the validation images."""
-    network.eval()
-    progress = EpochProgress(f"{task.name} validation", len(task.val), task.device)
-    for images, labels in evaluation_batches(task.val, EVALUATION_BATCH, task.image_size_px, task.device):
-        with task.autocast():
+    network = learner.best_network().eval()
+    batch_size = max(1, EVALUATION_BATCH // learner.n_parts)
+    progress = EpochProgress(f"{task.name} validation", len(task.val), batch_size, task.device, task.processes)
+    for images, labels in evaluation_batches(placed, batch_size, task.image_size_px, task.device, task.processes):
+        with learner.autocast():
             logits = network(images)  # (batch, n_classes)
-        progress.add(functional.cross_entropy(logits.float(), labels), logits, labels)
+        progress.add(functional.cross_entropy(logits.float(), labels, reduction="sum"), logits, labels)
     return progress.scores()
