@@ -5,11 +5,11 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint lock clean
+.PHONY: repro test bench lint lock clean
 
-repro: .venv/installed  ## run what is out of date, then print the scored table
+repro: .venv/installed  ## run what is out of date, then print the scored table; JOBS=2: two trainings at once
 	@echo "== dvc repro: runs only the stages whose parameters, code or data changed"
-	@.venv/bin/dvc repro
+	@$(if $(JOBS),.venv/bin/python -m stages.shared.side_by_side $(JOBS),.venv/bin/dvc repro)
 	@.venv/bin/python -m stages.shared.score_table metrics
 
 test: .venv/installed  ## run the tests; they need no network and no GPU
@@ -18,6 +18,9 @@ test: .venv/installed  ## run the tests; they need no network and no GPU
 
 lint: .venv/installed  ## check style
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+bench: .venv/installed  ## measure training, growth and DVC's own time; writes benchmarks/results/ (half an hour on 2 cores)
+	@.venv/bin/python -m benchmarks $(ARGS)
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
