@@ -1,0 +1,107 @@
+"""Nothing in; every benchmark of this folder run, its tables printed, and one JSON file out.
+
+    python -m benchmarks [--only training growth noop]
+    python -m benchmarks --only training --size 224 --batch 32 256 --seconds 2     # a GPU, in ten minutes
+
+Writes benchmarks/results/<the chip's name>.json, or one with the image size in its name if that is given. Where the
+pipeline was not run, the embedded set is drawn, split and packed first; `noop` needs a pipeline that is up to date.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.shared.config import read_config
+from stages.shared.errors import UserError
+from stages.shared.running import count_cores, exit_cleanly
+
+RESULTS = Path(__file__).parent / "results"
+INPUTS = (
+    "stages.draw flowers data/flowers/images",
+    "stages.split data/flowers/images data/manifest.csv metrics",
+    "stages.pack data/manifest.csv data/flowers/images data/packed",
+)
+
+
+def name_chip() -> str:
+    """Return the name of the GPU, or of the processor and how many of its cores are used."""
+    import torch
+
+    if torch.cuda.is_available() and not os.environ.get("QUINTET_DEVICE", "").startswith("cpu"):
+        return torch.cuda.get_device_name()
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return f"{names[0] if names else 'processor'}, {count_cores()} cores"
+
+
+def measure_training(arguments: argparse.Namespace, results: list[dict]) -> list[dict]:
+    """Measure each model in a process of its own, for its own peak memory; it takes the place of an older result."""
+    for model in arguments.models or read_config().models:
+        for batch in arguments.batch or [None]:
+            command = [sys.executable, "-m", "benchmarks.training", model, "--rounds", str(arguments.rounds)]
+            command += ["--seconds", str(arguments.seconds)]
+            command += ["--size", str(arguments.size)] if arguments.size else []
+            command += ["--batch", str(batch)] if batch else []
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                raise UserError(f"{' '.join(command[1:])}: exit code {done.returncode}")
+            result = json.loads(done.stdout)
+            print(render_line(result), flush=True)
+            results = [each for each in results if _key(each) != _key(result)] + [result]
+    return results
+
+
+def _key(result: dict) -> tuple:
+    return result["model"], result["image_size_px"], result["batch_size"]
+
+
+def render_line(result: dict) -> str:
+    speeds = "  ".join(f"{way} {speed:7.1f}" for way, speed in result["images_per_s"].items())
+    return (
+        f"{result['model']:<20} {result['image_size_px']} px, batch {result['batch_size']:3}: {speeds} images/s;"
+        f"  real/limit {result['real_to_limit']:.3f}  real/peer {result['real_to_peer']:.2f}"
+        f"  real/fp32 peer {result['real_to_peer_fp32']:.2f}  peak {result['peak_memory_mib']} MiB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=["training", "growth", "noop"], help="by default all three")
+    parser.add_argument("--models", nargs="+", help="of the trainings; by default all")
+    parser.add_argument("--size", type=int, help="image size of the trainings, in pixels; by default the pipeline's")
+    parser.add_argument("--batch", type=int, nargs="+", help="batch sizes of the trainings; by default each model's")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of a training's limit or peer")
+    arguments = parser.parse_args()
+    chosen = arguments.only or ["training", "growth", "noop"]
+    chip = name_chip()
+    size = f"-{arguments.size}px" if arguments.size else ""
+    path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', chip.lower()).strip('-')}{size}.json"
+    # what was measured before, and is not measured now, stays
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results["chip"] = chip
+    if "training" in chosen:
+        if not Path("data/manifest.csv").exists():
+            for command in INPUTS:
+                subprocess.run([sys.executable, "-m", *command.split()], check=True)
+        results["training"] = measure_training(arguments, results.get("training", []))
+    if "growth" in chosen:
+        from benchmarks.growth import measure_growth, render_text
+
+        results["growth"] = measure_growth([1000, 10_000, 100_000], folder=Path("data"))
+        print(render_text(results["growth"]["rows"]))
+    if "noop" in chosen:
+        from benchmarks.noop import measure_noop
+
+        results["noop"] = measure_noop(n_rounds=arguments.rounds)
+        print(f"dvc repro that runs nothing: {results['noop']}")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,172 @@
+"""A number of images in; the time and memory that split and pack take for so many, and how both grow, out.
+
+    python -m benchmarks.growth [--counts 1000 10000 100000] [--size 32] [--folder DISK]
+
+Each count is drawn in a temporary folder, then split and packed by the commands of dvc.yaml, the images still in the
+page cache. Start-up is part of the time: a slope below 1 may be that, so the rate of the further images stands beside.
+
+Memory is what the kernel cannot drop when it runs short: anonymous and shared-memory pages (Pss_Anon + Pss_Shmem +
+SwapPss of smaps_rollup), summed over the stage's process and its workers every 50 ms; a page that n of them share
+counts 1/n in each. Code and memory-mapped packs are pages of files: the kernel writes them back and drops them, so
+they stay out, though RSS counts them, once a process. A folder in tmpfs is memory itself: give --folder on a disk.
+"""
+
+import argparse
+import math
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from stages.shared.errors import UserError
+from stages.shared.running import count_cores, exit_cleanly
+
+ROOT = Path(__file__).parent.parent
+IMAGES = "data/flowers/images"
+PIPELINES = {"draw": "data/flowers/dvc.yaml", "split": "dvc.yaml", "pack": "dvc.yaml"}
+MIN_IMAGES = 3  # of a class: one for each split
+MIN_COUNT = 104 * MIN_IMAGES
+SAMPLE_S = 0.05
+
+
+def run_measured(command: str, folder: Path) -> dict[str, float]:
+    """Run a command of dvc.yaml in a folder; return wall_s, cpu_s and the peaks of memory.
+
+    Raises:
+        UserError: it failed; the message is the last line that it printed.
+    """
+    peaks = dict.fromkeys(("peak_memory_mib", "parent_peak_memory_mib", "parent_peak_rss_mib"), 0.0)
+    words, environment = [sys.executable, *shlex.split(command)[1:]], os.environ | {"PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        threading.Thread(target=_sample_memory, args=(process, peaks), daemon=True).start()
+        _, status, usage = os.wait4(process.pid, 0)  # usage: of the process and of the workers that it waited for
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        if process.returncode:
+            raise UserError(f"{command}: {output.read().decode().strip().rpartition(chr(10))[2]}")
+    return {"wall_s": wall_s, "cpu_s": usage.ru_utime + usage.ru_stime, **peaks}
+
+
+def _sample_memory(process: subprocess.Popen, peaks: dict[str, float]) -> None:
+    while process.returncode is None:
+        try:
+            parent = psutil.Process(process.pid)
+            own = read_memory_mib(parent.pid)
+            of_all = own + sum(read_memory_mib(child.pid) for child in parent.children(recursive=True))
+        except psutil.NoSuchProcess:
+            return  # it has just ended
+        # not ru_maxrss of wait4: that is the largest process's, workers and the starting one included
+        rss = _read_kib(parent.pid, "status").get("VmHWM", 0) / 1024
+        for name, value in zip(peaks, (of_all, own, rss), strict=True):
+            peaks[name] = max(peaks[name], value)
+        time.sleep(SAMPLE_S)
+
+
+def read_memory_mib(pid: int) -> float:
+    """Return a process's share of the memory that the kernel cannot drop; 0 once it has ended."""
+    sizes = _read_kib(pid, "smaps_rollup")
+    return sum(sizes.get(kind, 0) for kind in ("Pss_Anon", "Pss_Shmem", "SwapPss")) / 1024
+
+
+def _read_kib(pid: int, name: str) -> dict[str, int]:
+    try:
+        lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()
+    except OSError:  # it has ended
+        return {}
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+
+
+def write_params(path: Path, n_images: int, size_px: int) -> None:
+    """Write the repository's parameters, with so many images of that size."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["flowers"] |= {"n_images": n_images, "min_images": MIN_IMAGES, "size_px": size_px}
+    params |= {"image_size_px": 32, "pack": {"stored_size_px": 36}}
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def measure_count(n_images: int, size_px: int, folder: Path) -> list[dict[str, Any]]:
+    """Draw so many images in an empty folder, split and pack them; return a row for split and one for pack."""
+    write_params(folder / "params.yaml", n_images, size_px)
+    rows = []
+    for stage, pipeline in PIPELINES.items():
+        print(f"growth: {stage} {n_images} images of {size_px} px", file=sys.stderr)
+        command = yaml.safe_load((ROOT / pipeline).read_text(encoding="utf-8"))["stages"][stage]["cmd"]
+        cost = run_measured(command.replace("${images}", IMAGES), folder)
+        rate = n_images / cost["wall_s"]
+        rates = {"images_per_s": rate, "images_per_s_per_core": rate / count_cores()}
+        rows.append({"stage": stage, "n_images": n_images, **cost, **rates})
+    return rows[1:]  # drawing is not what is measured
+
+
+def fit_growth(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
+    """Return how a stage grows from one count to a larger one.
+
+    `exponent` is the slope of log wall time over log images, 1 if linear; the rest is per image beyond the small count.
+    """
+    more = {key: large[key] - small[key] for key in ("n_images", "wall_s", "peak_memory_mib")}
+    return {
+        "stage": small["stage"],
+        "exponent": math.log(large["wall_s"] / small["wall_s"]) / math.log(large["n_images"] / small["n_images"]),
+        "further_images_per_s": more["n_images"] / more["wall_s"],
+        "bytes_per_further_image": more["peak_memory_mib"] * 2**20 / more["n_images"],
+    }
+
+
+def measure_growth(counts: list[int], size_px: int = 32, folder: Path | None = None) -> dict[str, Any]:
+    """Measure split and pack at each count, once.
+
+    Args:
+        counts: of images, MIN_COUNT or more.
+        folder: an existing one on a disk, for the temporary folders; None is the system's own.
+    Returns:
+        {"n_cores", "size_px", "rows": of measure_count, "growth": of fit_growth, between the two largest counts}.
+    Raises:
+        UserError: this is no Linux, or a stage failed.
+    """
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise UserError("expected /proc/PID/smaps_rollup to read memory from; only Linux has it")
+    rows = []
+    for n_images in sorted(set(counts)):
+        with tempfile.TemporaryDirectory(prefix="quintet-growth-", dir=folder) as temporary:
+            rows += measure_count(n_images, size_px, Path(temporary))
+    growth = [fit_growth(*pair) for pair in zip(rows[-4:-2], rows[-2:], strict=True)] if len(rows) > 2 else []
+    return {"n_cores": count_cores(), "size_px": size_px, "rows": rows, "growth": growth}
+
+
+def render_text(rows: list[dict[str, Any]]) -> str:
+    """Align rows of the same keys for a terminal."""
+    cells = [list(rows[0])] + [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", nargs="+", type=int, default=[1000, 10_000, 100_000], help="of images")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--folder", type=Path, help="an existing folder on a disk, for the temporary ones")
+    arguments = parser.parse_args()
+    if min(arguments.counts) < MIN_COUNT:
+        parser.error(f"--counts: expected {MIN_COUNT} or more, {MIN_IMAGES} a class; found {min(arguments.counts)}")
+    if arguments.size < 16:
+        parser.error(f"--size: expected 16 or more, found {arguments.size}")
+    if arguments.folder and not arguments.folder.is_dir():
+        parser.error(f"--folder: {arguments.folder}: no such folder; make it first")
+    results = measure_growth(arguments.counts, arguments.size, arguments.folder)
+    for rows in filter(None, (results["rows"], results["growth"])):
+        print(render_text(rows))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,129 @@
+"""An up-to-date repository in; the time of a `dvc repro` that runs nothing, beside a trivial one's, out.
+
+    python -m benchmarks.noop [--rounds 5] [--repository .]
+
+The trivial pipeline has as many stages, each of which copies a tiny file: what it takes is DVC's own cost. The two are
+timed in turn, and compared round by round, so that whatever else the machine does weighs on both alike.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from stages.shared.errors import UserError
+from stages.shared.running import exit_cleanly
+
+ROOT = Path(__file__).parent.parent
+SKIPPED = "didn't change, skipping"  # what DVC says of a stage
+QUIET = {"DVC_NO_ANALYTICS": "1", "CI": "1"}  # CI: DVC asks no server for a newer version
+
+
+def run_dvc(folder: Path, *words: str, **variables: str) -> str:
+    """Run a DVC command in a folder, with further environment variables; return what it printed.
+
+    Raises:
+        UserError: it failed.
+    """
+    command = [sys.executable, "-m", "dvc", *words]
+    environment = os.environ | QUIET | variables
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{folder}: dvc {words[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def count_stages(repository: Path) -> int:
+    """Count the stages that `dvc repro` looks at, those of the inputs included; nothing is run.
+
+    Raises:
+        UserError: `dvc repro` would run some of them.
+    """
+    # the inputs that the parameters name, and no other: the rest was never run, and always shows as changed
+    status = json.loads(run_dvc(repository, "status", "dvc.yaml", "--with-deps", "--json"))
+    if status:
+        names = ", ".join(sorted(status)[:3]) + ", ..." * (len(status) > 3)
+        raise UserError(
+            f"{repository}: expected an up-to-date repository, but {len(status)} of its stages would run ({names}); "
+            "run `dvc repro` there first"
+        )
+    return run_dvc(repository, "repro", "--dry").count(SKIPPED)
+
+
+def make_trivial(folder: Path, n_stages: int) -> None:
+    """Make a DVC repository whose stages are a chain of copies of a tiny file, and run it once."""
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    site_cache = str(folder / "site_cache")  # else DVC leaves a folder behind in its own for every repository
+    run_dvc(folder, "init", "-q", DVC_SITE_CACHE_DIR=site_cache)
+    run_dvc(folder, "config", "-q", "core.site_cache_dir", site_cache)
+    stages = {
+        f"copy{i}": {"cmd": f"cp {i} {i + 1}", "deps": [f"{i}"], "params": [f"p{i}"], "outs": [f"{i + 1}"]}
+        for i in range(n_stages)
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump({f"p{i}": i for i in range(n_stages)}), encoding="utf-8")
+    (folder / "0").write_text("tiny\n", encoding="utf-8")
+    run_dvc(folder, "repro", "-q")
+
+
+def time_noop(folder: Path, n_stages: int) -> float:
+    """Return the seconds that a `dvc repro` takes which passes over all stages."""
+    started = time.perf_counter()
+    output = run_dvc(folder, "repro")
+    duration_s = time.perf_counter() - started
+    if output.count(SKIPPED) != n_stages:
+        raise UserError(f"{folder}: expected {n_stages} stages to be passed over, found {output.count(SKIPPED)}")
+    return duration_s
+
+
+def measure_noop(repository: Path = ROOT, n_rounds: int = 5) -> dict[str, Any]:
+    """Time `dvc repro` in an up-to-date repository and in the trivial one, in turn.
+
+    Returns:
+        {"n_stages", "repository_s" and "trivial_s": a time a round, "median_repository_s", "median_trivial_s",
+        "median_ratio": the median over rounds of the repository's time by the trivial one's}.
+    Raises:
+        UserError: the repository is not up to date.
+    """
+    n_stages = count_stages(repository)
+    times: dict[Path, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="quintet-noop-") as temporary:
+        trivial = Path(temporary)
+        make_trivial(trivial, n_stages)
+        for i in range(n_rounds + 1):
+            # each goes first in every other round
+            for folder in (repository, trivial) if i % 2 else (trivial, repository):
+                times.setdefault(folder, []).append(time_noop(folder, n_stages))
+            print(f"noop: round {i} of {n_rounds}" + " (warm-up)" * (i == 0), file=sys.stderr)
+    own, others = times[repository][1:], times[trivial][1:]
+    ratios = [a / b for a, b in zip(own, others, strict=True)]
+    medians = {"median_repository_s": median(own), "median_trivial_s": median(others), "median_ratio": median(ratios)}
+    return {"n_stages": n_stages, "repository_s": own, "trivial_s": others, **medians}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="timed ones; one more warms up")
+    parser.add_argument("--repository", type=Path, default=ROOT, help="an up-to-date DVC repository; this one if none")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds: expected 1 or more, found {arguments.rounds}")
+    if not (arguments.repository / "dvc.yaml").is_file():
+        parser.error(f"--repository: {arguments.repository}: no dvc.yaml there")
+    results = measure_noop(arguments.repository, arguments.rounds)
+    print(f"dvc repro that runs nothing, {results['n_stages']} stages, median of {arguments.rounds} rounds")
+    for name in ("repository", "trivial"):
+        print(f"{name:<10}  {results[f'median_{name}_s']:6.3f} s")
+    print(f"{'ratio':<10}  {results['median_ratio']:6.3f}    median of the rounds' ratios")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,263 @@
+"""A model's settings in; images/s of its real training, of the compute limit, and of the ordinary way out.
+
+    python -m benchmarks.training MODEL [--size 224] [--batch 32] [--rounds 3] [--seconds 6]
+
+Three ways to train the same network on the same images with the same batches, measured in turn, `rounds` times:
+
+- real: one epoch as `stages/train.py` runs it (packed data, augmentation, metrics), and the checkpoint of the epoch
+  before, whose way to the disk it overlaps;
+- limit: forward, backward and optimizer step on one batch that is already there, over and over;
+- peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2 and 4 workers, v2 transforms and a plain loop,
+  in the same precision; and once more in plain fp32.
+
+The result is one JSON object on stdout.
+"""
+
+import argparse
+import copy
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import InterpolationMode, v2
+
+from stages.shared.batches import MEAN, STD, place_pack
+from stages.shared.checkpoints import Checkpoint
+from stages.shared.config import Config, ModelSettings, read_config
+from stages.shared.devices import choose_device
+from stages.shared.learners import Learner
+from stages.shared.model_files import ModelCard, build_network
+from stages.shared.packs import open_pack, write_pack
+from stages.shared.progress import EpochProgress
+from stages.shared.training import Task, train_one_epoch
+
+WORKERS = (0, 1, 2, 4)
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(run: Callable[[], int], device: torch.device) -> float:
+    """Return the images/s of a run that returns how many images it took."""
+    finish(device)
+    started = time.perf_counter()
+    n_images = run()
+    finish(device)
+    return n_images / (time.perf_counter() - started)
+
+
+class Real:
+    """One epoch of the project's own training at a time."""
+
+    def __init__(self, network: nn.Module, task: Task, folder: Path):
+        self.task = task
+        self.placed = place_pack(task.train, task.device)
+        self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
+        self.checkpoint = Checkpoint(folder / "network.checkpoint", {})
+        self.n_epochs = 0
+
+    def __call__(self) -> int:
+        task = self.task
+        epoch = getattr(task.settings, "frozen_epochs", 0)  # in the epochs before, the backbone rests
+        if self.n_epochs:
+            self.checkpoint.write(self.learner.state_dict())
+        progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
+        train_one_epoch(self.learner, task, self.placed, self.n_epochs, epoch, progress)
+        self.n_epochs += 1
+        return len(task.train)
+
+
+class Plain:
+    """A plain loop over batches: forward, backward, optimizer step."""
+
+    def __init__(self, network: nn.Module, settings: ModelSettings, device: torch.device, *, fast: bool):
+        self.network, self.settings, self.device, self.fast = network, settings, device, fast
+        self.network.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-5, fused=fast or None)
+
+    def __call__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
+        n_images = 0
+        layout = torch.channels_last if self.fast else torch.contiguous_format
+        bf16 = self.fast and self.settings.precision == "bf16"
+        for images, labels in batches:
+            images = images.to(self.device, memory_format=layout, non_blocking=True)
+            labels = labels.to(self.device, non_blocking=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                logits = self.network(images)
+                loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+            loss.backward()
+            self.optimizer.step()
+            n_images += len(labels)
+        return n_images
+
+
+def first(loader: Iterable, n_images: int) -> Iterable:
+    """Give batches until there were `n_images`."""
+    for images, labels in loader:
+        yield images, labels
+        n_images -= len(labels)
+        if n_images <= 0:
+            return
+
+
+def build_loader(folder: Path, task: Task, n_workers: int) -> DataLoader:
+    transforms = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.Resize(task.train.images.shape[1], InterpolationMode.BICUBIC),
+            v2.RandomCrop(task.image_size_px),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    return DataLoader(
+        ImageFolder(folder, transforms),
+        task.settings.batch_size,
+        shuffle=True,
+        num_workers=n_workers,
+        persistent_workers=n_workers > 0,
+        pin_memory=task.device.type == "cuda",
+    )
+
+
+def choose_workers(folder: Path, task: Task, plain: Plain, n_images: int) -> tuple[int, DataLoader]:
+    """Return the number of workers with which the plain loop is fastest, and its loader, warmed up."""
+    speeds = {}
+    for n_workers in WORKERS:
+        loader = build_loader(folder, task, n_workers)
+        plain(first(loader, 2 * task.settings.batch_size))
+        speeds[n_workers] = timed(lambda loader=loader: plain(first(loader, n_images // 2)), task.device), loader
+    best = max(speeds, key=lambda n_workers: speeds[n_workers][0])
+    print(f"peer: {', '.join(f'{n} workers {speed:.0f}' for n, (speed, _) in speeds.items())}", file=sys.stderr)
+    return best, speeds[best][1]
+
+
+def prepare(config: Config, model: str, folder: Path, size_px: int | None, batch_size: int | None) -> Task:
+    """Build the task as the train stage does, or at another image and batch size, with a pack of its own.
+
+    Also writes the training images as class folders of links into `folder`/images, for the peer.
+    """
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False)
+    rows = manifest[manifest["split"] == "train"]
+    for path, label in zip(rows["path"], rows["label"], strict=True):
+        link = folder / "images" / f"{label:04d}" / Path(path).name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((Path(config.images) / path).resolve())
+    packed = Path("data/packed/train")
+    if size_px:
+        packed = folder / "packed"
+        paths = [Path(config.images) / path for path in rows["path"]]
+        write_pack(packed, paths, rows["label"].tolist(), size_px * 8 // 7)
+    settings = config.models[model]
+    settings = settings.model_copy(update={"batch_size": batch_size or settings.batch_size})
+    train = open_pack(packed)
+    return Task(
+        name=model,
+        train=train,
+        val=train,
+        n_classes=int(manifest["label"].max()) + 1,
+        image_size_px=size_px or config.image_size_px,
+        settings=settings,
+        augment=config.augment,
+        seed=config.seed,
+        device=choose_device(),
+    )
+
+
+def count_gflop(network: nn.Module, images: torch.Tensor) -> float:
+    """Return the floating-point operations of a training step for one image, in 10^9, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        network(images).sum().backward()
+    network.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / len(images) / 1e9
+
+
+def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: int, aim_s: float) -> dict:
+    """Return images/s of each way (medians), and the medians of the ratios within a round.
+
+    Args:
+        aim_s: a measurement of the limit, or of the peer, takes about so many seconds.
+    """
+    config = read_config()
+    with tempfile.TemporaryDirectory(dir="data") as name:
+        folder = Path(name)
+        task = prepare(config, model, folder, size_px, batch_size)
+        settings, device = task.settings, task.device
+        names = [str(label) for label in range(task.n_classes)]
+        torch.manual_seed(config.seed)
+        network = build_network(ModelCard(model, settings.network(), names, task.image_size_px, start="scratch"))
+        copies = [copy.deepcopy(network) for _ in range(3)]
+        network.to(device, memory_format=torch.channels_last)
+        real = Real(network, task, folder)
+        speed = timed(real, device)  # warm-up
+        speed = timed(real, device)
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        n_images = min(len(task.train), max(8 * settings.batch_size, int(speed * aim_s)))
+        limit, peer = (Plain(each, settings, device, fast=True) for each in copies[:2])
+        slow_peer = Plain(copies[2], settings, device, fast=False)
+        n_workers, loader = choose_workers(folder / "images", task, peer, n_images)
+        images, labels = next(iter(loader))
+        one = images.to(device, memory_format=torch.channels_last), labels.to(device)
+        ways = {
+            "real": real,
+            "limit": lambda: limit([one] * (n_images // settings.batch_size)),
+            "peer": lambda: peer(first(loader, n_images)),
+            "peer_fp32": lambda: slow_peer(first(loader, n_images // 2)),
+        }
+        ways["limit"](), ways["peer_fp32"]()  # warm-up
+        speeds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(n_rounds):
+            for way, run in ways.items():
+                speeds[way].append(timed(run, device))
+        real.checkpoint.wait()
+        gflop = count_gflop(limit.network, one[0])
+    rounds = pd.DataFrame(speeds)
+    result = {
+        "model": model,
+        "image_size_px": task.image_size_px,
+        "batch_size": settings.batch_size,
+        "images_per_s": {way: round(statistics.median(values), 1) for way, values in speeds.items()},
+        "real_to_limit": float(np.median(rounds["real"] / rounds["limit"])),
+        "real_to_peer": float(np.median(rounds["real"] / rounds["peer"])),
+        "real_to_peer_fp32": float(np.median(rounds["real"] / rounds["peer_fp32"])),
+        "peer_workers": n_workers,
+        "gflop_per_image": round(gflop, 3),
+        "limit_tflop_per_s": round(statistics.median(speeds["limit"]) * gflop / 1000, 3),
+        "peak_memory_mib": round(peak_mib),
+        "rounds": {way: [round(value, 1) for value in values] for way, values in speeds.items()},
+    }
+    if device.type == "cuda":
+        result["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--size", type=int, help="pixels; by default the pipeline's own packs and image_size_px")
+    parser.add_argument("--batch", type=int, help="images in a batch; by default the model's batch_size")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of the limit, or of the peer")
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.model, arguments.size, arguments.batch, arguments.rounds, arguments.seconds)))
+
+
+if __name__ == "__main__":
+    main()
