@@ -22,7 +22,7 @@ from stages.shared.running import count_cores, exit_cleanly
 RESULTS = Path(__file__).parent / "results"
 INPUTS = (
     "stages.draw flowers data/flowers/images",
-    "stages.split data/flowers/images data/manifest.csv metrics",
+    "stages.split data/flowers/images data/manifest.csv data/rejected.csv metrics",
     "stages.pack data/manifest.csv data/flowers/images data/packed",
 )
 

@@ -40,7 +40,8 @@ from stages.shared.config import Config, ModelSettings, read_config
 from stages.shared.devices import choose_device
 from stages.shared.learners import Learner
 from stages.shared.model_files import ModelCard, build_network
-from stages.shared.packs import open_pack, write_pack
+from stages.shared.packing import write_pack
+from stages.shared.packs import open_pack
 from stages.shared.progress import EpochProgress
 from stages.shared.training import Task, train_one_epoch
 
@@ -164,15 +165,16 @@ def prepare(config: Config, model: str, folder: Path, size_px: int | None, batch
     if size_px:
         packed = folder / "packed"
         paths = [Path(config.images) / path for path in rows["path"]]
-        write_pack(packed, paths, rows["label"].tolist(), size_px * 8 // 7)
+        write_pack(packed, paths, rows["label"].tolist(), rows["sha256"].tolist(), size_px * 8 // 7)
     settings = config.models[model]
     settings = settings.model_copy(update={"batch_size": batch_size or settings.batch_size})
-    train = open_pack(packed)
+    n_classes = int(manifest["label"].max()) + 1
+    train = open_pack(packed, n_classes)
     return Task(
         name=model,
         train=train,
         val=train,
-        n_classes=int(manifest["label"].max()) + 1,
+        n_classes=n_classes,
         image_size_px=size_px or config.image_size_px,
         settings=settings,
         augment=config.augment,

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from stages.shared.errors import UserError
-from stages.shared.running import run_stage
+from stages.shared.running import REMEDIES, run_stage
 
 
 def download_flowers(root: Path) -> list[tuple[Path, str]]:
@@ -20,6 +20,7 @@ def download_flowers(root: Path) -> list[tuple[Path, str]]:
 
     Raises:
         UserError: the download failed.
+        OSError: the disk is full, or not to be written to.
     """
     from torchvision.datasets import Flowers102
 
@@ -28,6 +29,8 @@ def download_flowers(root: Path) -> list[tuple[Path, str]]:
         try:
             flowers = Flowers102(root, split, download=True, loader=Path)  # each item is (path, label)
         except (OSError, RuntimeError) as error:  # no network, or a wrong checksum
+            if isinstance(error, OSError) and error.errno in REMEDIES:
+                raise
             raise UserError(
                 f"Oxford 102 Flowers: the download failed ({error}); set `images` to data/flowers/images, which needs "
                 "no network, or to a folder of your own"
@@ -40,6 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path)
     folder = parser.parse_args().images
+    if folder.is_symlink() or folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
+        raise UserError(f"{folder}: expected no such folder before the download, found one; remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         arranged = Path(temporary) / "arranged"

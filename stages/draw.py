@@ -8,6 +8,7 @@ Reads the block of params.yaml that is named so; writes <folder>/<class>/<number
 
 import argparse
 import csv
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,7 @@ import numpy as np
 
 from stages.drawing.flowers import draw_picture
 from stages.drawing.species import Species, draw_source_species, read_target_species
-from stages.shared.config import Flowers, Source, read_config
-from stages.shared.errors import UserError
+from stages.shared.config import Flowers, Source, check_shares, read_config
 from stages.shared.running import count_cores, open_pool, run_stage
 
 CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
@@ -51,11 +51,7 @@ def share_images(weights: dict[str, int], n_images: int, min_images: int) -> dic
         UserError: n_images is too small for the minimum.
     Source: largest-remainder apportionment.
     """
-    if n_images < len(weights) * min_images:
-        raise UserError(
-            f"flowers.n_images is {n_images}, but {len(weights)} classes of at least flowers.min_images = {min_images} "
-            f"need {len(weights) * min_images}; raise the one or lower the other"
-        )
+    check_shares(len(weights), n_images, min_images)
     free = dict(weights)  # classes above the minimum; each round takes out those that would fall below it
     while True:
         scale = (n_images - min_images * (len(weights) - len(free))) / max(1, sum(free.values()))
@@ -96,8 +92,12 @@ def save_pictures(pictures: list[Picture]) -> int:
     for picture in pictures:
         rng = np.random.default_rng(picture.seed)
         image = draw_picture(picture.species, picture.size_px, rng)
-        # no colour subsampling: at 64 px it would smear the petals' edges
-        image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        try:
+            # no colour subsampling: at 64 px it would smear the petals' edges
+            image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        except OSError as error:
+            error.filename = error.filename or os.fspath(picture.path)  # a full disk does not say what it refused
+            raise
     return len(pictures)
 
 
@@ -120,11 +120,14 @@ def draw_set(set_name: str, settings: Flowers | Source, folder: Path, n_workers:
     pictures = list_pictures(set_name, settings, unfinished)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
-    with open_pool(n_workers) as pool:
-        n_drawn = sum(pool.map(save_pictures, _batches(pictures)))
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
+    try:
+        with open_pool(n_workers) as pool:
+            n_drawn = sum(pool.map(save_pictures, _batches(pictures)))
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return n_drawn
 
 

@@ -54,15 +54,15 @@ def read_members(folder: Path, names: list[str]) -> list[Predictions]:
     Raises:
         UserError: a file is missing or damaged, or two members did not see the same images and classes.
     """
-    members = [read_predictions(folder / f"{name}.npz") for name in names]
-    first = members[0]
-    for name, member in zip(names, members, strict=True):
-        same = all(
-            np.array_equal(getattr(member, key), getattr(first, key))
-            for key in ("val_labels", "test_labels", "class_names")
-        )
-        if not same:
-            raise UserError(f"{folder}: {name} and {names[0]} did not see the same images and classes; run `dvc repro`")
+    paths = [folder / f"{name}.npz" for name in names]
+    members = [read_predictions(path) for path in paths]
+    for path, member in zip(paths, members, strict=True):
+        for key in ("class_names", "val_labels", "test_labels"):
+            if not np.array_equal(getattr(member, key), getattr(members[0], key)):
+                raise UserError(
+                    f"{path}: expected the same images and classes as in {paths[0].name}, "
+                    f"found other {key.replace('_', ' ')}; run `dvc repro ensemble`"
+                )
     return members
 
 

@@ -15,11 +15,12 @@ from stages.shared.batches import evaluation_batches, place_pack
 from stages.shared.devices import choose_device
 from stages.shared.errors import UserError
 from stages.shared.files import write_json
-from stages.shared.model_files import load_model
-from stages.shared.packs import Pack, open_pack, read_classes
-from stages.shared.predictions import Predictions, write_predictions
+from stages.shared.model_files import load_model, open_packs
+from stages.shared.packs import Pack, read_classes
+from stages.shared.predictions import Predictions, find_fault, write_predictions
 from stages.shared.running import run_stage
 from stages.shared.scoring import score
+from stages.shared.stage_names import training_stage
 from stages.shared.tables import write_tables
 
 BATCH_SIZE = 128
@@ -46,21 +47,26 @@ def main() -> None:
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    if card.class_names != read_classes(arguments.packed):
-        raise UserError(f"{arguments.model_file}: trained on other classes than {arguments.packed}; run `dvc repro`")
-    splits = {name: open_pack(arguments.packed / name) for name in ("val", "test")}
+    remedy = f"run `dvc repro {training_stage(arguments.model_file.stem)}`"
+    class_names = read_classes(arguments.packed)
+    if card.class_names != class_names:
+        raise UserError(
+            f"{arguments.model_file}: trained on other classes: expected the {len(class_names)} of "
+            f"{arguments.packed / 'classes.json'}, found {len(card.class_names)} of its own; {remedy}"
+        )
+    splits = open_packs(arguments.packed, ("val", "test"), card)
     device = choose_device()
     probabilities = {name: predict_proba(network, pack, card.image_size_px, device) for name, pack in splits.items()}
-    write_predictions(
-        arguments.predictions,
-        Predictions(
-            val_probabilities=probabilities["val"],
-            val_labels=splits["val"].labels,
-            test_probabilities=probabilities["test"],
-            test_labels=splits["test"].labels,
-            class_names=np.array(card.class_names),
-        ),
+    predictions = Predictions(
+        val_probabilities=probabilities["val"],
+        val_labels=splits["val"].labels,
+        test_probabilities=probabilities["test"],
+        test_labels=splits["test"].labels,
+        class_names=np.array(card.class_names),
     )
+    if fault := find_fault(predictions):
+        raise UserError(f"{arguments.model_file}: {fault}; {remedy}")
+    write_predictions(arguments.predictions, predictions)
     scores = {name: score(pack.labels, probabilities[name]) for name, pack in splits.items()}
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     write_json(

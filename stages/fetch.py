@@ -9,12 +9,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from stages.shared.config import read_config
 from stages.shared.errors import UserError
 from stages.shared.files import written_whole
-from stages.shared.running import run_stage
+from stages.shared.running import REMEDIES, run_stage
 
 
 def fetch_weights(timm_name: str) -> dict:
@@ -22,6 +22,7 @@ def fetch_weights(timm_name: str) -> dict:
 
     Raises:
         UserError: timm knows no such weights, or they could not be downloaded.
+        OSError: the disk is full, or not to be written to.
     """
     import timm
 
@@ -32,6 +33,8 @@ def fetch_weights(timm_name: str) -> dict:
     try:
         network = timm.create_model(timm_name, pretrained=True)
     except (OSError, RuntimeError) as error:  # what the hub's client raises without a network
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            raise
         raise UserError(
             f"{timm_name}: the download failed ({type(error).__name__}); set `weights` to data/weights/drawn, which "
             "needs no network, or to a folder of your own with vgg19.safetensors and resnet50.safetensors"
@@ -47,7 +50,9 @@ def main() -> None:
     arguments = parser.parse_args()
     timm_name = getattr(read_config().imagenet, arguments.backbone)
     with written_whole(arguments.weights_file) as temporary:
-        save_file(fetch_weights(timm_name), temporary, metadata={"source": f"timm {timm_name}"})
+        temporary.touch()  # a folder that cannot be written to is known before the download
+        # save_file would hide whether the disk is full
+        temporary.write_bytes(save(fetch_weights(timm_name), metadata={"source": f"timm {timm_name}"}))
 
 
 if __name__ == "__main__":

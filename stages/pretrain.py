@@ -1,6 +1,6 @@
 """Any image folder in; one backbone, trained on it from scratch, out: weights that fine-tuning can start from.
 
-    python -m stages.pretrain BACKBONE IMAGES WEIGHTS_FILE HISTORY
+    python -m stages.pretrain BACKBONE IMAGES WEIGHTS_FILE HISTORY [--policy skip]
 
 BACKBONE is vgg19 or resnet50. The classifier that it was trained with is left out of the file. Of a folder with
 train/, val/ and test/ of its own, the test images stay unseen.
@@ -15,33 +15,43 @@ import torch
 
 from stages.shared.checkpoints import only_one
 from stages.shared.config import Pretrain, read_config
+from stages.shared.datasets import read_dataset
 from stages.shared.devices import choose_device
+from stages.shared.errors import UserError
 from stages.shared.files import unfinished, write_json
 from stages.shared.history import write_history
-from stages.shared.images import find_images, hash_file
 from stages.shared.model_files import ModelCard, build_network, save_weights
-from stages.shared.packs import open_pack, read_classes, write_pack
+from stages.shared.packing import write_pack
+from stages.shared.packs import open_pack, read_classes
 from stages.shared.processes import Processes, join_processes, spread_out
 from stages.shared.running import run_stage
 from stages.shared.splits import stratify
 from stages.shared.training import Task, fit, resumable
 
+MAX_PIXELS = 100_000_000
+COPY_BITS = 48
 
-def pack_folder(images: Path, packed: Path, settings: Pretrain) -> None:
-    """Split and pack an image folder into `packed`: train/, val/ and the names of the classes."""
-    found = find_images(images)
-    classes = sorted({image.class_folder for image in found})
-    splits = [image.split for image in found]
-    if splits[0] is None:
-        groups = [hash_file(images / image.path) for image in found]
+
+def pack_folder(folder: Path, packed: Path, settings: Pretrain, policy: str) -> None:
+    """Split and pack an image folder into `packed`: train/, val/ and the names of the classes.
+
+    Raises:
+        UserError: the folder has no classes, or too few images of one, or files that the policy refuses.
+    """
+    dataset = read_dataset(folder, MAX_PIXELS, COPY_BITS)
+    if problems := dataset.problems(policy):
+        raise UserError(*problems)
+    images = dataset.images
+    if not {"train", "val"} <= set(images["split"].dropna()):
         fractions = (1 - settings.val, settings.val, 0)
-        splits = stratify([image.class_folder for image in found], groups, fractions, settings.seed)
+        images = images[images["split"] != "test"]
+        splits = stratify(images["class"].tolist(), images["group"].tolist(), fractions, settings.seed)
+        images = images.assign(split=splits)
     for split in ("train", "val"):
-        rows = [image for image, its_split in zip(found, splits, strict=True) if its_split == split]
-        paths = [images / image.path for image in rows]
-        labels = [classes.index(image.class_folder) for image in rows]
-        write_pack(packed / split, paths, labels, settings.stored_size_px)
-    write_json(packed / "classes.json", classes)
+        rows = images[images["split"] == split]
+        paths = [folder / path for path in rows["path"]]
+        write_pack(packed / split, paths, rows["label"].tolist(), rows["sha256"].tolist(), settings.stored_size_px)
+    write_json(packed / "classes.json", dataset.classes)
 
 
 def train_backbone(
@@ -55,8 +65,8 @@ def train_backbone(
     network = build_network(card)
     task = Task(
         name=f"pretrain {backbone}",
-        train=open_pack(packed / "train"),
-        val=open_pack(packed / "val"),
+        train=open_pack(packed / "train", len(classes)),
+        val=open_pack(packed / "val", len(classes)),
         n_classes=len(classes),
         image_size_px=config.image_size_px,
         settings=settings,
@@ -76,6 +86,9 @@ def main() -> None:
     parser.add_argument("backbone", choices=("vgg19", "resnet50"))
     for name in ("images", "weights_file", "history"):
         parser.add_argument(name, type=Path)
+    parser.add_argument(
+        "--policy", choices=("strict", "skip"), default="strict", help="towards files that are no image"
+    )
     arguments = parser.parse_args()
     config = read_config().pretrain
 
@@ -87,7 +100,7 @@ def main() -> None:
         try:
             if processes.is_first:
                 shutil.rmtree(packed, ignore_errors=True)
-                pack_folder(arguments.images, packed, config)
+                pack_folder(arguments.images, packed, config, arguments.policy)
             processes.wait()
             train_backbone(arguments.backbone, packed, arguments.weights_file, arguments.history, config, processes)
         finally:

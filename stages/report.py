@@ -7,41 +7,158 @@ The same metrics give the same bytes: no date and no timing is in it.
 
 import argparse
 import base64
-import csv
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import UserError
 from stages.shared.files import write_text
+from stages.shared.history import COLUMNS
+from stages.shared.rejections import REASONS
 from stages.shared.running import run_stage
-from stages.shared.score_table import SCORES, best_models, read_scores, start_in_words
+from stages.shared.score_table import (
+    SCORES,
+    best_models,
+    find_score_fault,
+    is_number,
+    read_scores,
+    start_in_words,
+)
+from stages.shared.stage_names import scoring_stage, training_stage
+from stages.shared.tables import AMOUNT, COUNT, SHARE, read_class_counts, read_confusion, read_per_class, read_table
 
 TEMPLATE = Path(__file__).parent / "shared" / "report.html.j2"
 PLOT = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # of a training curve, in its 220 x 124 units
 N_PAIRS = 15
+HISTORY = dict.fromkeys(COLUMNS, COUNT) | {
+    "lr": AMOUNT,
+    "train_loss": AMOUNT,
+    "train_accuracy": SHARE,
+    "val_loss": AMOUNT,
+    "val_accuracy": SHARE,
+}
+VERSUS = ("accuracy_difference", "low", "high", "mcnemar_p")
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a header line; every value stays text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def embed_png(path: Path, stage: str) -> str:
+    """Return the picture, which the stage draws, as a data URI.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    return "data:image/png;base64," + base64.b64encode(_read_png(path, stage)).decode()
 
 
-def embed_png(path: Path) -> str:
-    """Return the picture as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def embed_photos(path: Path, stage: str) -> str:
+    """Return the sample images as a WebP data URI: a tenth of the PNG's bytes, and still transparent.
 
-
-def embed_photos(path: Path) -> str:
-    """Return the sample images as a WebP data URI: a tenth of the PNG's bytes, and still transparent."""
+    Raises:
+        UserError: the picture is missing or damaged.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(_read_png(path, stage))) as image:
         image.save(buffer, "WEBP", quality=85)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _read_png(path: Path, stage: str) -> bytes:
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()  # the check sums of all its parts
+    except PermissionError:  # it may be whole: run_stage says what to do
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        fault = f"expected a PNG picture, found none that can be read ({error})"
+        raise UserError(f"{path}: {fault}; run `dvc repro {stage}`") from None
+    return content
+
+
+def read_history(path: Path, model: str) -> list[dict[str, str]]:
+    """Read the `history.csv` of a model's training; every value stays text.
+
+    Raises:
+        UserError: it is missing or damaged, or has not every epoch, or not the best one.
+    """
+    stage = training_stage(model)
+    rows = read_table(path, HISTORY, stage)
+    epochs, best = [int(row["epoch"]) for row in rows], [row["best"] for row in rows].count("1")
+    if epochs != [*range(1, len(rows) + 1)] or best != 1:
+        fault = f"expected the epochs from 1 on and one best of them, found {len(rows)} epochs and {best} best"
+        raise UserError(f"{path}: {fault}; run `dvc repro {stage}`")
+    return rows
+
+
+def read_facts(path: Path, n_images: dict[str, int]) -> dict[str, Any]:
+    """Read the `dataset.json` of the split.
+
+    Raises:
+        UserError: it is missing or damaged, or tells of other images.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [facts[key] for key in ("largest_class", "smallest_class", "n_exact_copies", "n_near_copies")]
+        numbers += [facts["n_groups_of_copies"], facts["n_first_frame_only"]]
+        numbers += [facts[key]["median"] for key in ("width_px", "height_px")]
+        numbers += [count for key in ("n_rejected", "n_passed_over") for count in facts[key].values()]
+        numbers += [facts["n_rejected"]["total"], facts["n_passed_over"]["total"]]
+        others = facts["n_rejected"].keys() - {"total", *REASONS}
+        is_right = facts["n_images"] == n_images | {"total": sum(n_images.values())} and not others
+    except PermissionError:  # it may be whole: run_stage says what to do
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        fault = f"expected the facts of {sum(n_images.values())} images, found none that can be read ({error!r:.100})"
+        raise UserError(f"{path}: {fault}; run `dvc repro split`") from None
+    if not is_right or not all(is_number(number, 0, math.inf) for number in numbers):
+        fault = "expected the facts of the images that class_counts.csv counts, found other ones"
+        raise UserError(f"{path}: {fault}; run `dvc repro split`")
+    return facts
+
+
+def check_scores(path: Path, scores: dict[str, Any], n_images: dict[str, int]) -> None:
+    """Refuse scores that lack what the page shows of them, or that belong to other images than those that were split.
+
+    Args:
+        path: of their JSON file.
+        n_images: of the splits val and test.
+    Raises:
+        UserError: a value is missing, senseless, or another than it has to be.
+    """
+    splits = {"val": "val", **({"equal": "test", "fitted": "test"} if path.stem == "ensemble" else {})}
+    for block, split in ((scores, "test"), *((scores.get(key), split) for key, split in splits.items())):
+        fault = find_score_fault(block)
+        if not fault and block.get("n_images") != n_images[split]:
+            found = f"{block.get('n_images')!r:.80}"
+            fault = f"expected n_images {n_images[split]}, as class_counts.csv counts {split}, found {found}"
+        if fault:
+            break
+    fault = fault or (_find_comparison_fault(scores) if path.stem == "ensemble" else _find_model_fault(scores))
+    if fault:
+        raise UserError(f"{path}: {fault}; run `dvc repro {scoring_stage(path.stem)}`")
+
+
+def _find_model_fault(scores: dict[str, Any]) -> str:
+    n = scores.get("n_parameters")
+    return "" if type(n) is int and n > 0 else f"expected n_parameters as a whole number, found {n!r:.80}"
+
+
+def _find_comparison_fault(scores: dict[str, Any]) -> str:
+    members, temperatures, versus = scores["weights"], scores.get("temperatures"), scores.get("vs_best_member")
+    if not isinstance(temperatures, dict) or {*temperatures} != {*members}:
+        return f"expected temperatures of {', '.join(members)}, found {temperatures!r:.80}"
+    if not all(is_number(value, 0, math.inf) for value in temperatures.values()):
+        return f"expected temperatures as numbers of 0 or more, found {temperatures!r:.80}"
+    if scores.get("best_member") not in [*members]:
+        return f"expected best_member as one of {', '.join(members)}, found {scores.get('best_member')!r:.80}"
+    if not isinstance(versus, dict) or not all(is_number(versus.get(key), -1, 1) for key in VERSUS):
+        return f"expected vs_best_member with {', '.join(VERSUS)}, found {versus!r:.80}"
+    return ""
 
 
 def plot_training(histories: dict[str, list[dict[str, str]]], n_classes: int) -> list[dict[str, Any]]:
@@ -131,31 +248,37 @@ def compare_in_words(ensemble: dict[str, Any]) -> str:
 
 def gather(metrics: Path) -> dict[str, Any]:
     """Read what the page shows: everything that the template names, and nothing else."""
-    import pandas as pd
-
     from stages.shared.confusion import most_confused
 
     scores = read_scores(metrics)
-    counts = read_rows(metrics / "class_counts.csv")
+    counts = read_class_counts(metrics / "class_counts.csv", "split")
+    n_images = {split: sum(int(row[split]) for row in counts) for split in ("train", "val", "test")}
+    for name, row in scores.items():
+        check_scores(metrics / f"{name}.json", row, n_images)
+    tests = {row["class"]: int(row["test"]) for row in counts}
+    stages = {name: scoring_stage(name) for name in scores}
     models = [name for name in scores if name != "ensemble"]
-    # na_filter: a class may be called "nan"
-    frame = pd.read_csv(metrics / "ensemble" / "confusion.csv", index_col=0, dtype={0: str}, na_filter=False)
+    histories = {name: read_history(metrics / name / "history.csv", name) for name in models}
+    classes = {name: read_per_class(metrics / name / "per_class.csv", tests, stages[name]) for name in scores}
+    confusion = read_confusion(metrics / "ensemble" / "confusion.csv", tests, stages["ensemble"])
     return {
         "scores": scores,
         "models": models,
         "score_names": SCORES,
         "start_in_words": start_in_words,
         "best": best_models(scores),
-        "n_images": {split: sum(int(row[split]) for row in counts) for split in ("train", "val", "test")},
+        "n_images": n_images,
         "n_classes": len(counts),
+        "dataset": read_facts(metrics / "dataset.json", n_images),
+        "reasons": REASONS,
         "comparison": compare_in_words(scores["ensemble"]),
-        "training": plot_training({name: read_rows(metrics / name / "history.csv") for name in models}, len(counts)),
+        "training": plot_training(histories, len(counts)),
         "plot_area": PLOT,
-        "classes": rank_classes({name: read_rows(metrics / name / "per_class.csv") for name in scores}),
-        "pairs": most_confused(frame, N_PAIRS).to_dict("records"),
-        "samples": embed_photos(metrics / "samples.png"),
-        "class_counts": embed_png(metrics / "class_counts.png"),
-        "confusions": {name: embed_png(metrics / name / "confusion.png") for name in scores},
+        "classes": rank_classes(classes),
+        "pairs": most_confused(confusion, N_PAIRS).to_dict("records"),
+        "samples": embed_photos(metrics / "samples.png", "split"),
+        "class_counts": embed_png(metrics / "class_counts.png", "split"),
+        "confusions": {name: embed_png(metrics / name / "confusion.png", stage) for name, stage in stages.items()},
     }
 
 
@@ -163,14 +286,11 @@ def render_report(metrics: Path) -> str:
     """Return the page as HTML.
 
     Raises:
-        UserError: a file of the metrics folder is missing.
+        UserError: a file of the metrics folder is missing or damaged, or belongs to other images or classes.
     """
     import jinja2
 
-    try:
-        content = gather(metrics)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; make it with `dvc repro`") from None
+    content = gather(metrics)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

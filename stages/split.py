@@ -1,131 +1,145 @@
-"""The image folder in; the manifest (every image in exactly one split), the class counts and a figure of samples out.
+"""The image folder in; the manifest (every image in exactly one split), what was left out, counts and a figure out.
 
-python -m stages.split IMAGES MANIFEST METRICS
+python -m stages.split IMAGES MANIFEST REJECTED METRICS
 """
 
 import argparse
 import random
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from PIL import Image
 
-from stages.shared.config import read_config
+from stages.shared.config import Split, read_config
+from stages.shared.datasets import COLUMNS, Dataset, read_dataset
 from stages.shared.errors import UserError
 from stages.shared.files import write_json, write_text
-from stages.shared.images import SPLITS, find_images, hash_file, read_class_names, read_image
+from stages.shared.images import read_square
 from stages.shared.overview import draw_class_counts, draw_samples
-from stages.shared.running import count_cores, open_pool, run_stage
-from stages.shared.splits import stratify
+from stages.shared.placements import picture_keys, place_groups, read_placements, write_placements
+from stages.shared.rejections import count_reasons, write_rejections
+from stages.shared.running import run_stage
+from stages.shared.splits import SPLITS, stratify
 
 SAMPLE_SIZE_PX = 192
-FILES_PER_TASK = 64
 
 
-def inspect_files(paths: list[Path]) -> list[tuple[str, int, int] | str]:
-    """Return, for each file, its sha256 and the image's width and height in pixels, or what is wrong with it."""
-    facts: list[tuple[str, int, int] | str] = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                facts.append((hash_file(path), *image.size))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            facts.append(f"{path} ({error})")
-    return facts
+def assign_splits(dataset: Dataset, settings: Split, placements: Path) -> pd.Series:
+    """Return the split of each image: the folder's own, or by class and group; what the folder lacks comes from train.
+
+    Raises:
+        UserError: a class has too few pictures, or none in one of the folder's own splits; all such classes are named.
+    """
+    images = dataset.images
+    splits = images["split"].copy()
+    given = set(splits.dropna())
+    if given == set(SPLITS):
+        write_placements(placements, [], [])
+        return splits
+    free = images[splits.isna() | (splits == "train")]
+    shares = [0 if split in given - {"train"} else getattr(settings, split) for split in SPLITS]
+    fractions = [share / sum(shares) for share in shares]
+    keys = picture_keys(free["pixels"], settings.seed, fractions)
+    earlier = place_groups(keys, free["group"].tolist(), read_placements(placements))
+    splits[free.index] = stratify(free["class"].tolist(), free["group"].tolist(), fractions, settings.seed, earlier)
+    write_placements(placements, keys, splits[free.index].tolist())
+    if given:
+        cut = ", ".join(f"{(splits == split).sum()} {split}" for split in SPLITS if split not in given)
+        print(f"split: the folder gives {', '.join(sorted(given))} alone; cut from its train: {cut} images")
+    return splits
 
 
-def list_images(folder: Path) -> pd.DataFrame:
-    """List the images as manifest rows, without the column `split` unless the folder gives the splits."""
-    found = find_images(folder)
-    folders = sorted({image.class_folder for image in found})
-    names = dict(zip(folders, read_class_names(folder, folders), strict=True))
-    numbers = {name: number for number, name in enumerate(folders)}
-    tasks = [found[start : start + FILES_PER_TASK] for start in range(0, len(found), FILES_PER_TASK)]
-    with open_pool(count_cores()) as pool:
-        inspected = pool.map(inspect_files, ([folder / image.path for image in task] for task in tasks))
-        facts = [fact for some in inspected for fact in some]
-    if problems := [fact for fact in facts if isinstance(fact, str)]:
-        raise UserError(f"{len(problems)} of {len(facts)} files are no images; mend or remove: {', '.join(problems)}")
-    rows = [
-        (image.path, numbers[image.class_folder], names[image.class_folder], image.split, *fact, fact[0][:16])
-        for image, fact in zip(found, facts, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["path", "label", "class", "split", "sha256", "width", "height", "group"])
-
-
-def say_what_was_passed_over(folder: Path, manifest: pd.DataFrame) -> None:
-    """Print how many files of the folder are no images of a class by their place or ending."""
-    taken = {*manifest["path"], "classes.txt"}
-    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in taken]
-    if files:
-        endings = Counter(path.suffix.lower() or path.name for path in files)
-        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
-        print(f"split: passed over {len(files)} files that are no image in a class folder: {counts}")
-
-
-def check_groups(manifest: pd.DataFrame) -> None:
-    """Refuse a picture that stands under two classes, or in two of the folder's own splits."""
-    for column, remedy in (("class", "keep one"), ("split", "a copy in two splits would leak; keep one")):
-        if manifest[column].isna().all():
-            continue
-        spread = manifest.groupby("group")[column].nunique()
-        for group in spread.index[spread > 1]:
-            paths = manifest.loc[manifest["group"] == group, "path"].tolist()
-            raise UserError(f"images: the same picture under two names of {column}: {', '.join(paths)}; {remedy}")
-
-
-def check_given_splits(manifest: pd.DataFrame) -> None:
-    """Refuse splits of the folder's own in which a class has no image in one of them."""
-    counts = class_counts(manifest)
-    if problems := [
-        f"{row['class']} in {split}" for row in counts.to_dict("records") for split in SPLITS if not row[split]
-    ]:
-        raise UserError(f"images: expected every class in train/, val/ and test/; no image of {', '.join(problems)}")
-
-
-def class_counts(manifest: pd.DataFrame) -> pd.DataFrame:
+def class_counts(images: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Count the images: a row a class in label order, columns class, train, val, test, total."""
-    names = manifest.drop_duplicates("label").sort_values("label")["class"]
-    counts = pd.crosstab(manifest["class"], manifest["split"]).reindex(index=names, columns=list(SPLITS), fill_value=0)
+    counts = pd.crosstab(images["class"], images["split"]).reindex(index=classes, columns=list(SPLITS), fill_value=0)
     counts["total"] = counts.sum(axis=1)
     return counts.rename_axis(index="class", columns=None).reset_index()
 
 
-def choose_samples(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
+def check_counts(folder: Path, counts: pd.DataFrame) -> None:
+    """Refuse splits of the folder's own in which a class has no usable image: each such class has its line."""
+    lacking = [(row["class"], split) for row in counts.to_dict("records") for split in SPLITS if not row[split]]
+    if lacking:
+        raise UserError(
+            *(
+                f"{folder}: class {name}: no usable image in {split}; add some, or remove the class"
+                for name, split in lacking
+            )
+        )
+
+
+def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
+    """Return what `dvc metrics diff` compares between two versions of the images."""
+    totals = counts[[*SPLITS, "total"]].sum()
+    n_pictures, n_groups = images["pixels"].nunique(), images["group"].nunique()
+    return {
+        "n_classes": len(counts),
+        "n_images": totals.to_dict(),
+        "imbalance_ratio": round(float(counts["total"].max() / counts["total"].min()), 4),
+        "smallest_class": int(counts["total"].min()),
+        "largest_class": int(counts["total"].max()),
+        "n_bytes": int(images["n_bytes"].sum()),
+        **{
+            f"{side}_px": {name: float(getattr(images[side], name)()) for name in ("min", "median", "max")}
+            for side in ("width", "height")
+        },
+        "n_exact_copies": len(images) - n_pictures,
+        "n_near_copies": n_pictures - n_groups,
+        "n_groups_of_copies": int((images["group"].value_counts() > 1).sum()),
+        "n_first_frame_only": int((images["n_frames"] > 1).sum()),
+        "n_rejected": count_reasons(dataset.rejections),
+        "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},
+        "classes": counts.set_index("class")[[*SPLITS, "total"]].to_dict("index"),
+    }
+
+
+def say(facts: dict[str, Any]) -> None:
+    """Print what a user should know of the images beside their number."""
+    for key, meaning in (
+        ("n_exact_copies", "are exact copies of another; copies stay in one split"),
+        ("n_near_copies", "more are near copies of another; copies stay in one split"),
+        ("n_first_frame_only", "have several frames or pages, of which the first is taken"),
+    ):
+        if facts[key]:
+            print(f"split: {facts[key]} images {meaning}")
+    for key, meaning in (("n_rejected", "left out, see the list"), ("n_passed_over", "passed over")):
+        if facts[key]["total"]:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in facts[key].items() if count and kind != "total")
+            print(f"split: {facts[key]['total']} files {meaning}: {kinds}")
+    of_splits = ", ".join(f"{facts['n_images'][split]} {split}" for split in SPLITS)
+    print(f"split: {facts['n_images']['total']} images of {facts['n_classes']} classes: {of_splits}")
+
+
+def choose_samples(images: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Choose ten training images as a shuffled batch would hold them."""
-    rows = manifest.index[manifest["split"] == "train"].tolist()
-    return manifest.loc[random.Random(seed).sample(rows, min(10, len(rows)))]
+    rows = images.index[images["split"] == "train"].tolist()
+    return images.loc[random.Random(seed).sample(rows, min(10, len(rows)))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("images", "manifest", "metrics"):
+    for name in ("images", "manifest", "rejected", "metrics"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
-    settings = read_config().split
+    config = read_config()
 
-    manifest = list_images(arguments.images)
-    say_what_was_passed_over(arguments.images, manifest)
-    check_groups(manifest)
-    if manifest["split"].isna().all():
-        fractions = (settings.train, settings.val, settings.test)
-        manifest["split"] = stratify(manifest["class"], manifest["group"], fractions, settings.seed)
-    check_given_splits(manifest)
+    dataset = read_dataset(arguments.images, config.images_max_pixels, config.images_copy_bits)
+    write_rejections(arguments.rejected, dataset.rejections)
+    if problems := dataset.problems(config.images_policy):
+        raise UserError(*problems)
+    images = dataset.images.assign(split=assign_splits(dataset, config.split, arguments.metrics / "splits.csv"))
+    counts = class_counts(images, dataset.classes)
+    check_counts(arguments.images, counts)
+    facts = describe(dataset, images, counts)
+    samples = choose_samples(images, config.split.seed)
+    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
 
-    counts = class_counts(manifest)
-    totals = counts[[*SPLITS, "total"]].sum()
-    samples = choose_samples(manifest, settings.seed)
-    pictures = [read_image(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
-    write_text(arguments.manifest, manifest.to_csv(index=False, lineterminator="\n"))
+    write_text(arguments.manifest, images[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
-    write_json(
-        arguments.metrics / "class_counts.json",
-        {"n_classes": len(counts), "total": totals.to_dict(), "classes": counts.set_index("class").to_dict("index")},
-    )
+    write_json(arguments.metrics / "dataset.json", facts)
     draw_class_counts(counts, arguments.metrics / "class_counts.png")
     draw_samples(pictures, samples["class"].tolist(), arguments.metrics / "samples.png")
-    print(f"split: {totals['total']} images of {len(counts)} classes: " + ", ".join(f"{totals[s]} {s}" for s in SPLITS))
+    say(facts)
 
 
 if __name__ == "__main__":

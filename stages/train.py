@@ -13,9 +13,10 @@ from stages.shared.backbones import load_backbone
 from stages.shared.checkpoints import only_one
 from stages.shared.config import read_config
 from stages.shared.devices import choose_device
+from stages.shared.errors import UserError
 from stages.shared.history import write_history
-from stages.shared.model_files import ModelCard, build_network, save_weights
-from stages.shared.packs import open_pack, read_classes
+from stages.shared.model_files import ModelCard, build_network, open_packs, save_weights
+from stages.shared.packs import read_classes
 from stages.shared.processes import join_processes, spread_out
 from stages.shared.running import run_stage
 from stages.shared.training import Task, fit, resumable
@@ -33,17 +34,21 @@ def main() -> None:
     device = choose_device()
     processes = join_processes(device)
 
+    if arguments.model not in config.models:
+        known = ", ".join(config.models)
+        raise UserError(f"params.yaml: models: expected one of {known}, found no {arguments.model!r}; add its block")
     settings = config.models[arguments.model]
     class_names = read_classes(arguments.packed)
     card = ModelCard(arguments.model, settings.network(), class_names, config.image_size_px, start="scratch")
+    packs = open_packs(arguments.packed, ("train", "val"), card)
     torch.manual_seed(config.seed)
     network = build_network(card)
     if arguments.backbone:
         card = replace(card, start=load_backbone(network, arguments.backbone, arguments.model))
     task = Task(
         name=arguments.model,
-        train=open_pack(arguments.packed / "train"),
-        val=open_pack(arguments.packed / "val"),
+        train=packs["train"],
+        val=packs["val"],
         n_classes=len(class_names),
         image_size_px=config.image_size_px,
         settings=settings,

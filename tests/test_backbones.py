@@ -92,13 +92,34 @@ def test_a_network_that_always_has_batch_normalisation_is_not_told_to_switch_it_
 def test_a_missing_weight_is_named(load):
     state = _state()
     del state["conv1.bias"]
-    with pytest.raises(UserError, match=r"no backbone of vgg19_pretrained: conv1\.bias.*choose other weights"):
+    with pytest.raises(UserError, match=r"a backbone of vgg19_pretrained, found no conv1\.bias.*choose other weights"):
         load(state)
 
 
 def test_a_weight_of_another_shape_is_named(load):
-    with pytest.raises(UserError, match=r"no backbone of vgg19_pretrained: conv1\.weight.*choose other weights"):
+    with pytest.raises(
+        UserError, match=r"a backbone of vgg19_pretrained, found conv1\.weight of shape .*choose other weights"
+    ):
         load(_state(width=3))
+
+
+def test_a_network_without_a_backbone_takes_no_weights(load):
+    with pytest.raises(
+        UserError, match=r"stages/models/resnet50\.py: expected .* child `backbone`.*leave out --backbone"
+    ):
+        load(_state(), nn.Linear(2, 2), "resnet50")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(load, number):
+    with pytest.raises(UserError, match=r"found numbers in conv1\.bias that are not finite; choose other weights"):
+        load(_state() | {"conv1.bias": torch.tensor([7.0, number])})
+
+
+def test_weights_that_are_made_here_are_made_anew_by_the_stage_that_needs_them(load, tmp_path):
+    (tmp_path / "dvc.yaml").touch()
+    with pytest.raises(UserError, match=r"; run `dvc repro finetune@vgg19`$"):
+        load({})
 
 
 def test_weights_that_do_not_fit_leave_the_network_as_it_was(load):
@@ -116,5 +137,7 @@ def test_a_missing_or_damaged_file_names_the_parameter_and_its_choices(tmp_path,
     path = tmp_path / "vgg19.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"vgg19\.safetensors: no readable weights.*`weights`.*data/weights/imagenet"):
+    with pytest.raises(
+        UserError, match=r"vgg19\.safetensors: expected weights, found none.*`weights`.*data/weights/imagenet"
+    ):
         load_backbone(_network(), path, VGG)

@@ -7,17 +7,23 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from tests.imports import ROOT
 
 MODELS = ("cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained")
-BELOW_CNN = {"train@cnn", "evaluate@cnn", "ensemble", "report"}
+TRAINED = {"train@cnn", "train@vgg16", "train@resnet50", "finetune@vgg19", "finetune@resnet50"}
+BELOW_ALL = {"ensemble", "report"}
+BELOW_CNN = {"train@cnn", "evaluate@cnn"} | BELOW_ALL
 
 
 def shrink(params: dict) -> dict:
     """Return the parameters with everything as small as it still runs."""
+    params |= {"images_policy": "strict", "images_max_pixels": 10**8, "images_copy_bits": 48}
     params |= {"images": "data/flowers/images", "weights": "data/weights/drawn", "image_size_px": 32}
     params["flowers"] |= {"n_images": 520, "min_images": 5, "size_px": 32}
     params["source"] |= {"n_classes": 3, "images_per_class": 8, "size_px": 32}
@@ -105,11 +111,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def test_the_first_run_runs_every_stage_of_the_chosen_inputs_and_no_other(clone: Clone):
-    trained = {"train@cnn", "train@vgg16", "train@resnet50", "finetune@vgg19", "finetune@resnet50"}
     weights = {f"data/weights/drawn/dvc.yaml:{name}" for name in ("draw", "pretrain@vgg19", "pretrain@resnet50")}
     inputs = {"data/flowers/dvc.yaml:draw", *weights}
     evaluated = {f"evaluate@{name}" for name in MODELS}
-    assert clone.first_run == {"split", "pack", "ensemble", "report"} | trained | inputs | evaluated
+    assert clone.first_run == {"check", "split", "pack", "ensemble", "report"} | TRAINED | inputs | evaluated
 
 
 def test_every_model_and_the_vote_is_scored(clone: Clone):
@@ -145,7 +150,7 @@ def test_a_comment_in_the_parameters_runs_nothing(clone: Clone):
 
 def test_a_learning_rate_reruns_its_model_and_what_lies_below(clone: Clone):
     clone.set_param("models.vgg16.lr", 0.000123)
-    assert clone.repro() == {"train@vgg16", "evaluate@vgg16", "ensemble", "report"}
+    assert clone.repro() == {"check", "train@vgg16", "evaluate@vgg16", "ensemble", "report"}
     rows = clone.run("dvc metrics diff --md")
     assert "metrics/vgg16.json" in rows
     assert "metrics/ensemble.json" in rows
@@ -154,13 +159,43 @@ def test_a_learning_rate_reruns_its_model_and_what_lies_below(clone: Clone):
 
 def test_the_way_to_vote_reruns_the_vote_alone(clone: Clone):
     clone.set_param("ensemble.voting", "equal")
-    assert clone.repro() == {"ensemble", "report"}
+    assert clone.repro() == {"check", "ensemble", "report"}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "expected"),
+    [
+        # of these, the outputs come out the same: DVC stops there
+        ("images_policy", "skip", {"split"}),
+        ("images_max_pixels", 10**7, {"split"}),
+        ("images_copy_bits", 40, {"split"}),
+        ("models.cnn.patience", 3, {"train@cnn"}),
+        ("models.resnet50.sync_batch_norm", True, {"train@resnet50"}),
+        # of these, another input is chosen
+        ("imagenet.vgg19", "vgg19.tv_in1k", set()),
+        ("imagenet.resnet50", "resnet50.tv_in1k", set()),
+        ("models.cnn.dropout", 0.1, BELOW_CNN),
+        ("models.vgg16.label_smoothing", 0.2, {"train@vgg16", "evaluate@vgg16", "ensemble", "report"}),
+        ("models.vgg19_pretrained.backbone_lr", 1e-4, {"finetune@vgg19", "evaluate@vgg19_pretrained"} | BELOW_ALL),
+        ("ensemble.members", ["cnn", "resnet50"], BELOW_ALL),
+        ("ensemble.voting", "fitted", BELOW_ALL),
+    ],
+)
+def test_a_parameter_reruns_what_its_outputs_reach_and_no_more(clone: Clone, leaf, value, expected):
+    clone.set_param(leaf, value)
+    assert clone.repro() == {"check"} | expected
+
+
+def test_a_new_time_of_an_image_runs_nothing(clone: Clone):
+    image = next((clone.folder / "data/flowers/images").rglob("*.jpg"))
+    os.utime(image, (0, 0))
+    assert clone.repro() == set()
 
 
 def test_an_experiment_reruns_its_model_and_is_listed(clone: Clone):
     clone.commit()
     out = clone.run("dvc exp run -n slower -S models.cnn.lr=0.00001")
-    assert set(re.findall(r"Running stage '([^']+)'", out)) == BELOW_CNN
+    assert set(re.findall(r"Running stage '([^']+)'", out)) == {"check"} | BELOW_CNN
     assert clone.read_params()["models"]["cnn"]["lr"] in (1e-05, "1e-05")  # DVC writes what YAML reads as a string
     assert "slower" in clone.run("dvc exp show --csv")
     clone.run("git checkout -q -- .")
@@ -174,13 +209,43 @@ def test_an_edited_model_file_reruns_that_model_alone(clone: Clone):
     assert clone.repro() == {"train@cnn", "evaluate@cnn"}
 
 
-def test_a_mistaken_parameter_is_one_line_and_leaves_the_results(clone: Clone):
+def _add_image(class_folder: Path, number: int) -> str:
+    """Add a picture that is like no other to a class; return its path in the image folder."""
+    blots = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    path = class_folder / f"added {number}.png"
+    Image.fromarray(blots).resize((40, 40)).save(path)
+    return path.relative_to(class_folder.parent).as_posix()
+
+
+def test_an_image_that_falls_to_the_test_split_retrains_nothing(clone: Clone):
+    folder = clone.folder / "photos"
+    shutil.copytree(clone.folder / "data/flowers/images", folder)
+    class_folder = min(folder.iterdir())
+    for number in range(6):
+        _add_image(class_folder, number)
+    clone.set_param("images", "photos")
+    assert clone.repro() > TRAINED
+    clone.commit()
+    before = pd.read_csv(clone.folder / "data/manifest.csv").set_index("path")["split"]
+    # 11 images are shared out 0.70 : 0.15 : 0.15 as 8, 2, 1, and 12 as 8, 2, 2
+    added = _add_image(class_folder, 6)
+    assert clone.repro() == {"split", "pack", *(f"evaluate@{name}" for name in MODELS)} | BELOW_ALL
+    after = pd.read_csv(clone.folder / "data/manifest.csv").set_index("path")["split"]
+    assert after[added] == "test"
+    assert after[before.index].equals(before)
+    changes = json.loads(clone.run("dvc metrics diff --json"))["metrics/dataset.json"]
+    changed = {key: change["diff"] for key, change in changes.items() if change.get("diff")}
+    assert changed.pop("n_bytes") == (folder / added).stat().st_size
+    of_class = f"classes.{class_folder.name}"
+    expected = {"n_images.test", "n_images.total", f"{of_class}.test", f"{of_class}.total", "largest_class"}
+    assert {key: changed.pop(key) for key in expected} == dict.fromkeys(expected, 1)
+    assert set(changed) <= {"imbalance_ratio"}
+
+
+def test_a_mistaken_parameter_is_one_line_and_leaves_all_results(clone: Clone):
     before = clone.metric_bytes()
     clone.set_param("ensemble.voting", "loudest")
     out = clone.run("dvc repro", expected=255)
     assert "error: params.yaml: ensemble.voting: expected 'equal' or 'fitted', found 'loudest'" in out
     assert "Traceback" not in out
-    after = clone.metric_bytes()
-    assert {name: after.get(name) for name in before if not name.startswith("metrics/ensemble")} == {
-        name: content for name, content in before.items() if not name.startswith("metrics/ensemble")
-    }
+    assert clone.metric_bytes() == before

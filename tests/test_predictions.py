@@ -42,18 +42,18 @@ def test_nothing_but_the_file_is_left(tmp_path):
 def test_probabilities_that_do_not_fit_the_labels_are_refused_with_both_shapes(tmp_path, split, n_labels):
     wrong = replace(PREDICTIONS, **{f"{split}_probabilities": np.full((3, 2), 0.5)})
     write_predictions(tmp_path / "cnn.npz", wrong)
-    with pytest.raises(UserError, match=rf"{split} probabilities \(3, 2\), expected \({n_labels}, 2\)"):
+    with pytest.raises(UserError, match=rf"{split} probabilities .* shape \({n_labels}, 2\), found .* \(3, 2\)"):
         read_predictions(tmp_path / "cnn.npz")
 
 
 def test_probabilities_that_do_not_fit_the_classes_are_refused(tmp_path):
     write_predictions(tmp_path / "cnn.npz", replace(PREDICTIONS, class_names=np.array(["a", "b", "c"])))
-    with pytest.raises(UserError, match=r"\(1, 2\), expected \(1, 3\)"):
+    with pytest.raises(UserError, match=r"shape \(1, 3\), found .* \(1, 2\)"):
         read_predictions(tmp_path / "cnn.npz")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"cnn\.npz: not a readable prediction file"):
+    with pytest.raises(UserError, match=r"cnn\.npz: expected a prediction file, found none"):
         read_predictions(tmp_path / "cnn.npz")
 
 
@@ -62,7 +62,7 @@ def test_a_file_cut_short_is_a_users_mistake(tmp_path, share):
     path = tmp_path / "cnn.npz"
     write_predictions(path, PREDICTIONS)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(UserError, match=r"cnn\.npz: not a readable prediction file"):
+    with pytest.raises(UserError, match=r"cnn\.npz: expected a prediction file, found none"):
         read_predictions(path)
 
 
@@ -72,14 +72,16 @@ def test_a_file_of_another_kind_is_a_users_mistake(tmp_path):
     with (tmp_path / "array.npz").open("wb") as file:
         np.save(file, np.zeros(2))
     for name in ("text", "other", "array"):
-        with pytest.raises(UserError, match=rf"{name}\.npz: not a readable prediction file"):
+        with pytest.raises(UserError, match=rf"{name}\.npz: expected a prediction file, found none"):
             read_predictions(tmp_path / f"{name}.npz")
 
 
 def test_members_that_did_not_see_the_same_images_are_named(tmp_path):
     write_predictions(tmp_path / "cnn.npz", PREDICTIONS)
     write_predictions(tmp_path / "vgg16.npz", replace(PREDICTIONS, test_labels=np.array([1, 1])))
-    with pytest.raises(UserError, match="vgg16 and cnn did not see the same images and classes"):
+    with pytest.raises(
+        UserError, match=r"vgg16\.npz: expected the same images .* in cnn\.npz, found other test labels"
+    ):
         read_members(tmp_path, ["cnn", "vgg16"])
 
 

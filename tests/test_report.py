@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -20,7 +21,14 @@ from tests.imports import ROOT
 MODELS = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
 SIX = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5_accuracy": 0.9, "ece": 0.1, "n_images": 4}
+VAL = {**SIX, "n_images": 3}
 COLUMNS = ["round", "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"]
+FACTS = {
+    "n_images": {"train": 15, "val": 3, "test": 4, "total": 22},
+    **{"largest_class": 8, "smallest_class": 7, "n_exact_copies": 0, "n_near_copies": 0, "n_groups_of_copies": 0},
+    **{"n_first_frame_only": 0, "width_px": {"median": 64.0}, "height_px": {"median": 48.5}},
+    **{"n_rejected": {"total": 0, "damaged": 0}, "n_passed_over": {"total": 0, "hidden": 0}},
+}
 TAGS_WITHOUT_END = {"meta", "img", "input", "wbr"}
 
 
@@ -38,16 +46,17 @@ def metrics(tmp_path_factory):
         (folder / model).mkdir()
         confusion.to_csv(folder / model / "confusion.csv")
         draw_confusion(confusion, model, folder / model / "confusion.png")
-        per_class = [[name, 0.5, 0.5, 0.5, 2] for name in NAMES]
+        per_class = [[name, 0.5, 0.5, 0.5, n_images] for name, n_images in zip(NAMES, (2, 1, 1), strict=True)]
         write_csv(folder / model / "per_class.csv", ["class", "precision", "recall", "f1", "support"], per_class)
     for model in MODELS:
         rows = [[1, 1, 0.1, 1.0, 0.5, 2.0, 0.25, 1], [1, 2, 0.1, 0.5, 0.5, 1.0, 0.25, 0]]
         write_csv(folder / model / "history.csv", COLUMNS, rows)
-        content = {**SIX, "val": SIX, "start": "scratch", "n_parameters": 1_500_000}
+        content = {**SIX, "val": VAL, "start": "scratch", "n_parameters": 1_500_000}
         (folder / f"{model}.json").write_text(json.dumps(content))
     (folder / "ensemble.json").write_text(json.dumps(ensemble(0.02, 0.01, 0.03, 0.001)))
     counts = pd.DataFrame({"class": NAMES, "train": [4, 5, 6], "val": 1, "test": [2, 1, 1], "total": [7, 7, 8]})
     counts.to_csv(folder / "class_counts.csv", index=False)
+    (folder / "dataset.json").write_text(json.dumps(FACTS))
     draw_class_counts(counts, folder / "class_counts.png")
     draw_samples([np.full((8, 9, 3), 25 * i, np.uint8) for i in range(10)], NAMES * 3 + ["$"], folder / "samples.png")
     return folder
@@ -56,7 +65,7 @@ def metrics(tmp_path_factory):
 def ensemble(difference, low, high, p):
     versus = {"accuracy_difference": difference, "low": low, "high": high, "mcnemar_p": p}
     vote = {"voting": "fitted", "weights": dict.fromkeys(MODELS, 0.2), "temperatures": dict.fromkeys(MODELS, 1.0)}
-    ways = {"val": SIX, "equal": SIX, "fitted": SIX}
+    ways = {"val": VAL, "equal": SIX, "fitted": SIX}
     return {**SIX, **vote, **ways, "best_member": "cnn", "vs_best_member": versus}
 
 
@@ -131,7 +140,7 @@ def test_pictures_are_embedded_whole(metrics):
 def test_a_missing_file_is_named(metrics):
     history = metrics / "cnn" / "history.csv"
     away = history.rename(metrics / "history.csv")
-    with pytest.raises(UserError, match=r"cnn/history\.csv: no such file; make it with `dvc repro`"):
+    with pytest.raises(UserError, match=r"cnn/history\.csv: .*No such file.*; run `dvc repro train@cnn`"):
         render_report(metrics)
     away.rename(history)
 
@@ -181,3 +190,24 @@ def test_the_worst_class_comes_first():
     ranked = rank_classes({"cnn": rows(0.9, 0.5, 0.1), "ensemble": rows(0.4, 0.4, 0.3)})
     assert [each["name"] for each in ranked] == ["c", "b", "a"]  # a and b tie; the mean of b is lower
     assert ranked[0]["f1"] == {"cnn": 0.1, "ensemble": 0.3}
+
+
+def test_what_was_left_out_of_the_folder_is_told(metrics, tmp_path):
+    shutil.copytree(metrics, tmp_path / "metrics")
+    facts = FACTS | {"n_rejected": {"total": 7, "damaged": 4, "link": 3}, "n_passed_over": {"total": 2, "hidden": 2}}
+    facts |= {"n_exact_copies": 5, "n_near_copies": 6, "n_groups_of_copies": 9, "n_first_frame_only": 1}
+    (tmp_path / "metrics/dataset.json").write_text(json.dumps(facts))
+    page = " ".join(render_report(tmp_path / "metrics").split())
+    assert "22 images, most of them about 64 × 48 px" in page
+    assert "5 are exact copies of another and 6 near copies" in page
+    assert "<strong>7 files were left out</strong>" in page
+    assert "a damaged image (4)," in page
+    assert "2 files were passed over" in page
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps(FACTS | {"n_images": {"train": 1}})])
+def test_facts_of_other_images_are_refused(metrics, tmp_path, content):
+    shutil.copytree(metrics, tmp_path / "metrics")
+    (tmp_path / "metrics/dataset.json").write_text(content)
+    with pytest.raises(UserError, match=r"dataset\.json: expected .*run `dvc repro split`"):
+        render_report(tmp_path / "metrics")

@@ -17,7 +17,7 @@ FILES = {
     "vgg19_pretrained": scores(0.75004, 1.0, start="data/weights/drawn/vgg19.safetensors (sha256 12ab...)"),
     "another": scores(0.6, 1.5, start="scratch"),
     "cnn": scores(0.7, 1.25, start="scratch"),
-    "class_counts": {"n_classes": 2},
+    "dataset": {"n_classes": 2},
 }
 
 
@@ -55,11 +55,11 @@ def test_markdown_marks_the_best_and_names_the_folder_of_the_weights(metrics):
 
 def test_a_member_of_the_vote_without_metrics_is_named(metrics):
     (metrics / "cnn.json").unlink()
-    with pytest.raises(UserError, match=r"cnn\.json: no such file; .*dvc repro"):
+    with pytest.raises(UserError, match=r"cnn\.json: .*No such file.*`dvc repro evaluate@cnn`"):
         read_scores(metrics)
 
 
-@pytest.mark.parametrize(("text", "problem"), [("{", "not a JSON file"), ('{"accuracy": 1}', "found no loss")])
+@pytest.mark.parametrize(("text", "problem"), [("{", "found no JSON file"), ('{"accuracy": 1}', "expected loss")])
 def test_a_broken_file_is_named(metrics, text, problem):
     (metrics / "cnn.json").write_text(text)
     with pytest.raises(UserError, match=rf"cnn\.json: .*{problem}"):

@@ -92,3 +92,9 @@ def test_sure_and_right_answers_have_no_calibration_error():
 
 def test_sure_and_wrong_answers_have_a_calibration_error_of_1():
     assert expected_calibration_error(np.array([1, 0]), np.eye(2)) == 1
+
+
+def test_the_number_of_images_is_a_whole_number_even_where_no_answer_is_right():
+    table = per_class(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert table["support"].dtype == int
+    assert table["support"].tolist() == [1, 1]

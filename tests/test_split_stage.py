@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.shared.errors import UserError
-from stages.shared.images import read_image
+from stages.shared.images import hash_pixels, read_square
 from stages.shared.packs import open_pack, read_classes
 from tests.imports import ROOT
 
 SPLITS = ("train", "val", "test")
 COUNTS = {"007": 4, "NA": 6, "rose": 10}
-STORED = 20
+STORED = 36
 
 
 def _draw(path: Path, number: int) -> None:
@@ -32,10 +32,14 @@ def _draw(path: Path, number: int) -> None:
     Image.fromarray(pixels).resize((32, 24)).save(path)
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def _run(folder: Path, *arguments: str, policy: str = "strict") -> subprocess.CompletedProcess:
     """Run a stage in `folder`, with the parameters of this repository and a stored size of its own."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params |= {"image_size_px": 16, "split": {"seed": 1, "train": 0.5, "val": 0.25, "test": 0.25}}
+    params |= {
+        "image_size_px": 32,
+        "images_policy": policy,
+        "split": {"seed": 1, "train": 0.5, "val": 0.25, "test": 0.25},
+    }
     params["pack"]["stored_size_px"] = STORED
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -43,8 +47,9 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def _split(folder: Path) -> subprocess.CompletedProcess:
-    return _run(folder, "stages.split", "images", "data/manifest.csv", "metrics")
+def _split(folder: Path, policy: str = "strict") -> subprocess.CompletedProcess:
+    arguments = ("images", "data/manifest.csv", "data/rejected.csv", "metrics")
+    return _run(folder, "stages.split", *arguments, policy=policy)
 
 
 def _pack(folder: Path) -> subprocess.CompletedProcess:
@@ -85,17 +90,17 @@ def manifest(done) -> pd.DataFrame:
 
 
 @pytest.fixture
-def refuse(tmp_path) -> Callable[[], str]:
-    """Return a function that runs `split` on tmp_path/images, and gives the one line in which it refuses."""
+def refuse(tmp_path) -> Callable[[], list[str]]:
+    """Return a function that runs `split` on tmp_path/images, and gives the lines in which it refuses."""
 
-    def run_and_fail() -> str:
+    def run_and_fail() -> list[str]:
         process = _split(tmp_path)
         assert process.returncode == 2
-        assert process.stderr.startswith("error: ")
-        assert process.stderr.count("\n") == 1
-        assert not (tmp_path / "data").exists()
+        assert not (tmp_path / "data/manifest.csv").exists()
         assert not (tmp_path / "metrics").exists()
-        return process.stderr
+        lines = process.stderr.splitlines()
+        assert all(line.startswith("error: images") for line in lines)
+        return [line.removeprefix("error: ") for line in lines]
 
     return run_and_fail
 
@@ -116,7 +121,8 @@ def test_the_manifest_holds_the_hash_and_the_size_of_each_file(done, manifest):
     for row in manifest.to_dict("records"):
         content = (done / "images" / row["path"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
-        assert row["group"] == row["sha256"][:16]
+        with Image.open(done / "images" / row["path"]) as image:
+            assert row["group"] == hash_pixels(image.convert("RGB"))[:16]
         assert (row["width"], row["height"]) == (32, 24)
 
 
@@ -142,10 +148,14 @@ def test_class_counts_are_those_of_the_manifest(done, manifest):
         of_class = manifest[manifest["class"] == row["class"]]
         assert [row[split] for split in SPLITS] == [(of_class["split"] == split).sum() for split in SPLITS]
         assert row["total"] == len(of_class)
-    written = json.loads((done / "metrics/class_counts.json").read_text(encoding="utf-8"))
+    written = json.loads((done / "metrics/dataset.json").read_text(encoding="utf-8"))
     assert written["n_classes"] == 3
-    assert written["total"] == {column: int(counts[column].sum()) for column in (*SPLITS, "total")}
+    assert written["n_images"] == {column: int(counts[column].sum()) for column in (*SPLITS, "total")}
     assert written["classes"] == counts.set_index("class").to_dict("index")
+    assert (written["smallest_class"], written["largest_class"], written["imbalance_ratio"]) == (4, 11, 2.75)
+    assert (written["n_exact_copies"], written["n_near_copies"], written["n_groups_of_copies"]) == (1, 0, 1)
+    assert written["width_px"] == {"min": 32, "median": 32, "max": 32}
+    assert written["n_bytes"] == sum(path.stat().st_size for path in (done / "images").rglob("*.*"))
 
 
 def test_figures_open(done):
@@ -162,11 +172,11 @@ def test_nothing_is_left_half_written(done):
 def test_packs_hold_the_manifests_images_in_its_order(done, manifest):
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]
-        pack = open_pack(done / "data/packed" / split)
+        pack = open_pack(done / "data/packed" / split, 3)
         assert pack.images.dtype == np.uint8
         assert pack.labels.tolist() == rows["label"].tolist()
         for image, path in zip(pack.images, rows["path"], strict=True):
-            assert image.tolist() == read_image(done / "images" / path, STORED).tolist()
+            assert image.tolist() == read_square(done / "images" / path, STORED).tolist()
 
 
 def test_class_names_survive_whatever_they_look_like(done):
@@ -181,6 +191,8 @@ def test_class_names_survive_when_all_of_them_look_like_numbers(tmp_path):
             rows.append((f"{name}/{number}.png", label, name, split))
     (tmp_path / "data").mkdir()
     manifest = pd.DataFrame(rows, columns=["path", "label", "class", "split"])
+    contents = [(tmp_path / "images" / path).read_bytes() for path in manifest["path"]]
+    manifest["sha256"] = [hashlib.sha256(content).hexdigest() for content in contents]
     manifest.to_csv(tmp_path / "data/manifest.csv", index=False)
     assert _pack(tmp_path).returncode == 0
     assert read_classes(tmp_path / "data/packed") == ["007", "1e3"]
@@ -190,7 +202,7 @@ def test_an_open_pack_refuses_to_be_written_to(done):
     path = done / "data/packed/val/images.npy"
     before = path.read_bytes()
     with pytest.raises(ValueError, match="read-only"):
-        open_pack(path.parent).images[:] = 0
+        open_pack(path.parent, 3).images[:] = 0
     assert path.read_bytes() == before
 
 
@@ -218,41 +230,48 @@ def test_the_same_picture_under_two_classes_is_refused(tmp_path, refuse):
     for number in range(8):
         _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
     shutil.copy(tmp_path / "images/a/0.png", tmp_path / "images/b/again.png")
-    assert "the same picture under two names of class: a/0.png, b/again.png" in refuse()
+    assert refuse()[:2] == [
+        "images/a/0.png: the same picture under two classes (a copy of b/again.png)",
+        "images/b/again.png: the same picture under two classes (a copy of a/0.png)",
+    ]
 
 
 def test_the_same_picture_in_two_given_splits_is_refused(tmp_path, refuse):
     for number in range(12):
         _draw(tmp_path / "images" / SPLITS[number % 3] / "ab"[number % 2] / f"{number}.png", number)
     shutil.copy(tmp_path / "images/train/a/0.png", tmp_path / "images/test/a/again.png")
-    assert "the same picture under two names of split: test/a/again.png, train/a/0.png" in refuse()
+    assert refuse()[0] == "images/train/a/0.png: the same picture in two splits (a copy of test/a/again.png)"
 
 
 def test_a_class_that_a_given_split_lacks_is_named(tmp_path, refuse):
     for number, path in enumerate(("train/a", "train/b", "val/a", "val/b", "test/a")):
         _draw(tmp_path / "images" / path / "1.png", number)
-    assert "no image of b in test" in refuse()
+    (line,) = refuse()
+    assert line.startswith("images: images/test: expected every class of train, found no b; ")
 
 
-def test_classes_that_are_too_small_are_named(tmp_path, refuse):
+def test_a_class_that_only_bad_files_give_to_a_split_is_named(tmp_path, refuse):
+    for number, path in enumerate(("train/a", "train/b", "val/a", "val/b", "test/a", "test/b")):
+        _draw(tmp_path / "images" / path / "1.png", number)
+    (tmp_path / "images/test/b/1.png").write_bytes(b"")
+    assert refuse()[0] == "images/test/b/1.png: an empty file (0 bytes)"
+    process = _split(tmp_path, "skip")
+    assert process.returncode == 2
+    assert process.stderr == "error: images: class b: no usable image in test; add some, or remove the class\n"
+
+
+def test_classes_that_are_too_small_have_a_line_each(tmp_path, refuse):
     for number in range(8):
         _draw(tmp_path / "images" / ("many" if number < 4 else f"few{number % 2}") / f"{number}.png", number)
-    assert "too few in: few0 (2), few1 (2)" in refuse()
-
-
-def test_all_files_that_are_no_images_are_named(tmp_path, refuse):
-    for number in range(8):
-        _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
-    for path in ("images/a/empty.jpg", "images/b/text.gif"):
-        (tmp_path / path).write_bytes(b"text" if "text" in path else b"")
-    said = refuse()
-    assert "2 of 10 files are no images" in said
-    assert "images/a/empty.jpg" in said
-    assert "images/b/text.gif" in said
+    assert [line.split(", but")[0] for line in refuse()] == [
+        "images: class few0: 2 different pictures",
+        "images: class few1: 2 different pictures",
+    ]
 
 
 def test_a_folder_that_is_not_there_is_named(refuse):
-    assert "images: no such folder" in refuse()
+    (line,) = refuse()
+    assert "no such folder" in line
 
 
 def test_a_damaged_image_stops_pack_and_leaves_no_pack_half_written(tmp_path):
@@ -273,8 +292,8 @@ def test_a_pack_cut_short_is_a_users_mistake(done, tmp_path, share):
     shutil.copytree(done / "data/packed/val", tmp_path / "val")
     path = tmp_path / "val/images.npy"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(UserError, match="val: "):
-        open_pack(tmp_path / "val")
+    with pytest.raises(UserError, match=r"val/(images|labels)\.npy: "):
+        open_pack(tmp_path / "val", 3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -282,23 +301,76 @@ def test_labels_cut_short_are_a_users_mistake(done, tmp_path, share):
     shutil.copytree(done / "data/packed/val", tmp_path / "val")
     path = tmp_path / "val/labels.npy"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(UserError, match="val: "):
-        open_pack(tmp_path / "val")
+    with pytest.raises(UserError, match=r"val/(images|labels)\.npy: "):
+        open_pack(tmp_path / "val", 3)
 
 
 def test_packs_whose_files_do_not_belong_together_are_a_users_mistake(done, tmp_path):
     shutil.copytree(done / "data/packed/val", tmp_path / "val")
     np.save(tmp_path / "val/labels.npy", np.zeros(2, dtype=np.int64))
-    with pytest.raises(UserError, match=r"images \(\d+, 20, 20, 3\) and labels \(2,\) differ"):
-        open_pack(tmp_path / "val")
+    with pytest.raises(UserError, match=r"labels.npy: expected int64 \(\d+,\), one an image, found int64 \(2,\)"):
+        open_pack(tmp_path / "val", 3)
 
 
-def test_files_that_are_no_image_of_a_class_are_counted_aloud(tmp_path):
-    for number, name in enumerate(["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"]):
-        _draw(tmp_path / "images" / name, number)
-    (tmp_path / "images/a/photo.heic").touch()
-    (tmp_path / "images/notes.txt").touch()
-    said = _split(tmp_path).stdout
-    assert "passed over 2 files that are no image in a class folder: " in said
-    assert "1 .heic" in said
-    assert "1 .txt" in said
+def test_added_images_leave_the_earlier_ones_where_they_were(tmp_path):
+    for number in range(30):
+        _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
+    assert _split(tmp_path).returncode == 0
+    before = _read_manifest(tmp_path).set_index("path")["split"]
+    lines = (tmp_path / "metrics/splits.csv").read_text(encoding="utf-8").splitlines()
+    for number in range(30, 80):
+        _draw(tmp_path / "images" / "ab"[number % 3 == 0] / f"{number}.png", number)
+    assert _split(tmp_path).returncode == 0
+    manifest = _read_manifest(tmp_path).set_index("path")
+    assert manifest.loc[before.index, "split"].equals(before)
+    assert set(lines) < set((tmp_path / "metrics/splits.csv").read_text(encoding="utf-8").splitlines())
+    for _, of_class in manifest.groupby("class"):
+        counts = of_class["split"].value_counts()
+        for split, share in zip(SPLITS, (0.5, 0.25, 0.25), strict=True):
+            assert abs(counts[split] - share * len(of_class)) <= 1
+
+
+def test_a_copy_that_is_added_joins_its_original_wherever_that_stands(tmp_path):
+    for number in range(30):
+        _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
+    assert _split(tmp_path).returncode == 0
+    before = _read_manifest(tmp_path).set_index("path")["split"]
+    for number in range(30):
+        with Image.open(tmp_path / "images" / "ab"[number % 2] / f"{number}.png") as image:
+            ImageOps.mirror(image).save(tmp_path / "images" / "ab"[number % 2] / f"{number} mirrored.bmp")
+    assert _split(tmp_path).returncode == 0
+    after = _read_manifest(tmp_path).set_index("path")["split"]
+    assert after[before.index].equals(before)
+    for path, split in before.items():
+        assert after[path.replace(".png", " mirrored.bmp")] == split
+
+
+def test_a_memory_of_splits_that_is_damaged_is_named(tmp_path):
+    for number in range(8):
+        _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/splits.csv").write_text("picture,split\n0011,training\n", encoding="utf-8")
+    process = _split(tmp_path)
+    assert (process.returncode, process.stderr.count("\n")) == (2, 1)
+    assert "metrics/splits.csv: expected lines of picture,split; restore it from git" in process.stderr
+
+
+def test_an_image_that_was_changed_after_split_is_named_by_pack(tmp_path):
+    for number in range(8):
+        _draw(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", number)
+    assert _split(tmp_path).returncode == 0
+    _draw(tmp_path / "images/a/0.png", 99)
+    process = _pack(tmp_path)
+    assert (process.returncode, process.stderr.count("\n")) == (2, 1)
+    assert "images/a/0.png: not the file that the manifest lists" in process.stderr
+
+
+@pytest.mark.parametrize("damage", ["", "path,label\na,1\n", "\0\1\2", None])
+def test_a_damaged_manifest_is_named_by_pack(done, tmp_path, damage):
+    shutil.copytree(done, tmp_path / "copy")
+    path = tmp_path / "copy/data/manifest.csv"
+    path.unlink() if damage is None else path.write_text(damage, encoding="utf-8")
+    process = _pack(tmp_path / "copy")
+    assert (process.returncode, process.stderr.count("\n")) == (2, 1)
+    assert "data/manifest.csv: " in process.stderr
+    assert "run `dvc repro split`" in process.stderr

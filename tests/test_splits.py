@@ -80,6 +80,53 @@ def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
         assert set(stratify(["a"] * 7, groups, FRACTIONS, seed)) == {"train", "val", "test"}
 
 
+def test_copies_disturb_the_shares_by_no_more_than_one_image_while_single_pictures_can_make_up_for_them():
+    rng = random.Random(0)
+    for _ in range(200):
+        sizes = [rng.choice([1, 1, 1, 1, 2, 3]) for _ in range(rng.randrange(8, 60))]
+        if sizes.count(1) < len(sizes) / 2:
+            continue
+        groups = [_group(number) for number, size in enumerate(sizes) for _ in range(size)]
+        counted = Counter(stratify(["a"] * len(groups), groups, FRACTIONS, rng.randrange(9)))
+        for split, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
+            ideal = len(groups) * fraction
+            # a group of three in a split that is due one image cannot be cut
+            assert abs(counted[split] - ideal) <= 1 + max(0, max(sizes) - ideal), (sizes, counted)
+
+
+def _grow(classes, groups, splits, n_more):
+    earlier = dict(zip(groups, splits, strict=True))
+    more = [_group(1000 + number) for number in range(n_more)]
+    return classes + ["a"] * n_more, groups + more, earlier
+
+
+@pytest.mark.parametrize("n_more", [1, 2, 7, 40, 400])
+def test_added_images_leave_the_earlier_ones_where_they_were(n_more):
+    for seed in range(5):
+        classes, groups = _images({"a": 40, "b": 12})
+        splits = stratify(classes, groups, FRACTIONS, seed)
+        classes, groups, earlier = _grow(classes, groups, splits, n_more)
+        grown = stratify(classes, groups, FRACTIONS, seed, earlier)
+        assert grown[:52] == splits
+        counted = Counter(split for name, split in zip(classes, grown, strict=True) if name == "a")
+        for split, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
+            assert abs(counted[split] - (40 + n_more) * fraction) <= 1
+
+
+def test_without_a_memory_few_of_the_earlier_images_move():
+    classes, groups = _images({"a": 1000})
+    splits = stratify(classes, groups, FRACTIONS, seed=1)
+    classes, groups, _ = _grow(classes, groups, splits, 100)
+    moved = sum(old != new for old, new in zip(splits, stratify(classes, groups, FRACTIONS, seed=1), strict=False))
+    assert moved <= 20  # of 1000; two boundaries, each within a few standard deviations of sqrt(100 x 0.7 x 0.3) = 5
+
+
+def test_a_memory_that_would_leave_a_split_empty_is_given_up():
+    classes, groups = _images({"a": 3})
+    earlier = dict.fromkeys(groups, "train")
+    assert set(stratify(classes, groups, FRACTIONS, 1, earlier)) == {"train", "val", "test"}
+
+
 def test_the_split_of_an_image_does_not_depend_on_the_order():
     classes, groups = _images({"a": 20, "b": 9})
     expected = dict(zip(groups, stratify(classes, groups, FRACTIONS, seed=1), strict=True))
@@ -110,10 +157,14 @@ def test_a_split_without_a_share_stays_empty():
 
 def test_all_classes_that_are_too_small_are_named_with_their_sizes():
     classes, groups = _images({"iris": 2, "rose": 3, "daisy": 1})
-    with pytest.raises(UserError, match=r"needs 3 different images a class; too few in: iris \(2\), daisy \(1\)"):
+    with pytest.raises(UserError) as caught:
         stratify(classes, groups, FRACTIONS, seed=1)
+    assert [line.split(", but")[0] for line in caught.value.args] == [
+        "images: class iris: 2 different pictures",
+        "images: class daisy: 1 different picture",
+    ]
 
 
 def test_copies_do_not_make_a_class_large_enough():
-    with pytest.raises(UserError, match=r"iris \(2\)"):
+    with pytest.raises(UserError, match="iris: 2 different pictures"):
         stratify(["iris"] * 4, [_group(0)] * 3 + [_group(1)], FRACTIONS, seed=1)

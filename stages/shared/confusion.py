@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.shared.files import written_whole
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -150,4 +152,6 @@ def _save_cropped(figure: Figure, path: Path | str) -> None:
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     image = ImageOps.expand(image.crop(ImageOps.invert(image).getbbox()), 12, "white")
-    image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    with written_whole(Path(path)) as temporary:
+        image.save(temporary, optimize=True)

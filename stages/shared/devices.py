@@ -23,6 +23,16 @@ def choose_device() -> torch.device:
         raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Say whether a device has instructions for bfloat16: what emulates them is several times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return True
+
+
 def prepare_for_training(device: torch.device) -> None:
     """Let a GPU use TF32 where bf16 is not asked for, and of cuDNN only what gives the same bits again."""
     if device.type == "cuda":

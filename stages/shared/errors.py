@@ -1,5 +1,8 @@
-"""The one error of this project: a mistake that the user can mend."""
+"""The one error of this project: mistakes that the user can mend."""
 
 
 class UserError(ValueError):
-    """The message says, on one line, what was expected, what was found, where, and what to do."""
+    """Each argument says, on one line, what was expected, what was found, where, and what to do."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))

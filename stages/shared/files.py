@@ -20,7 +20,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same ending to write to; it becomes `path` if the block succeeds.
 
     The name is the same each time, so that what a killed process left is overwritten by the next.
+
+    Raises:
+        OSError: it could not be written, and is what it was before; the error names `path`.
     """
+    if path.exists() and not path.is_file():  # a folder, or a pipe
+        kind = errno.EISDIR if path.is_dir() else errno.EEXIST
+        raise OSError(kind, os.strerror(kind), os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
     try:
@@ -28,6 +34,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         _force_to_disk(temporary)
         temporary.replace(path)
         _force_to_disk(path.parent)
+    except OSError as error:
+        if error.filename in (None, os.fspath(temporary)):  # a full disk does not say whose file it refused
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

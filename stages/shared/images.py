@@ -1,115 +1,115 @@
-"""A folder of images in, its list of images with their classes out; and one decoded image at a time."""
+"""An image file's bytes in; the picture that a person sees, upright, in RGB, on white, or why there is none, out."""
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass
+import io
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.shared.errors import UserError
 
-SPLITS = ("train", "val", "test")
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+FIRST_BYTES = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"RIFF")
 
 
-@dataclass(frozen=True)
-class FoundImage:
-    """An image of the folder: its path in it, its class folder's name, and the split if the folder gives one."""
+class UnusableImageError(ValueError):
+    """No picture can be made of a file; `reason` is a key of stages.shared.rejections.REASONS."""
 
-    path: str
-    class_folder: str
-    split: str | None
-
-
-def find_images(folder: Path) -> list[FoundImage]:
-    """List the images of `<class>/*` or of `train|val|test/<class>/*`, sorted by path.
-
-    Raises:
-        UserError: no folder, no class folder, fewer than two classes, or only some of train/, val/, test/.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"images: {folder}: no such folder; expected one folder a class, or train/, val/, test/ of such"
-        )
-    tops = _subfolders(folder)
-    given = [top.name for top in tops if top.name in SPLITS]
-    if given and len(given) == len(tops):
-        if missing := [split for split in SPLITS if split not in given]:
-            raise UserError(f"images: {folder}: found {', '.join(given)}/, but no {', '.join(missing)}/; add it")
-        found = [image for top in tops for image in _class_images(folder, _subfolders(top), top.name)]
-    else:
-        found = _class_images(folder, tops, None)
-    classes = {image.class_folder for image in found}
-    if len(classes) < 2:
-        raise UserError(f"images: {folder}: expected a folder for each of two classes or more, found {len(classes)}")
-    return sorted(found, key=lambda image: image.path)
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason, self.detail = reason, " ".join(detail.split())
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+class Picture(NamedTuple):
+    """A decoded image, mode RGB, and how many frames or pages its file has; it is the first of them."""
+
+    image: Image.Image
+    n_frames: int
 
 
-def _class_images(folder: Path, class_folders: list[Path], split: str | None) -> list[FoundImage]:
-    found = []
-    for class_folder in class_folders:
-        files = [
-            path for path in class_folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        ]
-        if not files:
-            raise UserError(f"images: {class_folder}: no image ({' '.join(sorted(SUFFIXES))}); add some or remove it")
-        found += [FoundImage(path.relative_to(folder).as_posix(), class_folder.name, split) for path in files]
-    return found
-
-
-def read_class_names(folder: Path, class_folders: list[str]) -> list[str]:
-    """Return a name for each class folder: the lines of `classes.txt` where there is one, else the folders' names.
+def read_content(path: Path) -> bytes:
+    """Read a file whole, if its first bytes are those of an image format: a film is not read to its end.
 
     Raises:
-        UserError: `classes.txt` has another number of lines than there are classes, or a name twice.
+        UnusableImageError: it is empty, of another format, or cannot be read.
     """
-    path = folder / "classes.txt"
-    if not path.is_file():
-        return class_folders
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not in UTF-8 ({error}); save it as UTF-8") from None
-    if len(names) != len(class_folders):
-        raise UserError(
-            f"{path}: {len(names)} names, but {folder} has {len(class_folders)} classes; "
-            "expected one name a line, in the sorted order of the class folders"
-        )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{path}: {twice[0]!r} stands there twice; every class needs a name of its own")
-    return names
+        with path.open("rb") as file:
+            start = file.read(16)
+            if not start:
+                raise UnusableImageError("empty", "0 bytes")
+            if not start.startswith(FIRST_BYTES) or (start.startswith(b"RIFF") and start[8:12] != b"WEBP"):
+                raise UnusableImageError("format", f"its first bytes are {start[:8]!r}")
+            return start + file.read()
+    except OSError as error:
+        raise UnusableImageError("unreadable", error.strerror or str(error)) from None
 
 
-def hash_file(path: Path) -> str:
-    """Return the sha256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None) -> Picture:
+    """Decode an image file's bytes: orientation applied, transparency laid on white, 16 bits made 8.
+
+    Args:
+        max_pixels: width x height beyond which nothing is decoded; None is no limit.
+        shrink_to_px: allows a JPEG to be decoded at a fraction of its size, no side smaller than twice this.
+    Raises:
+        UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata: the pixels decide
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if max_pixels and width * height > max_pixels:
+                    detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
+                    raise UnusableImageError("size", detail)
+                if shrink_to_px:
+                    image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
+                n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+                image.seek(0)
+                return Picture(_to_rgb(ImageOps.exif_transpose(image)), n_frames)
+    except (UnusableImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise UnusableImageError("damaged", "its header is not readable") from None
+    # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
+    except Exception as error:
+        raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
 
 
-def read_image(path: Path, size_px: int) -> np.ndarray:
-    """Decode an image, centre-crop it to a square and resize it.
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
+        raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255: all white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
 
+
+def hash_pixels(image: Image.Image) -> str:
+    """Return the sha256 of an RGB image's size and pixels, in hexadecimal: the same for every lossless copy."""
+    return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
+
+
+def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarray:
+    """Decode an image file, centre-crop it to a square and resize it.
+
+    Args:
+        sha256: of the file's bytes, as the manifest lists it; None is not checked.
     Returns:
         uint8, shape (size_px, size_px, 3), RGB.
     Raises:
-        UserError: the file is no image, or a damaged one.
+        UserError: the file is no image, a damaged one, or not the one that was listed.
     """
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * size_px, 2 * size_px))  # lets a large JPEG decode at a fraction of its size
-            upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # Pillow would clip 16-bit grey at 255: all white
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.has_transparency_data:  # the colour under transparent pixels is arbitrary
-            white = Image.new("RGBA", upright.size, "white")
-            upright = Image.alpha_composite(white, upright.convert("RGBA"))
-        upright = upright.convert("RGB")
-        return np.asarray(ImageOps.fit(upright, (size_px, size_px), Image.Resampling.BICUBIC))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error}); mend or remove it") from None
+        content = read_content(path)
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
+        image = decode(content, shrink_to_px=size_px).image
+        return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
+    except UnusableImageError as error:
+        raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None

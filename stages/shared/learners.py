@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.shared.config import FineTuneSettings, ModelSettings
+from stages.shared.devices import computes_bf16
 from stages.shared.errors import UserError
 from stages.shared.optimizers import build_optimizer, set_learning_rate
 from stages.shared.processes import Processes
@@ -31,13 +32,14 @@ class Learner:
     ):
         self.network, self.settings, self.class_weights = network, settings, class_weights
         self.processes, self.device = processes, device
+        self.in_bf16 = settings.precision == "bf16" and computes_bf16(device)
         self.optimizer = build_optimizer(network, settings)
         self.average = _build_average(network, settings)
         self.n_steps, self.n_parts = 0, 1
         self.parallel = network  # what gradients are averaged through
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16)
 
     def start_epoch(self, epoch: int) -> None:
         """Set layers to training; in the frozen epochs the backbone neither learns nor moves its batch statistics."""

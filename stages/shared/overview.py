@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.shared.files import written_whole
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -18,7 +20,7 @@ COLOURS = {"train": "#9ecae1", "val": "#4292c6", "test": "#08519c"}
 GREY = "#7d7d7d"  # read on a light page and on a dark one
 
 
-def draw_class_counts(counts: pd.DataFrame, path: Path | str) -> None:
+def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     """Draw images per class as stacked bars, the largest class first, in one to three columns of a shared scale.
 
     Args:
@@ -46,7 +48,9 @@ def draw_class_counts(counts: pd.DataFrame, path: Path | str) -> None:
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # few colours are in it: a palette makes it a third of the bytes
-    image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    with written_whole(path) as temporary:
+        image.save(temporary, optimize=True)
 
 
 def _draw_bars(axes: Axes, counts: pd.DataFrame, n_rows: int, longest: float) -> None:
@@ -63,7 +67,7 @@ def _draw_bars(axes: Axes, counts: pd.DataFrame, n_rows: int, longest: float) ->
     axes.spines[:].set_visible(False)
 
 
-def draw_samples(images: list[np.ndarray], titles: list[str], path: Path | str) -> None:
+def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> None:
     """Draw the middle squares of ten images in rows of five, each under its class's name, on a transparent ground.
 
     Args:
@@ -86,4 +90,5 @@ def draw_samples(images: list[np.ndarray], titles: list[str], path: Path | str) 
         axes.imshow(image[top : top + side, left : left + side], interpolation="bicubic")
         lines = wrap(str(title), 20, max_lines=2, placeholder=" …")
         axes.set_title("\n".join(lines), fontsize=9, color=GREY, parse_math=False)
-    figure.savefig(path, transparent=True, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, transparent=True, metadata={"Software": None}, pil_kwargs={"optimize": True})

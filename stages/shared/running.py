@@ -5,18 +5,21 @@ A stage that is told to stop (SIGTERM, Ctrl-C), or whose `dvc repro` was killed,
 
 import csv
 import errno
+import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -25,7 +28,21 @@ from stages.shared.errors import UserError
 TIMINGS = Path("data/timings.csv")  # ignored by git and DVC: a time in a tracked file would never be the same twice
 RUNNER = "QUINTET_RUNNER"  # the process id of what runs several dvc side by side
 LOOK_S = 0.5
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # nothing in the code mends these
+TASKS_PER_WORKER = 8  # that are handed out at a time
+REMEDIES = {  # of what only the user can mend
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give permission"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "move away what stands in its place"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "look after the disk"),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "free memory and processes"),
+    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), "end what uses it"),
+    errno.ENAMETOOLONG: "shorten the path",
+    errno.ELOOP: "mend the links on the way",
+}
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,27 +56,29 @@ def run_stage(main: Callable[[], None]) -> None:
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
     exit_cleanly(main)
-    note_time(time.perf_counter() - started)
+    with suppress(OSError):  # the outputs are there, whether or not the time can be noted
+        note_time(time.perf_counter() - started)
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; a UserError, a full or forbidden disk, or a signal ends the process with one line."""
+    """Run main; a full or forbidden disk, or a signal, ends the process with a line, as do mistakes of the user."""
     try:
         main()
     except UserError as error:
-        _exit_with(2, f"error: {error}")
+        _exit_with(2, *(f"error: {problem}" for problem in error.args))
     except OSError as error:
-        if error.errno not in OF_THE_MACHINE:
+        if error.errno not in REMEDIES:
             raise
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        _exit_with(2, f"error: {what}; make room or give permission, and run again")
+        _exit_with(2, f"error: {what}; {REMEDIES[error.errno]}, and run again")
     except KeyboardInterrupt as error:
         sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         _exit_with(128 + sign, f"stopped by {sign.name}; run again to go on")
 
 
-def _exit_with(code: int, message: str) -> None:
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+def _exit_with(code: int, *messages: str) -> None:
+    for message in messages:
+        print(" ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -68,8 +87,8 @@ def _raise_terminated(*_: object) -> None:
     raise Terminated
 
 
-def end_with_parent() -> None:
-    """Send SIGTERM to this process as soon as its parent, or whoever runs the stage, is no more.
+def end_with_parent(sign: int = signal.SIGTERM) -> None:
+    """Send a signal to this process as soon as its parent, or whoever runs the stage, is no more.
 
     A `dvc` that is killed takes neither its shell nor the shell's children with it.
     """
@@ -86,7 +105,7 @@ def end_with_parent() -> None:
     def watch() -> None:
         while all(when is not None and _born(pid) == when for pid, when in born.items()):
             time.sleep(LOOK_S)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), sign)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -114,19 +133,60 @@ def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
 
 @contextmanager
 def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Open a pool of processes that end with this one; an error or a signal here takes back what has not begun."""
-    with ProcessPoolExecutor(n_workers, initializer=_start_worker) as pool:
+    """Open a pool of processes that end with this one; an error or a signal here takes back what has not begun.
+
+    Raises:
+        UserError: the system has no room for the semaphores that the processes share.
+    """
+    try:
+        opened = ProcessPoolExecutor(n_workers, initializer=_start_worker)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        what = f"{error.strerror}, for the semaphores of {n_workers} worker processes"
+        raise UserError(f"/dev/shm: {what}; make room there, or mount it, and run again") from None
+    except (NotImplementedError, ImportError) as error:
+        raise UserError(f"this Python has no semaphores ({error}); mount /dev/shm, or install another") from None
+    others = set(multiprocessing.active_children())
+    with opened as pool:
         try:
             yield pool
         except BaseException:
             pool.shutdown(cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:  # of a pool that could not start them all
+                worker.kill()
+                worker.join()
             raise
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the parent to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)  # that is for the parent to answer
+    end_with_parent(signal.SIGKILL)
+
+
+def spread(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Apply a function to tasks on all cores; the results come in the tasks' order.
+
+    Tasks are taken up as results are taken away, so that memory holds a few for each core, however many there are.
+
+    Raises:
+        UserError: a worker was killed; and whatever the function raises.
+    """
+    n_workers = count_cores()
+    waiting: deque[Future[Result]] = deque()
+    try:
+        with open_pool(n_workers) as pool:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) >= TASKS_PER_WORKER * n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, most likely for want of memory; free some, and run again"
+        ) from None
 
 
 def count_cores() -> int:

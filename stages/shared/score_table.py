@@ -7,16 +7,20 @@ Imports nothing heavy: the table is there in a tenth of a second.
 
 import argparse
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import UserError
 from stages.shared.running import exit_cleanly
+from stages.shared.stage_names import scoring_stage
 
 FIRST = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]
 SCORES = {"accuracy": "accuracy", "loss": "loss", "f1_macro": "macro F1", "top5_accuracy": "top-5", "ece": "ECE"}
 SMALLER_IS_BETTER = {"loss", "ece"}
-NOT_MODELS = {"ensemble", "class_counts"}
+NOT_MODELS = {"ensemble", "dataset"}
+MODELS = Path(__file__).parent.parent / "models"
 
 
 def read_scores(metrics: Path | str) -> dict[str, dict[str, Any]]:
@@ -29,22 +33,57 @@ def read_scores(metrics: Path | str) -> dict[str, dict[str, Any]]:
     """
     metrics = Path(metrics)
     ensemble = _read(metrics / "ensemble.json")
-    found = {path.stem for path in metrics.glob("*.json")} | set(ensemble.get("weights", {}))
+    found = {path.stem for path in metrics.glob("*.json")} | set(ensemble["weights"])
     names = sorted(found - NOT_MODELS, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     return {name: _read(metrics / f"{name}.json") for name in names} | {"ensemble": ensemble}
 
 
 def _read(path: Path) -> dict[str, Any]:
+    remedy = f"run `dvc repro {scoring_stage(path.stem)}`"
+    if not (MODELS / f"{path.stem}.py").is_file() and path.stem != "ensemble":
+        remedy = f"remove it, or add stages/models/{path.stem}.py"
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error}); make it anew with `dvc repro`") from None
-    missing = [key for key in SCORES if key not in scores]
-    if missing:
-        raise UserError(f"{path}: expected {', '.join(SCORES)}, found no {', '.join(missing)}; run `dvc repro`")
+    except PermissionError:  # it may be whole: run_stage says what to do
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected scores, found no JSON file ({error}); {remedy}") from None
+    fault = find_score_fault(scores) or (_find_vote_fault if path.stem == "ensemble" else _find_start_fault)(scores)
+    if fault:
+        raise UserError(f"{path}: {fault}; {remedy}")
     return scores
+
+
+def find_score_fault(scores: Any) -> str:
+    """Say what was expected and what was found if a block of a JSON file holds no scores; an empty text if it does."""
+    if not isinstance(scores, dict):
+        return f"expected scores, found {scores!r:.80}"
+    for key in SCORES:
+        most = math.inf if key == "loss" else 1
+        if not is_number(scores.get(key), 0, most):
+            limits = "of 0 or more" if key == "loss" else "from 0 to 1"
+            return f"expected {key} as a number {limits}, found {scores.get(key, 'none')!r:.80}"
+    return ""
+
+
+def is_number(value: Any, least: float, most: float) -> bool:
+    """Say whether a value of a JSON file is a finite number between two others."""
+    return type(value) in (int, float) and least <= value <= min(most, sys.float_info.max)
+
+
+def _find_start_fault(scores: dict[str, Any]) -> str:
+    start = scores.get("start")
+    return "" if start and isinstance(start, str) else f"expected start as a text, found {start!r:.80}"
+
+
+def _find_vote_fault(scores: dict[str, Any]) -> str:
+    voting, weights = scores.get("voting"), scores.get("weights")
+    if voting not in ("equal", "fitted"):
+        return f"expected voting as equal or fitted, found {voting!r:.80}"
+    if not isinstance(weights, dict) or not all(is_number(weight, 0, 1) for weight in weights.values()):
+        return f"expected weights as a number from 0 to 1 a member, found {weights!r:.80}"
+    total = sum(weights.values())
+    return "" if abs(total - 1) < 1e-3 else f"expected weights that sum to 1, found a sum of {total:g}"
 
 
 def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:

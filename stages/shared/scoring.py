@@ -36,7 +36,8 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     columns = precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=np.arange(n_classes), zero_division=0
     )
-    return pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
+    table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
+    return table.astype({"support": int})  # where no answer at all is right, scikit-learn gives floats
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -1,47 +1,83 @@
-"""Classes and duplicate groups of images in, the split of each image out."""
+"""Classes and groups of copies in, the split of each image out."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stages.shared.errors import UserError
-from stages.shared.images import SPLITS
+
+SPLITS = ("train", "val", "test")
 
 
-def stratify(classes: Sequence[str], groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[str]:
-    """Split the images of each class by the fractions; a group never stands in two splits.
+def stratify(
+    classes: Sequence[str],
+    groups: Sequence[str],
+    fractions: Sequence[float],
+    seed: int,
+    earlier: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Split the images of each class by the fractions; a group of copies never stands in two splits.
+
+    Each split's share of a class is within one image of the ideal where the groups allow it. Groups that stood in a
+    split earlier stay there. Without that, an image's place depends on its hash's rank in the class: when a class
+    grows, the few at the boundaries between splits move.
 
     Args:
         classes: the class of each image.
-        groups: the duplicate group of each image, a hexadecimal hash; images of a group are of one class.
+        groups: the group of each image, a hexadecimal hash; images of a group are of one class.
         fractions: of train, val and test; they sum to 1. A split whose fraction is 0 stays empty.
+        earlier: {group: its split} of an earlier version of the images.
     Returns:
         "train", "val" or "test" for each image. It depends on the hashes and the seed, not on order or file names.
     Raises:
-        UserError: a class has fewer groups than there are splits to fill; all such classes are named.
+        UserError: classes have fewer groups than there are splits to fill; each has its line.
     """
-    members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, (class_name, group) in enumerate(zip(classes, groups, strict=True)):
-        members[class_name][group].append(index)
+    sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for class_name, group in zip(classes, groups, strict=True):
+        sizes[class_name][group] += 1
     n_splits = sum(fraction > 0 for fraction in fractions)
-    if small := [f"{name} ({len(its_groups)})" for name, its_groups in members.items() if len(its_groups) < n_splits]:
-        raise UserError(
-            f"a split into {n_splits} needs {n_splits} different images a class; too few in: {', '.join(small)}"
-        )
-    splits = [""] * len(classes)
-    for its_groups in members.values():
-        needs = apportion(sum(map(len, its_groups.values())), fractions)
-        empty = {index for index, fraction in enumerate(fractions) if fraction > 0}
-        order = sorted(its_groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-        for n_left, group in zip(range(len(order), 0, -1), order, strict=True):
-            # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
-            choices = sorted(empty) if n_left <= len(empty) else range(len(SPLITS))
-            split = max(choices, key=lambda index: needs[index])
-            empty.discard(split)
-            needs[split] -= len(its_groups[group])
-            for index in its_groups[group]:
-                splits[index] = SPLITS[split]
-    return splits
+    if problems := [
+        f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}, but a split into {n_splits} "
+        f"needs {n_splits}; add images, or remove the class"
+        for name, its in sizes.items()
+        if len(its) < n_splits
+    ]:
+        raise UserError(*problems)
+    places: dict[str, int] = {}
+    for its in sizes.values():
+        kept = {group: SPLITS.index(earlier[group]) for group in its if earlier and group in earlier}
+        if len(its) - len(kept) < n_splits - len(set(kept.values())):
+            kept = {}  # a split would stay empty
+        places |= kept | _place(its, kept, fractions, seed)
+    return [SPLITS[places[group]] for group in groups]
+
+
+def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:
+    """Give the groups of a class that are not kept to the splits that still need them."""
+    needs = apportion(sum(sizes.values()), fractions)
+    empty = {split for split, fraction in enumerate(fractions) if fraction > 0} - set(kept.values())
+    for group, split in kept.items():
+        needs[split] -= sizes[group]
+    ranked = sorted(sizes.keys() - kept.keys(), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    places: dict[str, int] = {}
+    several = sorted((group for group in ranked if sizes[group] > 1), key=lambda group: -sizes[group])
+    for n_left, group in zip(range(len(ranked), 0, -1), several, strict=False):
+        # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
+        choices = sorted(empty) if n_left <= len(empty) else [i for i, fraction in enumerate(fractions) if fraction > 0]
+        split = places[group] = max(choices, key=lambda choice: needs[choice])
+        needs[split] -= sizes[group]
+        empty.discard(split)
+    single = [group for group in ranked if sizes[group] == 1]
+    rows = _share(len(single), needs, empty)
+    return places | dict(zip(single, rows, strict=True))
+
+
+def _share(n: int, needs: Sequence[int], empty: set[int]) -> list[int]:
+    """Return the splits of n single images in rank order: first those for train, then val, then test."""
+    counts = [max(need, int(split in empty)) for split, need in enumerate(needs)]
+    while sum(counts) > n:  # another split is fuller than its share
+        counts[max(range(len(counts)), key=lambda split: counts[split] - (split in empty))] -= 1
+    return [split for split, count in enumerate(counts) for _ in range(count)]
 
 
 def apportion(n: int, fractions: Sequence[float]) -> list[int]:

@@ -123,6 +123,8 @@ def fit(
         network.compile(mode=settings.compile, dynamic=False)
     position, best = Position(), {}
     learner = Learner(network, settings, task.class_weights(), task.processes, task.device)
+    if settings.precision == "bf16" and not learner.in_bf16 and task.processes.is_first:
+        print(f"{task.name}: no instructions for bf16 here: training in fp32", flush=True)
     if state := task.processes.tell_all(read_checkpoint(checkpoint, task)):
         position = Position(**state["position"])
         learner.load_state_dict(state["learner"])
