@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test bench lint lock clean
+.PHONY: repro test bench lint docs lock clean
 
 repro: .venv/installed  ## run what is out of date, then print the scored table; JOBS=2: two trainings at once
 	@echo "== dvc repro: runs only the stages whose parameters, code or data changed"
@@ -18,6 +18,9 @@ test: .venv/installed  ## run the tests; they need no network and no GPU
 
 lint: .venv/installed  ## check style
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+docs: .venv/installed  ## write the tables of what reruns what into README.md, from dvc.yaml and params.yaml
+	@.venv/bin/python .ci/rerun_tables.py
 
 bench: .venv/installed  ## measure training, growth and DVC's own time; writes benchmarks/results/ (half an hour on 2 cores)
 	@.venv/bin/python -m benchmarks $(ARGS)
