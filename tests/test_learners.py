@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stages.shared import learners
 from stages.shared.config import ModelSettings
 from stages.shared.errors import UserError
 from stages.shared.learners import Learner, copy_weights
@@ -70,7 +71,8 @@ def _assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], 
 @pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS], ids=["plain", "weighted"])
 @pytest.mark.parametrize("targets", [LABELS, _shares()], ids=["labels", "shares"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_is_that_of_torchs_own_mean_cross_entropy(precision, targets, class_weights, smoothing):
+def test_a_step_is_that_of_torchs_own_mean_cross_entropy(monkeypatch, precision, targets, class_weights, smoothing):
+    monkeypatch.setattr(learners, "computes_bf16", lambda _: True)  # or emulates it: slow, but the same numbers
     network, own = _network(), _network()
     learner = _learner(network, _settings(label_smoothing=smoothing, precision=precision), class_weights)
     loss, logits = learner.step(_images(), targets, RATE)
@@ -86,6 +88,18 @@ def test_a_step_is_that_of_torchs_own_mean_cross_entropy(precision, targets, cla
     assert not logits.requires_grad
     assert not loss.requires_grad
     _assert_close(own.state_dict(), network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("able", "precision", "expected"), [(True, "bf16", True), (False, "bf16", False), (True, "fp32", False)]
+)
+def test_bf16_is_used_where_it_is_asked_for_and_the_device_has_it(monkeypatch, able, precision, expected):
+    monkeypatch.setattr(learners, "computes_bf16", lambda _: able)
+    learner = _learner(_network(), _settings(precision=precision))
+    with learner.autocast():
+        assert torch.is_autocast_enabled("cpu") == expected
+    _, logits = learner.step(_images(), LABELS, RATE)
+    assert (logits.dtype == torch.bfloat16) == expected
 
 
 @pytest.mark.parametrize("limit", [2, 3, 4, 7])

@@ -1,11 +1,14 @@
 """Model files: the network that is loaded is the one that was saved, and what is no such file is named."""
 
+import errno
 from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from stages.shared import model_files
 from stages.shared.errors import UserError
 from stages.shared.model_files import ModelCard, build_network, load_model, save_weights
 
@@ -64,6 +67,17 @@ def test_a_file_cut_short_is_a_users_mistake(tmp_path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match=r"cnn\.safetensors: expected a model of this pipeline"):
         load_model(path)
+
+
+def test_what_the_system_refuses_is_an_error_of_the_system_that_names_the_file(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(model_files, "save_file", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: .*cnn\.safetensors") as error:
+        _save(tmp_path / "cnn.safetensors")
+    assert error.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"quintet": '{"source": "timm"}'}, {"quintet": "?"}])

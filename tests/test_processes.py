@@ -309,11 +309,12 @@ STAGE_ARGUMENTS = ["cnn", "packed", "models/cnn.safetensors", "metrics/history.c
 def stage_folder(tmp_path) -> Path:
     """A folder with a pack of plain colours, and parameters for a cnn that is as small as it runs."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params |= {"image_size_px": SIZE}
+    params |= {"image_size_px": 32}
     params["models"]["cnn"] |= {"filters": 2, "dense_units": 4, "epochs": 2, "warmup_epochs": 0, "batch_size": 8}
+    params["models"]["cnn"]["precision"] = "fp32"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for split, n in (("train", 31), ("val", 7)):
-        pack = plain_pack([i % 3 for i in range(n)])
+        pack = plain_pack([i % 3 for i in range(n)], size_px=34)
         (tmp_path / "packed" / split).mkdir(parents=True)
         np.save(tmp_path / "packed" / split / "images.npy", pack.images)
         np.save(tmp_path / "packed" / split / "labels.npy", pack.labels)

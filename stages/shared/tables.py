@@ -38,9 +38,8 @@ class Numbers:
         return 0 <= number <= self.most and number < math.inf
 
     def __str__(self) -> str:
-        return (
-            f"a {'whole ' * self.whole}number {f'from 0 to {self.most:g}' if self.most < math.inf else 'of 0 or more'}"
-        )
+        limits = f"from 0 to {self.most:g}" if self.most < math.inf else "of 0 or more"
+        return f"a {'whole ' * self.whole}number {limits}"
 
 
 AMOUNT, SHARE, COUNT = Numbers(), Numbers(most=1), Numbers(whole=True)
@@ -109,7 +108,7 @@ def read_per_class(path: Path, counts: dict[str, int], stage: str) -> list[dict[
         UserError: the file is missing or damaged, or belongs to other images or classes.
     """
     rows = read_table(path, PER_CLASS, stage)
-    _check_counts(path, counts, {row["class"]: int(row["support"]) for row in rows}, stage)
+    _check_counts(path, counts, [(row["class"], int(row["support"])) for row in rows], stage)
     return rows
 
 
@@ -128,8 +127,8 @@ def read_confusion(path: Path, counts: dict[str, int], stage: str) -> "pd.DataFr
     for name, *cells in lines:
         if wrong := [cell for cell in cells if not COUNT.hold(cell)]:
             raise _fault(path, stage, f"{COUNT} in each cell of {name!r}", repr(wrong[0]))
+    _check_counts(path, counts, [(name, sum(map(int, cells))) for name, *cells in lines], stage)
     matrix = np.array([[int(cell) for cell in cells] for _, *cells in lines], dtype=np.int64)
-    _check_counts(path, counts, {line[0]: int(row.sum()) for line, row in zip(lines, matrix, strict=True)}, stage)
     return pd.DataFrame(matrix, index=pd.Index([*counts], name="actual"), columns=[*counts])
 
 
@@ -153,8 +152,8 @@ def _read_lines(path: Path, header: list[str], stage: str) -> list[list[str]]:
     return lines
 
 
-def _check_counts(path: Path, counts: dict[str, int], found: dict[str, int], stage: str) -> None:
-    for pairs in zip_longest(counts.items(), found.items()):
+def _check_counts(path: Path, counts: dict[str, int], found: list[tuple[str, int]], stage: str) -> None:
+    for pairs in zip_longest(counts.items(), found):
         if pairs[0] != pairs[1]:
             expected, other = (f"{pair[1]} test images of {pair[0]!r}" if pair else "no such row" for pair in pairs)
             raise _fault(path, stage, f"{expected}, as metrics/class_counts.csv has it", other)
