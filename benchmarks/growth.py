@@ -91,7 +91,8 @@ def write_params(path: Path, n_images: int, size_px: int) -> None:
     """Write the repository's parameters, with so many images of that size."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["flowers"] |= {"n_images": n_images, "min_images": MIN_IMAGES, "size_px": size_px}
-    params |= {"image_size_px": 32, "pack": {"stored_size_px": 36}}
+    # of so many drawn pictures a few are alike: that is no reason to stop here
+    params |= {"image_size_px": 32, "pack": {"stored_size_px": 36}, "images_policy": "skip"}
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
