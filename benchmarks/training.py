@@ -36,13 +36,14 @@ from torchvision.transforms import InterpolationMode, v2
 
 from stages.shared.batches import MEAN, STD, place_pack
 from stages.shared.checkpoints import Checkpoint
-from stages.shared.config import Config, ModelSettings, read_config
+from stages.shared.config import read_config
 from stages.shared.devices import choose_device
 from stages.shared.learners import Learner
 from stages.shared.model_files import ModelCard, build_network
 from stages.shared.packing import write_pack
 from stages.shared.packs import open_pack
 from stages.shared.progress import EpochProgress
+from stages.shared.settings import Config, ModelSettings
 from stages.shared.training import Task, train_one_epoch
 
 WORKERS = (0, 1, 2, 4)

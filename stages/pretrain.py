@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from stages.shared.checkpoints import only_one
-from stages.shared.config import Pretrain, read_config
+from stages.shared.config import read_config
 from stages.shared.datasets import read_dataset
 from stages.shared.devices import choose_device
 from stages.shared.errors import UserError
@@ -25,6 +25,7 @@ from stages.shared.packing import write_pack
 from stages.shared.packs import open_pack, read_classes
 from stages.shared.processes import Processes, join_processes, spread_out
 from stages.shared.running import run_stage
+from stages.shared.settings import Pretrain
 from stages.shared.splits import stratify
 from stages.shared.training import Task, fit, resumable
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.shared.config import Split, read_config
+from stages.shared.config import read_config
 from stages.shared.datasets import COLUMNS, Dataset, read_dataset
 from stages.shared.errors import UserError
 from stages.shared.files import write_json, write_text
@@ -19,6 +19,7 @@ from stages.shared.overview import draw_class_counts, draw_samples
 from stages.shared.placements import picture_keys, place_groups, read_placements, write_placements
 from stages.shared.rejections import count_reasons, write_rejections
 from stages.shared.running import run_stage
+from stages.shared.settings import Split
 from stages.shared.splits import SPLITS, stratify
 
 SAMPLE_SIZE_PX = 192

@@ -15,8 +15,8 @@ from stages.shared.batches import (
     no_changes,
     place_pack,
 )
-from stages.shared.config import Augment
 from stages.shared.packs import Pack
+from stages.shared.settings import Augment
 
 CPU = torch.device("cpu")
 STORED, SIZE = 6, 4

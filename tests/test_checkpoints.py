@@ -20,10 +20,10 @@ from torch import nn
 from stages.models import cnn, resnet50, resnet50_pretrained, vgg16, vgg19_pretrained
 from stages.shared import checkpoints
 from stages.shared.checkpoints import Checkpoint, only_one
-from stages.shared.config import ModelSettings, Phase
 from stages.shared.errors import UserError
 from stages.shared.packs import Pack
 from stages.shared.processes import ALONE
+from stages.shared.settings import ModelSettings, Phase
 from stages.shared.training import Task, fit, resumable
 from tests.imports import ROOT
 from tests.trainings import (

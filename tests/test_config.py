@@ -16,9 +16,9 @@ from pydantic import ValidationError, create_model
 from stages.draw import read_class_weights
 from stages.drawing.species import MAX_SOURCE_CLASSES
 from stages.models import cnn, vgg16, vgg19_pretrained
-from stages.shared import config
-from stages.shared.config import CnnSettings, FineTuneSettings, Section, inspect_values, read_config
+from stages.shared.config import inspect_values, read_config
 from stages.shared.errors import UserError
+from stages.shared.settings import N_FLOWER_CLASSES, CnnSettings, Config, FineTuneSettings, Section
 from tests.imports import ROOT
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -293,7 +293,7 @@ def test_a_file_in_which_every_value_is_wrong_has_a_line_for_each(tmp_path, numb
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_missing_key_of_every_block_is_one_line_that_names_it(block):
-    keys = config.Config.model_fields if block == "" else _at(BLOCKS[block])
+    keys = Config.model_fields if block == "" else _at(BLOCKS[block])
     for key in keys:
         full_key = ".".join((*BLOCKS[block], key))
         said = _change((*BLOCKS[block], key), MISSING)
@@ -581,7 +581,7 @@ def test_images_too_small_for_vgg_are_refused_exactly_where_it_refuses_them(size
 
 
 def test_the_numbers_of_classes_are_those_of_the_drawn_sets():
-    assert len(read_class_weights()) == config.N_FLOWER_CLASSES
+    assert len(read_class_weights()) == N_FLOWER_CLASSES
     assert _change(("source", "n_classes"), MAX_SOURCE_CLASSES) == []
     assert len(_change(("source", "n_classes"), MAX_SOURCE_CLASSES + 1)) == 1
 

@@ -531,7 +531,7 @@ def change_text(path: str, old: str, new: str) -> None:
         ("cnn/history.csv", "train@cnn", ",1\n", ",0\n", "one best of them, found 2 epochs and 0 best"),
         ("cnn/per_class.csv", "evaluate@cnn", "iris", "tulip", "2 test images of 'iris', .*, found 2 test .* 'tulip'"),
         ("cnn/per_class.csv", "evaluate@cnn", "f1,", "F1,", "expected the columns"),
-        ("ensemble/per_class.csv", "ensemble", "rose", "aster", "2 test images of 'rose', .*, found no such row"),
+        ("ensemble/per_class.csv", "ensemble", "rose", "aster", "2 test images of 'rose', .*, found 2 test .* 'aster'"),
         ("ensemble/confusion.csv", "ensemble", "actual,aster", "actual,tulip", "the columns actual, aster, iris"),
         ("ensemble/confusion.csv", "ensemble", "\niris", "\ntulip", "2 test images of 'iris'"),
     ],
@@ -539,6 +539,12 @@ def change_text(path: str, old: str, new: str) -> None:
 def test_a_table_with_a_wrong_value_is_named_with_it(world, capfd, path, mends, old, new, words):
     change_text(f"metrics/{path}", old, new)
     assert_refused("report", f"metrics/{path}", mends, capfd, words)
+
+
+def test_a_table_without_its_last_class_is_named_with_it(world, capfd):
+    path = Path("metrics/cnn/per_class.csv")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert_refused("report", str(path), "evaluate@cnn", capfd, r"2 test images of .*, found no such row")
 
 
 def change_support(path: str, add: int) -> None:

@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 from stages.shared import learners
-from stages.shared.config import ModelSettings
 from stages.shared.errors import UserError
 from stages.shared.learners import Learner, copy_weights
 from stages.shared.optimizers import learning_rate
 from stages.shared.processes import ALONE
+from stages.shared.settings import ModelSettings
 from stages.shared.training import validate
 from tests.trainings import CPU, change_settings, copy_state, fine_tune_settings, make_task, same_bits, tiny_cnn
 

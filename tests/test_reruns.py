@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from stages.shared import config
+from stages.shared.config import read_config
 from stages.shared.running import count_cores
+from stages.shared.settings import Section
 from tests import recording
 from tests.imports import ROOT
 
@@ -288,7 +289,7 @@ def touch_everything(copy: Copy) -> None:
 
 def fields() -> Iterator[tuple[str, Any]]:
     """Yield the name and the type of every field of the configuration."""
-    waiting = [config.Section]
+    waiting = [Section]
     while waiting:
         section = waiting.pop()
         waiting += section.__subclasses__()
@@ -467,7 +468,7 @@ def test_every_edit_is_to_a_value_that_a_user_could_write(tmp_path: Path):
     edits = {leaf: other_value(leaf, value) for leaf, value in leaves.items()}
     assert not [leaf for leaf, value in edits.items() if value == leaves[leaf]]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(rerun_tables.edited(PARAMS, edits)), encoding="utf-8")
-    config.read_config(tmp_path / "params.yaml")
+    read_config(tmp_path / "params.yaml")
 
 
 def test_an_edit_of_any_parameter_runs_its_row_and_nothing_else(ran: Ran):

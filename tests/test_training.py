@@ -10,13 +10,13 @@ from torch import nn
 
 from stages.models.cnn import build_model
 from stages.shared.batches import place_pack
-from stages.shared.config import Phase
 from stages.shared.errors import UserError
 from stages.shared.history import COLUMNS, write_history
 from stages.shared.learners import Learner
 from stages.shared.packs import Pack
 from stages.shared.processes import ALONE
 from stages.shared.progress import EpochProgress
+from stages.shared.settings import Phase
 from stages.shared.training import Task, fit, train_one_epoch, validate
 from tests.trainings import (
     AUGMENT,

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stages.models.cnn import build_model
-from stages.shared.config import Augment, FineTuneSettings, ModelSettings
 from stages.shared.packs import Pack
+from stages.shared.settings import Augment, FineTuneSettings, ModelSettings
 from stages.shared.training import Task
 
 CPU = torch.device("cpu")

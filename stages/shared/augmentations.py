@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from stages.shared.config import Augment, ModelSettings
+from stages.shared.settings import Augment, ModelSettings
 
 
 def build_policy(augment: Augment) -> Callable[[torch.Tensor], torch.Tensor] | None:

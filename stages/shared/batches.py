@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stages.shared.config import Augment
 from stages.shared.packs import Pack
 from stages.shared.processes import ALONE, Processes
+from stages.shared.settings import Augment
 
 # the mean and deviation of ImageNet's pixels, which timm's and torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from stages.shared.config import FineTuneSettings, ModelSettings
 from stages.shared.devices import computes_bf16
 from stages.shared.errors import UserError
 from stages.shared.optimizers import build_optimizer, set_learning_rate
 from stages.shared.processes import Processes
+from stages.shared.settings import FineTuneSettings, ModelSettings
 
 
 class Learner:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from stages.shared.config import FineTuneSettings, ModelSettings
+from stages.shared.settings import FineTuneSettings, ModelSettings
 
 
 def build_optimizer(network: nn.Module, settings: ModelSettings) -> torch.optim.Optimizer:

@@ -15,7 +15,6 @@ from torch.nn import functional
 from stages.shared.augmentations import build_mixer, build_policy
 from stages.shared.batches import draw_changes, evaluation_batches, iterate_batches, place_pack
 from stages.shared.checkpoints import Checkpoint
-from stages.shared.config import Augment, ModelSettings
 from stages.shared.devices import prepare_for_training
 from stages.shared.errors import UserError
 from stages.shared.fingerprints import hash_code, hash_pack, hash_value, hash_weights
@@ -24,6 +23,7 @@ from stages.shared.optimizers import learning_rate
 from stages.shared.packs import Pack
 from stages.shared.processes import ALONE, Processes
 from stages.shared.progress import EpochProgress, NotFiniteError, print_epoch
+from stages.shared.settings import Augment, ModelSettings
 
 EVALUATION_BATCH = 128
 
