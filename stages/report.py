@@ -105,7 +105,7 @@ def read_facts(path: Path, n_images: dict[str, int]) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))
         numbers = [facts[key] for key in ("largest_class", "smallest_class", "n_exact_copies", "n_near_copies")]
         numbers += [facts["n_groups_of_copies"], facts["n_first_frame_only"]]
-        numbers += [facts[key]["median"] for key in ("width_px", "height_px")]
+        numbers += [facts[side][name] for side in ("width_px", "height_px") for name in ("min", "median", "max")]
         numbers += [count for key in ("n_rejected", "n_passed_over") for count in facts[key].values()]
         numbers += [facts["n_rejected"]["total"], facts["n_passed_over"]["total"]]
         others = facts["n_rejected"].keys() - {"total", *REASONS}

@@ -26,7 +26,8 @@ COLUMNS = ["round", "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "
 FACTS = {
     "n_images": {"train": 15, "val": 3, "test": 4, "total": 22},
     **{"largest_class": 8, "smallest_class": 7, "n_exact_copies": 0, "n_near_copies": 0, "n_groups_of_copies": 0},
-    **{"n_first_frame_only": 0, "width_px": {"median": 64.0}, "height_px": {"median": 48.5}},
+    **{"n_first_frame_only": 0, "width_px": {"min": 64.0, "median": 64.0, "max": 64.0}},
+    "height_px": {"min": 40.0, "median": 48.5, "max": 1200.0},
     **{"n_rejected": {"total": 0, "damaged": 0}, "n_passed_over": {"total": 0, "hidden": 0}},
 }
 TAGS_WITHOUT_END = {"meta", "img", "input", "wbr"}
@@ -198,7 +199,7 @@ def test_what_was_left_out_of_the_folder_is_told(metrics, tmp_path):
     facts |= {"n_exact_copies": 5, "n_near_copies": 6, "n_groups_of_copies": 9, "n_first_frame_only": 1}
     (tmp_path / "metrics/dataset.json").write_text(json.dumps(facts))
     page = " ".join(render_report(tmp_path / "metrics").split())
-    assert "22 images, most of them about 64 × 48 px" in page
+    assert "22 images, 64 px wide and 40 to 1200 px (half of them up to 48) high" in page
     assert "5 are exact copies of another and 6 near copies" in page
     assert "<strong>7 files were left out</strong>" in page
     assert "a damaged image (4)," in page
