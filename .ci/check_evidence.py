@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.shared.score_table import read_scores, render_markdown  # noqa: E402
+from stages.reporting.score_table import read_scores, render_markdown  # noqa: E402
 
 NEVER_RUN_HERE = ("data/oxford102/", "data/weights/imagenet/")  # inputs that need a network
 
@@ -63,7 +63,7 @@ def main() -> None:
     if table not in (ROOT / "README.md").read_text(encoding="utf-8"):
         problems.append(
             "README.md: its table is not that of metrics/*.json; paste the output of "
-            "`python -m stages.shared.score_table --markdown`"
+            "`python -m stages.reporting.score_table --markdown`"
         )
     for problem in problems:
         print(f"stale: {problem}")

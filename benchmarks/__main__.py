@@ -15,9 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.shared.config import read_config
-from stages.shared.errors import UserError
-from stages.shared.running import count_cores, exit_cleanly
+from stages.runtime.errors import UserError
+from stages.runtime.process import count_cores, exit_cleanly
+from stages.settings.reading import read_config
 
 RESULTS = Path(__file__).parent / "results"
 INPUTS = (

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from stages.shared.config import read_config
-from stages.shared.copies import group_copies
-from stages.shared.folders import list_folder
-from stages.shared.images import decode, hash_pixels
-from stages.shared.inspection import Facts, inspect_files
-from stages.shared.likeness import hash_likeness
-from stages.shared.running import exit_cleanly
+from stages.dataset.copies import group_copies
+from stages.dataset.folders import list_folder
+from stages.dataset.inspection import Facts, inspect_files
+from stages.dataset.perceptual_hashes import hash_likeness
+from stages.pixels.decoding import decode, hash_pixels
+from stages.runtime.process import exit_cleanly
+from stages.settings.reading import read_config
 
 THRESHOLDS = (16, 32, 40, 48, 56, 64)
 SIDE_PX = 128

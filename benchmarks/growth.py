@@ -26,8 +26,8 @@ from typing import Any
 import psutil
 import yaml
 
-from stages.shared.errors import UserError
-from stages.shared.running import count_cores, exit_cleanly
+from stages.runtime.errors import UserError
+from stages.runtime.process import count_cores, exit_cleanly
 
 ROOT = Path(__file__).parent.parent
 IMAGES = "data/flowers/images"

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from stages.shared.errors import UserError
-from stages.shared.running import exit_cleanly
+from stages.runtime.errors import UserError
+from stages.runtime.process import exit_cleanly
 
 ROOT = Path(__file__).parent.parent
 SKIPPED = "didn't change, skipping"  # what DVC says of a stage

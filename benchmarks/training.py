@@ -34,17 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from stages.shared.batches import MEAN, STD, place_pack
-from stages.shared.checkpoints import Checkpoint
-from stages.shared.config import read_config
-from stages.shared.devices import choose_device
-from stages.shared.learners import Learner
-from stages.shared.model_files import ModelCard, build_network
-from stages.shared.packing import write_pack
-from stages.shared.packs import open_pack
-from stages.shared.progress import EpochProgress
-from stages.shared.settings import Config, ModelSettings
-from stages.shared.training import Task, train_one_epoch
+from stages.networks.batches import MEAN, STD, place_pack
+from stages.networks.devices import choose_device
+from stages.networks.model_files import ModelCard, build_network
+from stages.pixels.packed_splits import open_pack
+from stages.pixels.packing import write_pack
+from stages.settings.reading import read_config
+from stages.settings.types import Config, ModelSettings
+from stages.training.checkpoints import Checkpoint
+from stages.training.learner import Learner
+from stages.training.loop import Task, train_one_epoch
+from stages.training.progress import EpochProgress
 
 WORKERS = (0, 1, 2, 4)
 

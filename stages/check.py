@@ -22,12 +22,12 @@ from typing import Any
 
 import yaml
 
-from stages.shared.config import inspect_file
-from stages.shared.errors import UserError
-from stages.shared.files import write_text
-from stages.shared.running import run_stage
-from stages.shared.settings import DRAWN, IMAGENET, ModelSettings, OtherSettings, ReportedSettings
-from stages.shared.wording import nearest
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_text
+from stages.runtime.process import run_stage
+from stages.settings.reading import inspect_file
+from stages.settings.types import DRAWN, IMAGENET, ModelSettings, OtherSettings, ReportedSettings
+from stages.settings.wording import nearest
 
 CHECKED = "every value of params.yaml is right\n"
 COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")

@@ -9,8 +9,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from stages.shared.errors import UserError
-from stages.shared.running import REMEDIES, run_stage
+from stages.runtime.errors import UserError
+from stages.runtime.process import REMEDIES, run_stage
 
 
 def download_flowers(root: Path) -> list[tuple[Path, str]]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from stages.drawing.flowers import draw_picture
 from stages.drawing.species import Species, draw_source_species, read_target_species
-from stages.shared.config import read_config
-from stages.shared.running import count_cores, open_pool, run_stage
-from stages.shared.settings import Flowers, Source, check_shares
+from stages.runtime.process import count_cores, open_pool, run_stage
+from stages.settings.reading import read_config
+from stages.settings.types import Flowers, Source, check_shares
 
 CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
 SET_NUMBERS = {"flowers": 0, "source": 1}

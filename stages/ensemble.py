@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.shared.comparison import compare
-from stages.shared.config import read_config
-from stages.shared.errors import UserError
-from stages.shared.files import write_json, write_text
-from stages.shared.predictions import Predictions, read_predictions
-from stages.shared.running import run_stage
-from stages.shared.scoring import score
-from stages.shared.tables import write_tables
-from stages.shared.voting import fit_temperature, fit_weights, soft_vote, temper
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json, write_text
+from stages.runtime.process import run_stage
+from stages.scoring.class_tables import write_tables
+from stages.scoring.comparison import compare
+from stages.scoring.predictions import Predictions, read_predictions
+from stages.scoring.scores import score
+from stages.scoring.voting import fit_temperature, fit_weights, soft_vote, temper
+from stages.settings.reading import read_config
 
 
 @dataclass(frozen=True)

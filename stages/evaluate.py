@@ -11,17 +11,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.shared.batches import evaluation_batches, place_pack
-from stages.shared.devices import choose_device
-from stages.shared.errors import UserError
-from stages.shared.files import write_json
-from stages.shared.model_files import load_model, open_packs
-from stages.shared.packs import Pack, read_classes
-from stages.shared.predictions import Predictions, find_fault, write_predictions
-from stages.shared.running import run_stage
-from stages.shared.scoring import score
-from stages.shared.stage_names import training_stage
-from stages.shared.tables import write_tables
+from stages.networks.batches import evaluation_batches, place_pack
+from stages.networks.devices import choose_device
+from stages.networks.model_files import load_model, open_packs
+from stages.pixels.packed_splits import Pack, read_classes
+from stages.reporting.stage_names import training_stage
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json
+from stages.runtime.process import run_stage
+from stages.scoring.class_tables import write_tables
+from stages.scoring.predictions import Predictions, find_fault, write_predictions
+from stages.scoring.scores import score
 
 BATCH_SIZE = 128
 

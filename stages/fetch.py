@@ -11,10 +11,10 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from stages.shared.config import read_config
-from stages.shared.errors import UserError
-from stages.shared.files import written_whole
-from stages.shared.running import REMEDIES, run_stage
+from stages.runtime.errors import UserError
+from stages.runtime.files import written_whole
+from stages.runtime.process import REMEDIES, run_stage
+from stages.settings.reading import read_config
 
 
 def fetch_weights(timm_name: str) -> dict:

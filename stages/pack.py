@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.shared.config import read_config
-from stages.shared.errors import UserError
-from stages.shared.files import write_json
-from stages.shared.packing import write_pack
-from stages.shared.running import run_stage
-from stages.shared.splits import SPLITS
+from stages.dataset.splits import SPLITS
+from stages.pixels.packing import write_pack
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json
+from stages.runtime.process import run_stage
+from stages.settings.reading import read_config
 
 COLUMNS = ["path", "label", "class", "split", "sha256"]
 

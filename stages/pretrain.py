@@ -13,21 +13,21 @@ from pathlib import Path
 
 import torch
 
-from stages.shared.checkpoints import only_one
-from stages.shared.config import read_config
-from stages.shared.datasets import read_dataset
-from stages.shared.devices import choose_device
-from stages.shared.errors import UserError
-from stages.shared.files import unfinished, write_json
-from stages.shared.history import write_history
-from stages.shared.model_files import ModelCard, build_network, save_weights
-from stages.shared.packing import write_pack
-from stages.shared.packs import open_pack, read_classes
-from stages.shared.processes import Processes, join_processes, spread_out
-from stages.shared.running import run_stage
-from stages.shared.settings import Pretrain
-from stages.shared.splits import stratify
-from stages.shared.training import Task, fit, resumable
+from stages.dataset.image_table import read_dataset
+from stages.dataset.splits import stratify
+from stages.networks.devices import choose_device
+from stages.networks.model_files import ModelCard, build_network, save_weights
+from stages.pixels.packed_splits import open_pack, read_classes
+from stages.pixels.packing import write_pack
+from stages.runtime.errors import UserError
+from stages.runtime.files import unfinished, write_json
+from stages.runtime.process import run_stage
+from stages.settings.reading import read_config
+from stages.settings.types import Pretrain
+from stages.training.checkpoints import only_one
+from stages.training.history import write_history
+from stages.training.loop import Task, fit, resumable
+from stages.training.processes import Processes, join_processes, spread_out
 
 MAX_PIXELS = 100_000_000
 COPY_BITS = 48

@@ -13,12 +13,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stages.shared.errors import UserError
-from stages.shared.files import write_text
-from stages.shared.history import COLUMNS
-from stages.shared.rejections import REASONS
-from stages.shared.running import run_stage
-from stages.shared.score_table import (
+from stages.dataset.rejections import REASONS
+from stages.reporting.score_table import (
     SCORES,
     best_models,
     find_score_fault,
@@ -26,10 +22,22 @@ from stages.shared.score_table import (
     read_scores,
     start_in_words,
 )
-from stages.shared.stage_names import scoring_stage, training_stage
-from stages.shared.tables import AMOUNT, COUNT, SHARE, read_class_counts, read_confusion, read_per_class, read_table
+from stages.reporting.stage_names import scoring_stage, training_stage
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_text
+from stages.runtime.process import run_stage
+from stages.scoring.class_tables import (
+    AMOUNT,
+    COUNT,
+    SHARE,
+    read_class_counts,
+    read_confusion,
+    read_per_class,
+    read_table,
+)
+from stages.training.history import COLUMNS
 
-TEMPLATE = Path(__file__).parent / "shared" / "report.html.j2"
+TEMPLATE = Path(__file__).parent / "reporting" / "report.html.j2"
 PLOT = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # of a training curve, in its 220 x 124 units
 N_PAIRS = 15
 HISTORY = dict.fromkeys(COLUMNS, COUNT) | {
@@ -248,7 +256,7 @@ def compare_in_words(ensemble: dict[str, Any]) -> str:
 
 def gather(metrics: Path) -> dict[str, Any]:
     """Read what the page shows: everything that the template names, and nothing else."""
-    from stages.shared.confusion import most_confused
+    from stages.scoring.confusion import most_confused
 
     scores = read_scores(metrics)
     counts = read_class_counts(metrics / "class_counts.csv", "split")

@@ -10,17 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from stages.shared.config import read_config
-from stages.shared.datasets import COLUMNS, Dataset, read_dataset
-from stages.shared.errors import UserError
-from stages.shared.files import write_json, write_text
-from stages.shared.images import read_square
-from stages.shared.overview import draw_class_counts, draw_samples
-from stages.shared.placements import picture_keys, place_groups, read_placements, write_placements
-from stages.shared.rejections import count_reasons, write_rejections
-from stages.shared.running import run_stage
-from stages.shared.settings import Split
-from stages.shared.splits import SPLITS, stratify
+from stages.dataset.figures import draw_class_counts, draw_samples
+from stages.dataset.image_table import COLUMNS, Dataset, read_dataset
+from stages.dataset.ledger import picture_keys, place_groups, read_placements, write_placements
+from stages.dataset.rejections import count_reasons, write_rejections
+from stages.dataset.splits import SPLITS, stratify
+from stages.pixels.decoding import read_square
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json, write_text
+from stages.runtime.process import run_stage
+from stages.settings.reading import read_config
+from stages.settings.types import Split
 
 SAMPLE_SIZE_PX = 192
 

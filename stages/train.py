@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from stages.shared.backbones import load_backbone
-from stages.shared.checkpoints import only_one
-from stages.shared.config import read_config
-from stages.shared.devices import choose_device
-from stages.shared.errors import UserError
-from stages.shared.history import write_history
-from stages.shared.model_files import ModelCard, build_network, open_packs, save_weights
-from stages.shared.packs import read_classes
-from stages.shared.processes import join_processes, spread_out
-from stages.shared.running import run_stage
-from stages.shared.training import Task, fit, resumable
+from stages.networks.devices import choose_device
+from stages.networks.model_files import ModelCard, build_network, open_packs, save_weights
+from stages.networks.start_weights import load_backbone
+from stages.pixels.packed_splits import read_classes
+from stages.runtime.errors import UserError
+from stages.runtime.process import run_stage
+from stages.settings.reading import read_config
+from stages.training.checkpoints import only_one
+from stages.training.history import write_history
+from stages.training.loop import Task, fit, resumable
+from stages.training.processes import join_processes, spread_out
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.shared.augmentations import build_mixer, build_policy
+from stages.training.augmentations import build_mixer, build_policy
 from tests.trainings import AUGMENT, SETTINGS, change_settings
 
 POLICIES = ["randaugment", "trivialaugment"]

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.shared.backbones import load_backbone
-from stages.shared.errors import UserError
+from stages.networks.start_weights import load_backbone
+from stages.runtime.errors import UserError
 
 VGG, RESNET = "vgg19_pretrained", "resnet50_pretrained"
 

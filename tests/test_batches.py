@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.shared.batches import (
+from stages.networks.batches import (
     Changes,
     draw_changes,
     evaluation_batches,
@@ -15,8 +15,8 @@ from stages.shared.batches import (
     no_changes,
     place_pack,
 )
-from stages.shared.packs import Pack
-from stages.shared.settings import Augment
+from stages.pixels.packed_splits import Pack
+from stages.settings.types import Augment
 
 CPU = torch.device("cpu")
 STORED, SIZE = 6, 4

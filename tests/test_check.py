@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from stages.check import LAST_CONVOLUTIONS, read_tensor_names
 from stages.models import resnet50_pretrained, vgg19_pretrained
-from stages.shared.errors import UserError
+from stages.runtime.errors import UserError
 from tests.imports import ROOT
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -15,16 +15,16 @@ from typing import get_args
 
 import pytest
 import torch
+from stages.shared import checkpoints
 from torch import nn
 
 from stages.models import cnn, resnet50, resnet50_pretrained, vgg16, vgg19_pretrained
-from stages.shared import checkpoints
-from stages.shared.checkpoints import Checkpoint, only_one
-from stages.shared.errors import UserError
-from stages.shared.packs import Pack
-from stages.shared.processes import ALONE
-from stages.shared.settings import ModelSettings, Phase
-from stages.shared.training import Task, fit, resumable
+from stages.pixels.packed_splits import Pack
+from stages.runtime.errors import UserError
+from stages.settings.types import ModelSettings, Phase
+from stages.training.checkpoints import Checkpoint, only_one
+from stages.training.loop import Task, fit, resumable
+from stages.training.processes import ALONE
 from tests.imports import ROOT
 from tests.trainings import (
     change_settings,
@@ -542,8 +542,8 @@ def test_one_process_at_a_time_trains_a_model_and_a_kill_frees_it(tmp_path, monk
     path = tmp_path / "models" / "cnn.safetensors"
     script = (
         "import pathlib, sys, time\n"
-        "from stages.shared.checkpoints import only_one\n"
-        "from stages.shared.processes import ALONE\n"
+        "from stages.training.checkpoints import only_one\n"
+        "from stages.training.processes import ALONE\n"
         "with only_one(pathlib.Path(sys.argv[1]), ALONE):\n"
         "    print('holds it', flush=True)\n"
         "    time.sleep(60)\n"
@@ -568,8 +568,8 @@ def test_an_orphan_that_ends_soon_is_waited_for(tmp_path):
     path = tmp_path / "cnn.safetensors"
     script = (
         "import pathlib, sys, time\n"
-        "from stages.shared.checkpoints import only_one\n"
-        "from stages.shared.processes import ALONE\n"
+        "from stages.training.checkpoints import only_one\n"
+        "from stages.training.processes import ALONE\n"
         "with only_one(pathlib.Path(sys.argv[1]), ALONE):\n"
         "    print('holds it', flush=True)\n"
         "    time.sleep(0.3)\n"

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.shared.class_names import find_alike, name_classes, name_key, sort_labels
-from stages.shared.errors import UserError
-from stages.shared.folders import list_folder
-from stages.shared.label_files import find_name_fault
-from stages.shared.rejections import REASONS
+from stages.dataset.class_names import find_alike, name_classes, name_key, sort_labels
+from stages.dataset.folders import list_folder
+from stages.dataset.label_files import find_name_fault
+from stages.dataset.rejections import REASONS
+from stages.runtime.errors import UserError
 
 FILES = ("a/1.jpg", "a/2.jpg", "b/3.jpg", "b/c d/4.jpg", ".5.jpg", "Thumbs.db", "b\\6.jpg")
 

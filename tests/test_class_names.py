@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from stages.shared.class_names import MAX_NAMES_BYTES, find_alike, name_classes, sort_labels
-from stages.shared.errors import UserError
+from stages.dataset.class_names import MAX_NAMES_BYTES, find_alike, name_classes, sort_labels
+from stages.runtime.errors import UserError
 
 
 def _name(folder, content, labels):

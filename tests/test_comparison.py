@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.shared.comparison import compare
+from stages.scoring.comparison import compare
 
 
 def _answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

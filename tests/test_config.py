@@ -16,9 +16,9 @@ from pydantic import ValidationError, create_model
 from stages.draw import read_class_weights
 from stages.drawing.species import MAX_SOURCE_CLASSES
 from stages.models import cnn, vgg16, vgg19_pretrained
-from stages.shared.config import inspect_values, read_config
-from stages.shared.errors import UserError
-from stages.shared.settings import N_FLOWER_CLASSES, CnnSettings, Config, FineTuneSettings, Section
+from stages.runtime.errors import UserError
+from stages.settings.reading import inspect_values, read_config
+from stages.settings.types import N_FLOWER_CLASSES, CnnSettings, Config, FineTuneSettings, Section
 from tests.imports import ROOT
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared.confusion import confusion_frame, draw_confusion, most_confused, row_shares
+from stages.scoring.confusion import confusion_frame, draw_confusion, most_confused, row_shares
 
 NAMES = ["aster", "iris", "rose"]
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])

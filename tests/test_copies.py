@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.copies import CHANGES, crop
+from stages.dataset.copies import find_near_pairs, group_copies
+from stages.dataset.perceptual_hashes import N_BITS, hash_likeness
 from stages.drawing.flowers import draw_picture
 from stages.drawing.species import read_target_species
-from stages.shared.copies import find_near_pairs, group_copies
-from stages.shared.images import hash_pixels
-from stages.shared.likeness import N_BITS, hash_likeness
+from stages.pixels.decoding import hash_pixels
 
 MAX_BITS = 48
 FOUND_LESS_OFTEN = (

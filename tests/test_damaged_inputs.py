@@ -22,11 +22,11 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stages.shared.config import read_config
-from stages.shared.history import COLUMNS, write_history
-from stages.shared.model_files import ModelCard, build_network, save_weights
-from stages.shared.predictions import read_predictions, write_predictions
-from stages.shared.running import exit_cleanly
+from stages.networks.model_files import ModelCard, build_network, save_weights
+from stages.runtime.process import exit_cleanly
+from stages.scoring.predictions import read_predictions, write_predictions
+from stages.settings.reading import read_config
+from stages.training.history import COLUMNS, write_history
 from tests.imports import ROOT
 from tests.test_pipeline import shrink
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from stages.draw import draw_set, read_class_weights, share_images
 from stages.drawing.species import MIN_DISTANCE, draw_source_species, read_target_species, trait_distance
-from stages.shared.errors import UserError
-from stages.shared.settings import Flowers, Source
+from stages.runtime.errors import UserError
+from stages.settings.types import Flowers, Source
 
 SOURCE = Source(seed=2, n_classes=3, images_per_class=12, size_px=16)  # more than one task of a worker
 

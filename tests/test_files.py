@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stages.shared.files import DirectFile, unfinished, write_json, write_text, written_whole
+from stages.runtime.files import DirectFile, unfinished, write_json, write_text, written_whole
 from tests.imports import ROOT
 
 
@@ -45,7 +45,7 @@ def test_a_kill_in_the_block_leaves_the_old_file_and_the_next_writer_clears_up(t
     write_text(path, "old")
     script = (
         "import os, pathlib, sys\n"
-        "from stages.shared.files import written_whole\n"
+        "from stages.runtime.files import written_whole\n"
         "with written_whole(pathlib.Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), 9)\n"

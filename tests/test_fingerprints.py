@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.shared.fingerprints import hash_code, hash_pack, hash_value, hash_weights
-from stages.shared.packs import Pack, open_pack
-from stages.shared.settings import Phase
+from stages.pixels.packed_splits import Pack, open_pack
+from stages.settings.types import Phase
+from stages.training.fingerprints import hash_code, hash_pack, hash_value, hash_weights
 from tests.trainings import AUGMENT, SETTINGS, change_settings, fine_tune_settings, noise_pack, tiny_cnn
 
 

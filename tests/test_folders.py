@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.folders import list_folder
-from stages.shared.rejections import REASONS, Rejection
-from stages.shared.walks import MAX_VISITS, ListedFile
+from stages.dataset.folders import list_folder
+from stages.dataset.links import MAX_VISITS, ListedFile
+from stages.dataset.rejections import REASONS, Rejection
+from stages.runtime.errors import UserError
 
 
 def _touch(folder, *paths):

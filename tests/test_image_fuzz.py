@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.shared.images import FIRST_BYTES, UnusableImageError, decode
-from stages.shared.inspection import Facts, inspect_file
-from stages.shared.likeness import hash_likeness
-from stages.shared.rejections import REASONS, Rejection
+from stages.dataset.inspection import Facts, inspect_file
+from stages.dataset.perceptual_hashes import hash_likeness
+from stages.dataset.rejections import REASONS, Rejection
+from stages.pixels.decoding import FIRST_BYTES, UnusableImageError, decode
 
 MAX_PIXELS = 250_000
 fuzzed = settings(

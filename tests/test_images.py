@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared.errors import UserError
-from stages.shared.images import UnusableImageError, decode, hash_pixels, read_content, read_square
+from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content, read_square
+from stages.runtime.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.label_files import (
+from stages.dataset.label_files import (
     MAX_PROBLEMS,
     LabelRow,
     find_name_fault,
@@ -14,6 +13,7 @@ from stages.shared.label_files import (
     read_text,
     shorten,
 )
+from stages.runtime.errors import UserError
 
 
 def _write(folder, content):

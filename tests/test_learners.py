@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from stages.shared import learners
 from torch import nn
 from torch.nn import functional
 
-from stages.shared import learners
-from stages.shared.errors import UserError
-from stages.shared.learners import Learner, copy_weights
-from stages.shared.optimizers import learning_rate
-from stages.shared.processes import ALONE
-from stages.shared.settings import ModelSettings
-from stages.shared.training import validate
+from stages.runtime.errors import UserError
+from stages.settings.types import ModelSettings
+from stages.training.learner import Learner, copy_weights
+from stages.training.loop import validate
+from stages.training.optimizers import learning_rate
+from stages.training.processes import ALONE
 from tests.trainings import CPU, change_settings, copy_state, fine_tune_settings, make_task, same_bits, tiny_cnn
 
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 4.0])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-
 from stages.shared import model_files
-from stages.shared.errors import UserError
-from stages.shared.model_files import ModelCard, build_network, load_model, save_weights
+
+from stages.networks.model_files import ModelCard, build_network, load_model, save_weights
+from stages.runtime.errors import UserError
 
 NETWORK = {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5}
 CARD = ModelCard("cnn", NETWORK, ["NA", "Rose – 玫瑰"], image_size_px=16, start="scratch")

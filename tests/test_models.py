@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.models import cnn, resnet50, resnet50_pretrained, vgg16, vgg19_pretrained
-from stages.shared.errors import UserError
+from stages.runtime.errors import UserError
 
 CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}
 VGG = {"batch_norm": True, "dense_units": 16, "dropout": 0.5}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from stages.shared.optimizers import build_optimizer, learning_rate, set_learning_rate
-from stages.shared.settings import FineTuneSettings, ModelSettings, Phase
+from stages.settings.types import FineTuneSettings, ModelSettings, Phase
+from stages.training.optimizers import build_optimizer, learning_rate, set_learning_rate
 from tests.trainings import change_settings
 
 SETTINGS = change_settings(lr=0.5, batch_size=4, epochs=4)

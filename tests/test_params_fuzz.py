@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.check import check_images, check_weights
-from stages.shared.config import read_config
-from stages.shared.errors import UserError
-from stages.shared.settings import Config
+from stages.runtime.errors import UserError
+from stages.settings.reading import read_config
+from stages.settings.types import Config
 from tests.imports import ROOT
 
 TEXT = (ROOT / "params.yaml").read_bytes()

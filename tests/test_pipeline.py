@@ -127,7 +127,7 @@ def test_every_model_and_the_vote_is_scored(clone: Clone):
 
 
 def test_the_table_names_every_model(clone: Clone):
-    table = clone.run("python -m stages.shared.score_table metrics")
+    table = clone.run("python -m stages.reporting.score_table metrics")
     assert all(name in table for name in (*MODELS, "ensemble"))
 
 

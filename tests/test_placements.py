@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.placements import picture_keys, place_groups, read_placements, write_placements
+from stages.dataset.ledger import picture_keys, place_groups, read_placements, write_placements
+from stages.runtime.errors import UserError
 
 FRACTIONS = (0.7, 0.15, 0.15)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stages.ensemble import read_members
-from stages.shared.errors import UserError
-from stages.shared.predictions import Predictions, read_predictions, write_predictions
+from stages.runtime.errors import UserError
+from stages.scoring.predictions import Predictions, read_predictions, write_predictions
 
 PREDICTIONS = Predictions(
     val_probabilities=np.array([[0.25, 0.75]], dtype=np.float32),

@@ -16,16 +16,16 @@ import yaml
 from torch import nn
 
 from stages import train
-from stages.shared.batches import place_pack
-from stages.shared.devices import computes_bf16
-from stages.shared.errors import UserError
-from stages.shared.history import COLUMNS
-from stages.shared.learners import Learner
-from stages.shared.model_files import load_model
-from stages.shared.packs import Pack
-from stages.shared.processes import ALONE, Processes, join_processes, spread_out
-from stages.shared.running import exit_cleanly
-from stages.shared.training import Task, fit, resumable, validate
+from stages.networks.batches import place_pack
+from stages.networks.devices import computes_bf16
+from stages.networks.model_files import load_model
+from stages.pixels.packed_splits import Pack
+from stages.runtime.errors import UserError
+from stages.runtime.process import exit_cleanly
+from stages.training.history import COLUMNS
+from stages.training.learner import Learner
+from stages.training.loop import Task, fit, resumable, validate
+from stages.training.processes import ALONE, Processes, join_processes, spread_out
 from tests.imports import ROOT
 from tests.trainings import (
     CPU,
@@ -239,9 +239,9 @@ def test_with_batch_statistics_all_processes_validate_and_keep_the_network_of_th
 FAILING = """
 import os, time
 import torch
-from stages.shared.errors import UserError
-from stages.shared.processes import join_processes, spread_out
-from stages.shared.running import run_stage
+from stages.runtime.errors import UserError
+from stages.training.processes import join_processes, spread_out
+from stages.runtime.process import run_stage
 
 def main():
     spread_out("failing")

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-
 from stages.shared import progress as progress_module
-from stages.shared.processes import ALONE
-from stages.shared.progress import EpochProgress, NotFiniteError, print_epoch
+
+from stages.training.processes import ALONE
+from stages.training.progress import EpochProgress, NotFiniteError, print_epoch
 
 CPU = torch.device("cpu")
 

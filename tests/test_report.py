@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.dataset.figures import draw_class_counts, draw_samples
 from stages.report import PLOT, compare_in_words, plot_training, rank_classes, render_report
-from stages.shared.confusion import confusion_frame, draw_confusion
-from stages.shared.errors import UserError
-from stages.shared.overview import draw_class_counts, draw_samples
+from stages.runtime.errors import UserError
+from stages.scoring.confusion import confusion_frame, draw_confusion
 from tests.imports import ROOT
 
 MODELS = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from stages.shared.config import read_config
-from stages.shared.running import count_cores
-from stages.shared.settings import Section
+from stages.runtime.process import count_cores
+from stages.settings.reading import read_config
+from stages.settings.types import Section
 from tests import recording
 from tests.imports import ROOT
 

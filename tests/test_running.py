@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.running import Terminated, exit_cleanly, note_time, open_pool
+from stages.runtime.errors import UserError
+from stages.runtime.process import Terminated, exit_cleanly, note_time, open_pool
 from tests.imports import ROOT
 
 STAGE = """
 import sys, time
-from stages.shared.running import run_stage
+from stages.runtime.process import run_stage
 
 def main():
     print("running", flush=True)
@@ -30,7 +30,7 @@ run_stage(main)
 """
 POOL = """
 import os, sys, time
-from stages.shared.running import open_pool, run_stage
+from stages.runtime.process import open_pool, run_stage
 
 def work(duration_s):
     os.write(1, b"%d\\n" % os.getpid())  # in one piece: two workers write

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.score_table import best_models, read_scores, render_markdown, render_text
+from stages.reporting.score_table import best_models, read_scores, render_markdown, render_text
+from stages.runtime.errors import UserError
 
 
 def scores(accuracy: float, loss: float, **more) -> dict:
@@ -68,7 +68,7 @@ def test_a_broken_file_is_named(metrics, text, problem):
 
 def test_the_command_says_where_the_report_lies_and_loads_neither_numpy_nor_pandas(metrics):
     code = (
-        "import runpy, sys; sys.argv[1:] = [sys.argv[1]]; runpy.run_module('stages.shared.score_table', "
+        "import runpy, sys; sys.argv[1:] = [sys.argv[1]]; runpy.run_module('stages.reporting.score_table', "
         "run_name='__main__'); assert not {'numpy', 'pandas'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(metrics)], capture_output=True, text=True)
@@ -77,7 +77,7 @@ def test_the_command_says_where_the_report_lies_and_loads_neither_numpy_nor_pand
 
 
 def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "stages.shared.score_table", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "stages.reporting.score_table", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

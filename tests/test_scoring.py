@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stages.shared.scoring import expected_calibration_error, per_class, score
+from stages.scoring.scores import expected_calibration_error, per_class, score
 
 # four images of three classes; answers 0, 0, 1, 2
 LABELS = np.array([0, 1, 1, 2])

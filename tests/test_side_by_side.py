@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import yaml
-
 from stages.shared import side_by_side
-from stages.shared.running import count_cores
+
+from stages.runtime.process import count_cores
 from tests.imports import ROOT, imported_files
 
 PIPELINE = """
@@ -86,7 +86,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder, self.notes = folder, folder / ".dvc/tmp/notes"
-        for file in imported_files(Path("stages/shared/side_by_side.py")):
+        for file in imported_files(Path("stages/runtime/side_by_side.py")):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, folder / file)
         for name in ("pack", "train", "evaluate", "draw", "pretrain"):
@@ -150,9 +150,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     project = Project(tmp_path_factory.mktemp("two"))
     # these two are first: pretrain since another waits for it, then the pipeline's order
     seen = {"CUDA_VISIBLE_DEVICES": "4, GPU-7", "MEET": "pretrain train@a"}
-    first = project.run("stages.shared.side_by_side", "2", **seen)
+    first = project.run("stages.runtime.side_by_side", "2", **seen)
     assert first.code == 0, first.out + first.err
-    return SimpleNamespace(project=project, first=first, second=project.run("stages.shared.side_by_side", "2", **seen))
+    return SimpleNamespace(project=project, first=first, second=project.run("stages.runtime.side_by_side", "2", **seen))
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     project = Project(tmp_path_factory.mktemp("failed"))
     mine = {"OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "0", "QUINTET_DEVICE": "cpu"}
     return SimpleNamespace(
-        project=project, first=project.run("stages.shared.side_by_side", "1", FAIL="pretrain", **mine)
+        project=project, first=project.run("stages.runtime.side_by_side", "1", FAIL="pretrain", **mine)
     )
 
 
@@ -275,7 +275,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize(("stages", "sign"), [("train@a pretrain", signal.SIGTERM), ("draw", signal.SIGINT)])
 def test_a_signal_ends_all_jobs_with_one_line_and_leaves_no_process(tmp_path: Path, stages: str, sign: signal.Signals):
     project = Project(tmp_path)
-    process = project.start("stages.shared.side_by_side", "2", HANG=stages)
+    process = project.start("stages.runtime.side_by_side", "2", HANG=stages)
     began = [project.notes / f"{name}.began" for name in stages.split()]
     deadline = time.monotonic() + 60
     while not all(path.exists() and path.read_text() for path in began) and time.monotonic() < deadline:
@@ -305,7 +305,7 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(monkeypatch):
 
 @pytest.mark.parametrize("n_jobs", ["0", "-1", "two", "1.5", ""])
 def test_a_wrong_number_of_jobs_is_said_and_exit_code_2(n_jobs: str):
-    command = [sys.executable, "-m", "stages.shared.side_by_side", "--", n_jobs]
+    command = [sys.executable, "-m", "stages.runtime.side_by_side", "--", n_jobs]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert re.search(rf"1 or more, found '{n_jobs}'$", done.stderr)

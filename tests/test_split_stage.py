@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
-from stages.shared.errors import UserError
-from stages.shared.images import hash_pixels, read_square
-from stages.shared.packs import open_pack, read_classes
+from stages.pixels.decoding import hash_pixels, read_square
+from stages.pixels.packed_splits import open_pack, read_classes
+from stages.runtime.errors import UserError
 from tests.imports import ROOT
 
 SPLITS = ("train", "val", "test")

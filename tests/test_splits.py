@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from stages.shared.errors import UserError
-from stages.shared.splits import apportion, stratify
+from stages.dataset.splits import apportion, stratify
+from stages.runtime.errors import UserError
 
 FRACTIONS = (0.7, 0.15, 0.15)
 

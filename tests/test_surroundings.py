@@ -18,12 +18,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from stages.shared import running, training
-from stages.shared.checkpoints import Checkpoint
-from stages.shared.errors import UserError
-from stages.shared.files import write_text
-from stages.shared.running import exit_cleanly
+
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_text
+from stages.runtime.process import exit_cleanly
+from stages.training.checkpoints import Checkpoint
 from tests.imports import ROOT
 from tests.test_damaged_inputs import PIPELINE, make_world, run_stage
 
@@ -252,7 +252,7 @@ def test_a_pipe_in_place_of_an_output_is_not_replaced(tmp_path):
 
 
 POOL = """
-from stages.shared.running import run_stage, spread
+from stages.runtime.process import run_stage, spread
 
 def main():
     print(*spread(abs, [-1, -2]))
@@ -350,8 +350,8 @@ def test_workers_that_cannot_be_started_are_a_users_mistake_and_leave_no_other_w
 
 LARGE_FILE = """
 from pathlib import Path
-from stages.shared.files import write_text
-from stages.shared.running import run_stage
+from stages.runtime.files import write_text
+from stages.runtime.process import run_stage
 
 run_stage(lambda: write_text(Path("out/large.csv"), "a" * 100_000))
 """
@@ -378,7 +378,7 @@ def test_what_the_machine_refuses_is_one_line(number, capfd):
 
 @pytest.mark.parametrize("error", ["ZeroDivisionError()", "ValueError()", "OSError('no')", "FileNotFoundError(2, '')"])
 def test_an_error_of_our_own_is_a_traceback_and_exit_code_1(tmp_path, error):
-    script = f"from stages.shared.running import run_stage\ndef main(): raise {error}\nrun_stage(main)\n"
+    script = f"from stages.runtime.process import run_stage\ndef main(): raise {error}\nrun_stage(main)\n"
     done = run_script(script, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")

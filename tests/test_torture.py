@@ -21,8 +21,8 @@ import pytest
 import yaml
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from stages.shared.images import decode
-from stages.shared.packs import open_pack, read_classes
+from stages.pixels.decoding import decode
+from stages.pixels.packed_splits import open_pack, read_classes
 from tests.imports import ROOT
 
 STORED = 36

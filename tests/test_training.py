@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from stages.models.cnn import build_model
-from stages.shared.batches import place_pack
-from stages.shared.errors import UserError
-from stages.shared.history import COLUMNS, write_history
-from stages.shared.learners import Learner
-from stages.shared.packs import Pack
-from stages.shared.processes import ALONE
-from stages.shared.progress import EpochProgress
-from stages.shared.settings import Phase
-from stages.shared.training import Task, fit, train_one_epoch, validate
+from stages.networks.batches import place_pack
+from stages.pixels.packed_splits import Pack
+from stages.runtime.errors import UserError
+from stages.settings.types import Phase
+from stages.training.history import COLUMNS, write_history
+from stages.training.learner import Learner
+from stages.training.loop import Task, fit, train_one_epoch, validate
+from stages.training.processes import ALONE
+from stages.training.progress import EpochProgress
 from tests.trainings import (
     AUGMENT,
     CPU,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.ensemble import equal_vote, fitted_vote
-from stages.shared.voting import fit_temperature, fit_weights, soft_vote, temper
+from stages.scoring.voting import fit_temperature, fit_weights, soft_vote, temper
 
 A = np.array([[0.75, 0.25], [0.5, 0.5]])
 B = np.array([[0.25, 0.75], [0.0, 1.0]])

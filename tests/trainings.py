@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from stages.models.cnn import build_model
-from stages.shared.packs import Pack
-from stages.shared.settings import Augment, FineTuneSettings, ModelSettings
-from stages.shared.training import Task
+from stages.pixels.packed_splits import Pack
+from stages.settings.types import Augment, FineTuneSettings, ModelSettings
+from stages.training.loop import Task
 
 CPU = torch.device("cpu")
 SIZE = 16

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared.errors import UserError
+from stages.runtime.errors import UserError
 
 Colour = tuple[int, int, int]
 

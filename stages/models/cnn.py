@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from stages.shared.errors import UserError
-from stages.shared.layers import initialise, join_head
+from stages.networks.layers import initialise, join_head
+from stages.runtime.errors import UserError
 
 MIN_SIZE_VALID_PX = 76  # four times (size - 4) / 2 must leave a pixel
 

@@ -5,7 +5,7 @@ Source: He et al. 2015; torchvision's network, whose stride lies in the 3x3 conv
 
 from torchvision import models
 
-from stages.shared.layers import initialise
+from stages.networks.layers import initialise
 
 
 def build_model(n_classes: int, image_size_px: int):

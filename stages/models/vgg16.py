@@ -5,7 +5,7 @@ Source: Simonyan and Zisserman 2014, configuration D; the convolutions are torch
 
 from torchvision.models.vgg import cfgs, make_layers
 
-from stages.shared.layers import initialise, join_head
+from stages.networks.layers import initialise, join_head
 
 
 def build_model(n_classes: int, image_size_px: int, *, batch_norm: bool, dense_units: int, dropout: float):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from stages.shared.layers import initialise, join_head
+from stages.networks.layers import initialise, join_head
 
 
 def build_model(n_classes: int, image_size_px: int, *, batch_norm: bool, dense_units: int, dropout: float):

@@ -1,0 +1,94 @@
+"""Class counts in, a bar chart out; ten images in, one picture of them out: the data set at a glance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.runtime.files import written_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+DPI = 100
+ROW_PX = 15  # pitch at which class names are read one by one
+COLOURS = {"train": "#9ecae1", "val": "#4292c6", "test": "#08519c"}
+GREY = "#7d7d7d"  # read on a light page and on a dark one
+
+
+def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
+    """Draw images per class as stacked bars, the largest class first, in one to three columns of a shared scale.
+
+    Args:
+        counts: columns class, train, val, test, total; one row a class.
+        path: of the PNG; the same counts give the same bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    counts = counts.sort_values(["total", "class"], ascending=[False, True])
+    n_columns = min(3, -(-len(counts) // 40))
+    n_rows = -(-len(counts) // n_columns)
+    parts = [counts[start : start + n_rows] for start in range(0, len(counts), n_rows)]
+    largest = counts["total"].max()
+    # a panel is as wide as its longest bar needs, so that an image has the same width in all of them
+    reach = [max(part["total"].max() / largest, 0.15) * largest * 1.12 for part in parts]
+    size_px = np.array([340 + 270 * n_columns, n_rows * ROW_PX + 60])
+    figure = Figure(figsize=size_px / DPI, dpi=DPI, layout="constrained")
+    grid = figure.subplots(1, len(reach), squeeze=False, width_ratios=reach)[0]
+    for axes, part, longest in zip(grid, parts, reach, strict=True):
+        _draw_bars(axes, part, n_rows, longest)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # few colours are in it: a palette makes it a third of the bytes
+    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    with written_whole(path) as temporary:
+        image.save(temporary, optimize=True)
+
+
+def _draw_bars(axes: Axes, counts: pd.DataFrame, n_rows: int, longest: float) -> None:
+    rows, left = np.arange(len(counts)), np.zeros(len(counts))
+    for split, colour in COLOURS.items():
+        axes.barh(rows, counts[split], left=left, color=colour, height=0.78, label=split)
+        left += counts[split].to_numpy()
+    for row, total in zip(rows, counts["total"], strict=True):
+        axes.text(total, row, f" {total:,}", va="center", fontsize=7.5, color=GREY)
+    names = [name if len(name) <= 32 else name[:31] + "…" for name in counts["class"].astype(str)]
+    axes.set_yticks(rows, names, fontsize=8, parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(0, longest), ylim=(n_rows - 0.4, -0.6), xticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> None:
+    """Draw the middle squares of ten images in rows of five, each under its class's name, on a transparent ground.
+
+    Args:
+        images: uint8, each of shape (height, width, 3); the sizes may differ.
+        titles: a class name for each image.
+        path: of the PNG; the same images give the same bytes.
+    """
+    from matplotlib.figure import Figure
+
+    n_columns = min(5, len(images))
+    n_rows = -(-len(images) // n_columns)
+    figure = Figure(figsize=(1.6 * n_columns, 1.92 * n_rows), dpi=DPI, layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, title in zip(grid, images, titles, strict=False):
+        height, width, _ = image.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        axes.imshow(image[top : top + side, left : left + side], interpolation="bicubic")
+        lines = wrap(str(title), 20, max_lines=2, placeholder=" …")
+        axes.set_title("\n".join(lines), fontsize=9, color=GREY, parse_math=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, transparent=True, metadata={"Software": None}, pil_kwargs={"optimize": True})

@@ -1,0 +1,67 @@
+"""Image files in; what is to be known of each, or why it is none, out: every file is decoded once, over all cores."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.dataset.perceptual_hashes import hash_likeness
+from stages.dataset.rejections import Rejection
+from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content
+from stages.runtime.process import spread
+
+FILES_PER_TASK = 64
+
+
+class Facts(NamedTuple):
+    """What is known of an image: hashes of its file and of its pixels, its size upright, how alike it looks."""
+
+    path: str
+    sha256: str
+    pixels: str  # sha256 of the decoded pixels
+    width: int
+    height: int
+    n_bytes: int
+    n_frames: int
+    likeness: np.ndarray | None  # of hash_likeness
+
+
+def inspect_files(folder: Path, paths: Sequence[str], max_pixels: int, likeness: bool) -> Iterator[Facts | Rejection]:
+    """Inspect the files of a folder, in their order.
+
+    Args:
+        paths: of the files, in the folder.
+        max_pixels: width x height beyond which an image is rejected.
+        likeness: whether near copies will be looked for.
+    """
+    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+    inspect = partial(_inspect_some, folder, max_pixels=max_pixels, likeness=likeness)
+    for some in tqdm(spread(inspect, tasks), total=len(tasks), unit=f"x{FILES_PER_TASK}", disable=None, leave=False):
+        yield from some
+
+
+def _inspect_some(folder: Path, paths: Sequence[str], max_pixels: int, likeness: bool) -> list[Facts | Rejection]:
+    return [inspect_file(folder, path, max_pixels, likeness) for path in paths]
+
+
+def inspect_file(folder: Path, path: str, max_pixels: int, likeness: bool) -> Facts | Rejection:
+    """Read and decode one file."""
+    try:
+        content = read_content(folder / path)
+        image, n_frames = decode(content, max_pixels)
+    except UnusableImageError as error:
+        return Rejection(path, error.reason, error.detail)
+    return Facts(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        pixels=hash_pixels(image),
+        width=image.width,
+        height=image.height,
+        n_bytes=len(content),
+        n_frames=n_frames,
+        likeness=hash_likeness(image) if likeness else None,
+    )

@@ -1,0 +1,97 @@
+"""Classes and groups of copies in, the split of each image out."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from stages.runtime.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def stratify(
+    classes: Sequence[str],
+    groups: Sequence[str],
+    fractions: Sequence[float],
+    seed: int,
+    earlier: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Split the images of each class by the fractions; a group of copies never stands in two splits.
+
+    Each split's share of a class is within one image of the ideal where the groups allow it. Groups that stood in a
+    split earlier stay there. Without that, an image's place depends on its hash's rank in the class: when a class
+    grows, the few at the boundaries between splits move.
+
+    Args:
+        classes: the class of each image.
+        groups: the group of each image, a hexadecimal hash; images of a group are of one class.
+        fractions: of train, val and test; they sum to 1. A split whose fraction is 0 stays empty.
+        earlier: {group: its split} of an earlier version of the images.
+    Returns:
+        "train", "val" or "test" for each image. It depends on the hashes and the seed, not on order or file names.
+    Raises:
+        UserError: classes have fewer groups than there are splits to fill; each has its line.
+    """
+    sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for class_name, group in zip(classes, groups, strict=True):
+        sizes[class_name][group] += 1
+    n_splits = sum(fraction > 0 for fraction in fractions)
+    if problems := [
+        f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}, but a split into {n_splits} "
+        f"needs {n_splits}; add images, or remove the class"
+        for name, its in sizes.items()
+        if len(its) < n_splits
+    ]:
+        raise UserError(*problems)
+    places: dict[str, int] = {}
+    for its in sizes.values():
+        kept = {group: SPLITS.index(earlier[group]) for group in its if earlier and group in earlier}
+        if len(its) - len(kept) < n_splits - len(set(kept.values())):
+            kept = {}  # a split would stay empty
+        places |= kept | _place(its, kept, fractions, seed)
+    return [SPLITS[places[group]] for group in groups]
+
+
+def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:
+    """Give the groups of a class that are not kept to the splits that still need them."""
+    needs = apportion(sum(sizes.values()), fractions)
+    empty = {split for split, fraction in enumerate(fractions) if fraction > 0} - set(kept.values())
+    for group, split in kept.items():
+        needs[split] -= sizes[group]
+    ranked = sorted(sizes.keys() - kept.keys(), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    places: dict[str, int] = {}
+    several = sorted((group for group in ranked if sizes[group] > 1), key=lambda group: -sizes[group])
+    for n_left, group in zip(range(len(ranked), 0, -1), several, strict=False):
+        # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
+        choices = sorted(empty) if n_left <= len(empty) else [i for i, fraction in enumerate(fractions) if fraction > 0]
+        split = places[group] = max(choices, key=lambda choice: needs[choice])
+        needs[split] -= sizes[group]
+        empty.discard(split)
+    single = [group for group in ranked if sizes[group] == 1]
+    rows = _share(len(single), needs, empty)
+    return places | dict(zip(single, rows, strict=True))
+
+
+def _share(n: int, needs: Sequence[int], empty: set[int]) -> list[int]:
+    """Return the splits of n single images in rank order: first those for train, then val, then test."""
+    counts = [max(need, int(split in empty)) for split, need in enumerate(needs)]
+    while sum(counts) > n:  # another split is fuller than its share
+        counts[max(range(len(counts)), key=lambda split: counts[split] - (split in empty))] -= 1
+    return [split for split, count in enumerate(counts) for _ in range(count)]
+
+
+def apportion(n: int, fractions: Sequence[float]) -> list[int]:
+    """Share n images out by the fractions: whole numbers that sum to n.
+
+    Each is within one of the ideal, except that a positive fraction gets at least 1 where n allows it.
+    Source: the largest-remainder method (Hamilton).
+    """
+    shares = [int(n * fraction + 1e-9) for fraction in fractions]
+    by_remainder = sorted(range(len(shares)), key=lambda index: shares[index] - n * fractions[index])
+    for index in by_remainder[: n - sum(shares)]:
+        shares[index] += 1
+    for index, fraction in enumerate(fractions):
+        if fraction > 0 and shares[index] == 0:
+            shares[index] += 1
+            shares[shares.index(max(shares))] -= 1
+    return shares

@@ -1,0 +1,41 @@
+"""The environment in, the device to compute on out: where a stage runs is no parameter, since it is no idea."""
+
+import os
+
+import torch
+
+from stages.runtime.errors import UserError
+
+
+def choose_device() -> torch.device:
+    """Return the device that QUINTET_DEVICE names ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
+
+    Raises:
+        UserError: QUINTET_DEVICE names no device, or one that this machine lacks.
+    """
+    name = os.environ.get("QUINTET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Say whether a device has instructions for bfloat16: what emulates them is several times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return True
+
+
+def prepare_for_training(device: torch.device) -> None:
+    """Let a GPU use TF32 where bf16 is not asked for, and of cuDNN only what gives the same bits again."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.deterministic = True

@@ -1,0 +1,115 @@
+"""An image file's bytes in; the picture that a person sees, upright, in RGB, on white, or why there is none, out."""
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.runtime.errors import UserError
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+FIRST_BYTES = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"RIFF")
+
+
+class UnusableImageError(ValueError):
+    """No picture can be made of a file; `reason` is a key of stages.dataset.rejections.REASONS."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason, self.detail = reason, " ".join(detail.split())
+
+
+class Picture(NamedTuple):
+    """A decoded image, mode RGB, and how many frames or pages its file has; it is the first of them."""
+
+    image: Image.Image
+    n_frames: int
+
+
+def read_content(path: Path) -> bytes:
+    """Read a file whole, if its first bytes are those of an image format: a film is not read to its end.
+
+    Raises:
+        UnusableImageError: it is empty, of another format, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            if not start:
+                raise UnusableImageError("empty", "0 bytes")
+            if not start.startswith(FIRST_BYTES) or (start.startswith(b"RIFF") and start[8:12] != b"WEBP"):
+                raise UnusableImageError("format", f"its first bytes are {start[:8]!r}")
+            return start + file.read()
+    except OSError as error:
+        raise UnusableImageError("unreadable", error.strerror or str(error)) from None
+
+
+def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None) -> Picture:
+    """Decode an image file's bytes: orientation applied, transparency laid on white, 16 bits made 8.
+
+    Args:
+        max_pixels: width x height beyond which nothing is decoded; None is no limit.
+        shrink_to_px: allows a JPEG to be decoded at a fraction of its size, no side smaller than twice this.
+    Raises:
+        UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata: the pixels decide
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if max_pixels and width * height > max_pixels:
+                    detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
+                    raise UnusableImageError("size", detail)
+                if shrink_to_px:
+                    image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
+                n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+                image.seek(0)
+                return Picture(_to_rgb(ImageOps.exif_transpose(image)), n_frames)
+    except (UnusableImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise UnusableImageError("damaged", "its header is not readable") from None
+    # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
+    except Exception as error:
+        raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
+        raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255: all white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def hash_pixels(image: Image.Image) -> str:
+    """Return the sha256 of an RGB image's size and pixels, in hexadecimal: the same for every lossless copy."""
+    return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
+
+
+def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarray:
+    """Decode an image file, centre-crop it to a square and resize it.
+
+    Args:
+        sha256: of the file's bytes, as the manifest lists it; None is not checked.
+    Returns:
+        uint8, shape (size_px, size_px, 3), RGB.
+    Raises:
+        UserError: the file is no image, a damaged one, or not the one that was listed.
+    """
+    try:
+        content = read_content(path)
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
+        image = decode(content, shrink_to_px=size_px).image
+        return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
+    except UnusableImageError as error:
+        raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None

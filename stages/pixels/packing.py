@@ -1,0 +1,56 @@
+"""Image files in; the pack of one split, written once and whole, out."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.pixels.decoding import read_square
+from stages.runtime.files import written_whole
+from stages.runtime.process import spread
+
+ROWS_PER_TASK = 64
+
+
+def write_pack(folder: Path, paths: Sequence[Path], labels: Sequence[int], sha256: Sequence[str], size_px: int) -> None:
+    """Decode and resize every image once, over all cores; memory stays bounded however many there are.
+
+    Raises:
+        UserError: a file is not the one of its sha256, or no image.
+        OSError: there is no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "images.npy") as temporary:
+        shape = (len(paths), size_px, size_px, 3)
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+        take_room(temporary)
+        tasks = [
+            (start, paths[start : start + ROWS_PER_TASK], sha256[start : start + ROWS_PER_TASK])
+            for start in range(0, len(paths), ROWS_PER_TASK)
+        ]
+        fill = partial(_fill_rows, temporary, size_px)
+        for _ in tqdm(spread(fill, tasks), total=len(tasks), unit=f"x{ROWS_PER_TASK}", disable=None, leave=False):
+            pass
+    with written_whole(folder / "labels.npy") as temporary:
+        np.save(temporary, np.asarray(labels, dtype=np.int64))
+
+
+def take_room(path: Path) -> None:
+    """Give a sparse file all of its blocks: a disk that fills up later would kill whoever writes through a memory map.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _fill_rows(file: Path, size_px: int, task: tuple[int, Sequence[Path], Sequence[str]]) -> None:
+    start, paths, sha256 = task
+    images = np.load(file, mmap_mode="r+")
+    for row, (path, digest) in enumerate(zip(paths, sha256, strict=True), start):
+        images[row] = read_square(path, size_px, digest)

@@ -1,0 +1,101 @@
+"""The environment in, this process's place among those that train one network together out.
+
+One process is the rule. torchrun's environment variables, or QUINTET_PROCESSES, make it several: each takes its share
+of every batch, and their gradients are averaged (torch.distributed).
+"""
+
+import atexit
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+from stages.runtime.errors import UserError
+from stages.runtime.process import Terminated, count_cores
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many train together, and which of them this one is; the one of rank 0 prints and writes."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, start: int, end: int) -> slice:
+        """Return this process's part of the rows start..end; the parts differ by one row at most."""
+        n = end - start
+        return slice(start + n * self.rank // self.count, start + n * (self.rank + 1) // self.count)
+
+    def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor over all processes, in place."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def wait(self) -> None:
+        """Wait until every process has come this far."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def tell_all(self, value: object) -> object:
+        """Return the first process's value to every process."""
+        if self.count == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+ALONE = Processes()
+
+
+def join_processes(device: torch.device) -> Processes:
+    """Meet the other processes that torchrun started, if it did; GPUs talk through NCCL, CPUs through gloo."""
+    if "WORLD_SIZE" not in os.environ:
+        return ALONE
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # long: the others wait while the first one packs images, or hashes a large pack
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    atexit.register(distributed.destroy_process_group)
+    return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
+def spread_out(module: str) -> None:
+    """Where QUINTET_PROCESSES asks for it, run `module` with this command line in several processes, and exit.
+
+    QUINTET_PROCESSES is a number, or `gpu` for one process a GPU. Within such a process this does nothing.
+
+    Raises:
+        UserError: QUINTET_PROCESSES is neither, or there is no GPU.
+    """
+    wanted = os.environ.get("QUINTET_PROCESSES", "")
+    if not wanted or "WORLD_SIZE" in os.environ:
+        return
+    count = torch.cuda.device_count() if wanted == "gpu" else int(wanted) if wanted.isdecimal() else 0
+    if count < 1:
+        found = "there is no GPU here" if wanted == "gpu" else f"found {wanted!r}"
+        raise UserError(f"QUINTET_PROCESSES: expected a number of processes, or gpu for one a GPU; {found}")
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // count)))
+    config = LaunchConfig(1, 1, count, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
+    except ChildFailedError as error:  # the process that failed first has said why
+        rank, failure = error.get_first_failure()
+        print(f"error: process {rank} of {count} ended with exit code {failure.exitcode}", file=sys.stderr)
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 1)
+    except SignalException as error:
+        raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
+    sys.exit(0)
