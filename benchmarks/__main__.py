@@ -1,4 +1,4 @@
-"""Nothing in; every benchmark of this folder run, its tables printed, and one JSON file out.
+"""Measure what this project promises of its speed: training, growth with the number of images, and DVC's own time.
 
     python -m benchmarks [--only training growth noop]
     python -m benchmarks --only training --size 224 --batch 32 256 --seconds 2     # a GPU, in ten minutes
@@ -16,15 +16,16 @@ import sys
 from pathlib import Path
 
 from stages.runtime.errors import UserError
-from stages.runtime.process import count_cores, exit_cleanly
-from stages.settings.reading import read_config
+from stages.runtime.process import exit_cleanly
+from stages.runtime.workers import count_cores
+from stages.settings.reading import read_params
 
 RESULTS = Path(__file__).parent / "results"
-INPUTS = (
-    "stages.draw flowers data/flowers/images",
-    "stages.split data/flowers/images data/manifest.csv data/rejected.csv metrics",
-    "stages.pack data/manifest.csv data/flowers/images data/packed",
-)
+INPUTS = {  # what a training reads, and the commands that make it
+    "data/flowers/images": "stages.draw flowers data/flowers/images --params data/flowers/params.yaml",
+    "data/manifest.csv": "stages.split data/flowers/images data/manifest.csv data/rejected.csv metrics",
+    "data/packed": "stages.pack data/manifest.csv data/flowers/images data/packed",
+}
 
 
 def name_chip() -> str:
@@ -39,7 +40,7 @@ def name_chip() -> str:
 
 def measure_training(arguments: argparse.Namespace, results: list[dict]) -> list[dict]:
     """Measure each model in a process of its own, for its own peak memory; it takes the place of an older result."""
-    for model in arguments.models or read_config().models:
+    for model in arguments.models or read_params().models:
         for batch in arguments.batch or [None]:
             command = [sys.executable, "-m", "benchmarks.training", model, "--rounds", str(arguments.rounds)]
             command += ["--seconds", str(arguments.seconds)]
@@ -84,8 +85,8 @@ def main() -> None:
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     results["chip"] = chip
     if "training" in chosen:
-        if not Path("data/manifest.csv").exists():
-            for command in INPUTS:
+        for made, command in INPUTS.items():
+            if not Path(made).exists():
                 subprocess.run([sys.executable, "-m", *command.split()], check=True)
         results["training"] = measure_training(arguments, results.get("training", []))
     if "growth" in chosen:

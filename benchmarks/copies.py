@@ -1,4 +1,4 @@
-"""A folder of images in; how many changed copies of them are found again, at several thresholds, out.
+"""Measures how many changed copies of images the split would find again, at several thresholds.
 
     python -m benchmarks.copies IMAGES [--n 1000] [--sheet PNG]
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from stages.dataset.copies import group_copies
-from stages.dataset.folders import list_folder
 from stages.dataset.inspection import Facts, inspect_files
+from stages.dataset.layouts import list_folder
 from stages.dataset.perceptual_hashes import hash_likeness
 from stages.pixels.decoding import decode, hash_pixels
 from stages.runtime.process import exit_cleanly
-from stages.settings.reading import read_config
+from stages.settings.reading import read_params
 
 THRESHOLDS = (16, 32, 40, 48, 56, 64)
 SIDE_PX = 128
@@ -126,9 +126,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000, help="images that are copied")
     parser.add_argument("--sheet", type=Path, help="draws the groups of the folder itself")
     arguments = parser.parse_args()
-    config = read_config()
+    params = read_params()
     paths = [file.path for file in list_folder(arguments.images).files]
-    inspected = inspect_files(arguments.images, paths, config.images_max_pixels, likeness=True)
+    inspected = inspect_files(arguments.images, paths, params.images_max_pixels, likeness=True)
     facts = [each for each in inspected if isinstance(each, Facts)]
 
     print(f"| {len(facts):,} images | {' | '.join(f'{each} bits' for each in THRESHOLDS)} |")
@@ -138,7 +138,7 @@ def main() -> None:
     for name, shares in measure_recall(arguments.images, facts, arguments.n).items():
         print(f"| {name} | {' | '.join(f'{share:.3f}' for share in shares.values())} |")
     if arguments.sheet:
-        draw_groups(arguments.images, found[config.images_copy_bits or THRESHOLDS[-1]], arguments.sheet)
+        draw_groups(arguments.images, found[params.images_copy_bits or THRESHOLDS[-1]], arguments.sheet)
 
 
 if __name__ == "__main__":

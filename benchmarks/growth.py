@@ -1,4 +1,4 @@
-"""A number of images in; the time and memory that split and pack take for so many, and how both grow, out.
+"""Measure what split and pack cost, in time and in memory, and how both grow with the number of images.
 
     python -m benchmarks.growth [--counts 1000 10000 100000] [--size 32] [--folder DISK]
 
@@ -12,6 +12,7 @@ they stay out, though RSS counts them, once a process. A folder in tmpfs is memo
 """
 
 import argparse
+import json
 import math
 import os
 import shlex
@@ -24,85 +25,86 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
+from ruamel.yaml import YAML
 
 from stages.runtime.errors import UserError
-from stages.runtime.process import count_cores, exit_cleanly
+from stages.runtime.process import exit_cleanly
+from stages.runtime.workers import count_cores
+from stages.settings.types import N_FLOWER_CLASSES
 
 ROOT = Path(__file__).parent.parent
 IMAGES = "data/flowers/images"
+PARAMS = ("params.yaml", "data/flowers/params.yaml")
 PIPELINES = {"draw": "data/flowers/dvc.yaml", "split": "dvc.yaml", "pack": "dvc.yaml"}
 MIN_IMAGES = 3  # of a class: one for each split
-MIN_COUNT = 104 * MIN_IMAGES
+MIN_COUNT = N_FLOWER_CLASSES * MIN_IMAGES
 SAMPLE_S = 0.05
 
 
 def run_measured(command: str, folder: Path) -> dict[str, float]:
-    """Run a command of dvc.yaml in a folder; return wall_s, cpu_s and the peaks of memory.
+    """Run a command of dvc.yaml in a folder; return wall_s, cpu_s and peak_memory_mib.
 
     Raises:
         UserError: it failed; the message is the last line that it printed.
     """
-    peaks = dict.fromkeys(("peak_memory_mib", "parent_peak_memory_mib", "parent_peak_rss_mib"), 0.0)
+    peak = {"peak_memory_mib": 0.0}
     words, environment = [sys.executable, *shlex.split(command)[1:]], os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        threading.Thread(target=_sample_memory, args=(process, peaks), daemon=True).start()
+        threading.Thread(target=_sample_memory, args=(process, peak), daemon=True).start()
         _, status, usage = os.wait4(process.pid, 0)  # usage: of the process and of the workers that it waited for
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         if process.returncode:
             raise UserError(f"{command}: {output.read().decode().strip().rpartition(chr(10))[2]}")
-    return {"wall_s": wall_s, "cpu_s": usage.ru_utime + usage.ru_stime, **peaks}
+    return {"wall_s": wall_s, "cpu_s": usage.ru_utime + usage.ru_stime, **peak}
 
 
-def _sample_memory(process: subprocess.Popen, peaks: dict[str, float]) -> None:
+def _sample_memory(process: subprocess.Popen, peak: dict[str, float]) -> None:
     while process.returncode is None:
         try:
             parent = psutil.Process(process.pid)
-            own = read_memory_mib(parent.pid)
-            of_all = own + sum(read_memory_mib(child.pid) for child in parent.children(recursive=True))
+            family = [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return  # it has just ended
-        # not ru_maxrss of wait4: that is the largest process's, workers and the starting one included
-        rss = _read_kib(parent.pid, "status").get("VmHWM", 0) / 1024
-        for name, value in zip(peaks, (of_all, own, rss), strict=True):
-            peaks[name] = max(peaks[name], value)
+        peak["peak_memory_mib"] = max(peak["peak_memory_mib"], sum(read_memory_mib(each.pid) for each in family))
         time.sleep(SAMPLE_S)
 
 
 def read_memory_mib(pid: int) -> float:
     """Return a process's share of the memory that the kernel cannot drop; 0 once it has ended."""
-    sizes = _read_kib(pid, "smaps_rollup")
-    return sum(sizes.get(kind, 0) for kind in ("Pss_Anon", "Pss_Shmem", "SwapPss")) / 1024
-
-
-def _read_kib(pid: int, name: str) -> dict[str, int]:
     try:
-        lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()
-    except OSError:  # it has ended
-        return {}
-    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    kept = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kept)) / 1024
 
 
-def write_params(path: Path, n_images: int, size_px: int) -> None:
-    """Write the repository's parameters, with so many images of that size."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["flowers"] |= {"n_images": n_images, "min_images": MIN_IMAGES, "size_px": size_px}
+def read_yaml(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path)
+
+
+def write_params(folder: Path, n_images: int, size_px: int) -> None:
+    """Write the repository's parameters, with so many images of that size; YAML reads JSON."""
+    params, drawing = (read_yaml(ROOT / name) for name in PARAMS)
+    drawing["draw"] |= {"n_images": n_images, "min_images": MIN_IMAGES, "size_px": size_px}
     # of so many drawn pictures a few are alike: that is no reason to stop here
-    params |= {"image_size_px": 32, "pack": {"stored_size_px": 36}, "images_policy": "skip"}
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    params |= {"images": IMAGES, "images_policy": "skip"}
+    for name, content in zip(PARAMS, (params, drawing), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def measure_count(n_images: int, size_px: int, folder: Path) -> list[dict[str, Any]]:
     """Draw so many images in an empty folder, split and pack them; return a row for split and one for pack."""
-    write_params(folder / "params.yaml", n_images, size_px)
+    write_params(folder, n_images, size_px)
     rows = []
     for stage, pipeline in PIPELINES.items():
         print(f"growth: {stage} {n_images} images of {size_px} px", file=sys.stderr)
-        command = yaml.safe_load((ROOT / pipeline).read_text(encoding="utf-8"))["stages"][stage]["cmd"]
+        command = read_yaml(ROOT / pipeline)["stages"][stage]["cmd"]
         cost = run_measured(command.replace("${images}", IMAGES), folder)
         rate = n_images / cost["wall_s"]
         rates = {"images_per_s": rate, "images_per_s_per_core": rate / count_cores()}

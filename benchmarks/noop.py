@@ -1,4 +1,4 @@
-"""An up-to-date repository in; the time of a `dvc repro` that runs nothing, beside a trivial one's, out.
+"""Measure a `dvc repro` that runs nothing, beside that of a trivial pipeline.
 
     python -m benchmarks.noop [--rounds 5] [--repository .]
 
@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import yaml
 
 from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
@@ -68,8 +66,9 @@ def make_trivial(folder: Path, n_stages: int) -> None:
         f"copy{i}": {"cmd": f"cp {i} {i + 1}", "deps": [f"{i}"], "params": [f"p{i}"], "outs": [f"{i + 1}"]}
         for i in range(n_stages)
     }
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
-    (folder / "params.yaml").write_text(yaml.safe_dump({f"p{i}": i for i in range(n_stages)}), encoding="utf-8")
+    # YAML reads JSON
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    (folder / "params.yaml").write_text(json.dumps({f"p{i}": i for i in range(n_stages)}), encoding="utf-8")
     (folder / "0").write_text("tiny\n", encoding="utf-8")
     run_dvc(folder, "repro", "-q")
 

@@ -1,4 +1,4 @@
-"""A model's settings in; images/s of its real training, of the compute limit, and of the ordinary way out.
+"""Measure a model's training, beside the arithmetic that it cannot avoid, and beside the ordinary way to train.
 
     python -m benchmarks.training MODEL [--size 224] [--batch 32] [--rounds 3] [--seconds 6]
 
@@ -34,13 +34,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from stages.networks.batches import MEAN, STD, place_pack
-from stages.networks.devices import choose_device
-from stages.networks.model_files import ModelCard, build_network
-from stages.pixels.packed_splits import open_pack
-from stages.pixels.packing import write_pack
-from stages.settings.reading import read_config
-from stages.settings.types import Config, ModelSettings
+from stages.networks.batches import View, place_pack
+from stages.networks.devices import choose_device, computes_bf16
+from stages.networks.model_files import build_network, write_card
+from stages.networks.start_weights import SCRATCH
+from stages.pixels.packed_splits import open_splits
+from stages.pixels.packing import write_packed_split
+from stages.runtime.files import write_json
+from stages.settings.reading import read_params
+from stages.settings.types import ModelSettings, Recipe
 from stages.training.checkpoints import Checkpoint
 from stages.training.learner import Learner
 from stages.training.loop import Task, train_one_epoch
@@ -70,12 +72,12 @@ class Real:
         self.task = task
         self.placed = place_pack(task.train, task.device)
         self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
-        self.checkpoint = Checkpoint(folder / "network.checkpoint", {})
+        self.checkpoint = Checkpoint(folder / "network.safetensors", "benchmark")
         self.n_epochs = 0
 
     def __call__(self) -> int:
         task = self.task
-        epoch = getattr(task.settings, "frozen_epochs", 0)  # in the epochs before, the backbone rests
+        epoch = task.settings.frozen_epochs  # in the epochs before, the backbone rests
         if self.n_epochs:
             self.checkpoint.write(self.learner.state_dict())
         progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
@@ -89,18 +91,18 @@ class Plain:
 
     def __init__(self, network: nn.Module, settings: ModelSettings, device: torch.device, *, fast: bool):
         self.network, self.settings, self.device, self.fast = network, settings, device, fast
+        self.in_bf16 = fast and settings.precision == "bf16" and computes_bf16(device)
         self.network.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
         self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-5, fused=fast or None)
 
     def __call__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
         n_images = 0
         layout = torch.channels_last if self.fast else torch.contiguous_format
-        bf16 = self.fast and self.settings.precision == "bf16"
         for images, labels in batches:
             images = images.to(self.device, memory_format=layout, non_blocking=True)
             labels = labels.to(self.device, non_blocking=True)
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
                 logits = self.network(images)
                 loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
             loss.backward()
@@ -123,10 +125,10 @@ def build_loader(folder: Path, task: Task, n_workers: int) -> DataLoader:
         [
             v2.ToImage(),
             v2.Resize(task.train.images.shape[1], InterpolationMode.BICUBIC),
-            v2.RandomCrop(task.image_size_px),
+            v2.RandomCrop(task.view.size_px),
             v2.RandomHorizontalFlip(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
+            v2.Normalize(task.view.mean, task.view.std),
         ]
     )
     return DataLoader(
@@ -151,37 +153,42 @@ def choose_workers(folder: Path, task: Task, plain: Plain, n_images: int) -> tup
     return best, speeds[best][1]
 
 
-def prepare(config: Config, model: str, folder: Path, size_px: int | None, batch_size: int | None) -> Task:
-    """Build the task as the train stage does, or at another image and batch size, with a pack of its own.
+def prepare(
+    params: Recipe, model: str, folder: Path, size_px: int | None, batch_size: int | None
+) -> tuple[nn.Module, Task]:
+    """Build a network with fresh weights and its task as the train stage does, or at another image and batch size.
 
     Also writes the training images as class folders of links into `folder`/images, for the peer.
     """
-    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False)
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"path": str, "sha256": str})
     rows = manifest[manifest["split"] == "train"]
-    for path, label in zip(rows["path"], rows["label"], strict=True):
-        link = folder / "images" / f"{label:04d}" / Path(path).name
+    paths = [Path(params.images) / path for path in rows["path"]]
+    for path, label in zip(paths, rows["label"], strict=True):
+        link = folder / "images" / f"{label:04d}" / path.name
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to((Path(config.images) / path).resolve())
-    packed = Path("data/packed/train")
+        link.symlink_to(path.resolve())
+    names, (train,) = open_splits(Path("data/packed"), ("train",))
     if size_px:
-        packed = folder / "packed"
-        paths = [Path(config.images) / path for path in rows["path"]]
-        write_pack(packed, paths, rows["label"].tolist(), rows["sha256"].tolist(), size_px * 8 // 7)
-    settings = config.models[model]
+        write_json(folder / "classes.json", names)
+        write_packed_split(folder / "train", paths, rows["label"].tolist(), rows["sha256"].tolist(), size_px * 8 // 7)
+        _, (train,) = open_splits(folder, ("train",))
+    settings = params.models[model]
     settings = settings.model_copy(update={"batch_size": batch_size or settings.batch_size})
-    n_classes = int(manifest["label"].max()) + 1
-    train = open_pack(packed, n_classes)
-    return Task(
+    card = write_card(
+        settings.architecture, settings.arguments(), names, size_px or params.image_size_px, start=SCRATCH
+    )
+    torch.manual_seed(params.seed)
+    task = Task(
         name=model,
         train=train,
         val=train,
-        n_classes=n_classes,
-        image_size_px=size_px or config.image_size_px,
+        n_classes=len(names),
+        view=View(card.image_size_px, card.mean, card.std, choose_device()),
         settings=settings,
-        augment=config.augment,
-        seed=config.seed,
-        device=choose_device(),
+        augment=params.augment,
+        seed=params.seed,
     )
+    return build_network(card), task
 
 
 def count_gflop(network: nn.Module, images: torch.Tensor) -> float:
@@ -198,14 +205,10 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
     Args:
         aim_s: a measurement of the limit, or of the peer, takes about so many seconds.
     """
-    config = read_config()
     with tempfile.TemporaryDirectory(dir="data") as name:
         folder = Path(name)
-        task = prepare(config, model, folder, size_px, batch_size)
+        network, task = prepare(read_params(), model, folder, size_px, batch_size)
         settings, device = task.settings, task.device
-        names = [str(label) for label in range(task.n_classes)]
-        torch.manual_seed(config.seed)
-        network = build_network(ModelCard(model, settings.network(), names, task.image_size_px, start="scratch"))
         copies = [copy.deepcopy(network) for _ in range(3)]
         network.to(device, memory_format=torch.channels_last)
         real = Real(network, task, folder)
@@ -234,7 +237,7 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
     rounds = pd.DataFrame(speeds)
     result = {
         "model": model,
-        "image_size_px": task.image_size_px,
+        "image_size_px": task.view.size_px,
         "batch_size": settings.batch_size,
         "images_per_s": {way: round(statistics.median(values), 1) for way, values in speeds.items()},
         "real_to_limit": float(np.median(rounds["real"] / rounds["limit"])),

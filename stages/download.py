@@ -1,4 +1,4 @@
-"""The network in; Oxford 102 Flowers, one folder a class, out.
+"""Download Oxford 102 Flowers, and arrange it as one folder a class.
 
     python -m stages.download IMAGES
 
@@ -40,11 +40,11 @@ def download_flowers(root: Path) -> list[tuple[Path, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, help="folder to make")
     folder = parser.parse_args().images
-    if folder.is_symlink() or folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
-        raise UserError(f"{folder}: expected no such folder before the download, found one; remove it")
+    if folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
+        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         arranged = Path(temporary) / "arranged"

@@ -1,15 +1,13 @@
-"""Draw an image set: the embedded 104 flowers, or the source classes that the default pretrained weights come from.
+"""Draw an image set: the embedded 104 flowers, or the source classes that the drawn weights are trained on.
 
-    python -m stages.draw flowers data/flowers/images
-    python -m stages.draw source data/weights/drawn/images
+    python -m stages.draw flowers data/flowers/images --params data/flowers/params.yaml
+    python -m stages.draw source data/weights/drawn/images --params data/weights/drawn/params.yaml
 
-Reads the block of params.yaml that is named so; writes <folder>/<class>/<number>.jpg.
+Reads the block `draw`; writes FOLDER/CLASS/NUMBER.jpg.
 """
 
 import argparse
 import csv
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +16,14 @@ import numpy as np
 
 from stages.drawing.flowers import draw_picture
 from stages.drawing.species import Species, draw_source_species, read_target_species
-from stages.runtime.process import count_cores, open_pool, run_stage
-from stages.settings.reading import read_config
-from stages.settings.types import Flowers, Source, check_shares
+from stages.runtime.errors import UserError
+from stages.runtime.process import run_stage
+from stages.runtime.workers import spread
+from stages.settings.reading import read_params
+from stages.settings.types import Flowers, Source
 
 CLASSES_CSV = Path(__file__).parent / "drawing" / "flower_classes.csv"
-SET_NUMBERS = {"flowers": 0, "source": 1}
+SETS = {"flowers": Flowers, "source": Source}
 JPEG_QUALITY = 92
 PICTURES_PER_TASK = 32
 
@@ -37,22 +37,21 @@ class Picture(NamedTuple):
     seed: tuple[int, int, int, int]  # of the set, number of the set, of the class, of the image
 
 
-def read_class_weights(path: Path = CLASSES_CSV) -> dict[str, int]:
+def read_class_weights() -> dict[str, int]:
     """Read how many labelled photos the 104-flower set has of each class, train and val together."""
-    with path.open(encoding="utf-8", newline="") as rows:
-        return {row["class"].strip(): int(row["kaggle_train"]) + int(row["kaggle_val"]) for row in csv.DictReader(rows)}
+    with CLASSES_CSV.open(encoding="utf-8", newline="") as rows:
+        return {row["class"]: int(row["kaggle_train"]) + int(row["kaggle_val"]) for row in csv.DictReader(rows)}
 
 
 def share_images(weights: dict[str, int], n_images: int, min_images: int) -> dict[str, int]:
     """Share a number of images among classes in proportion to their weights, none with fewer than a minimum.
 
+    Args:
+        n_images: min_images for each class, or more.
     Returns:
         Images per class; they sum to n_images.
-    Raises:
-        UserError: n_images is too small for the minimum.
     Source: largest-remainder apportionment.
     """
-    check_shares(len(weights), n_images, min_images)
     free = dict(weights)  # classes above the minimum; each round takes out those that would fall below it
     while True:
         scale = (n_images - min_images * (len(weights) - len(free))) / max(1, sum(free.values()))
@@ -68,21 +67,17 @@ def share_images(weights: dict[str, int], n_images: int, min_images: int) -> dic
     return counts
 
 
-def list_pictures(set_name: str, settings: Flowers | Source, folder: Path) -> list[Picture]:
+def list_pictures(settings: Flowers | Source, folder: Path) -> list[Picture]:
     """List every image of a set, class by class."""
-    if set_name == "flowers":
+    if isinstance(settings, Flowers):
         species = read_target_species()
         counts = share_images(read_class_weights(), settings.n_images, settings.min_images)
     else:
         species = draw_source_species(settings.seed, settings.n_classes)
         counts = dict.fromkeys(species, settings.images_per_class)
+    number = list(SETS.values()).index(type(settings))  # sets of one seed differ
     return [
-        Picture(
-            species[name],
-            folder / name / f"{i:04d}.jpg",
-            settings.size_px,
-            (settings.seed, SET_NUMBERS[set_name], c, i),
-        )
+        Picture(species[name], folder / name / f"{i:04d}.jpg", settings.size_px, (settings.seed, number, c, i))
         for c, (name, count) in enumerate(counts.items())
         for i in range(count)
     ]
@@ -91,14 +86,9 @@ def list_pictures(set_name: str, settings: Flowers | Source, folder: Path) -> li
 def save_pictures(pictures: list[Picture]) -> int:
     """Draw and save some images; returns how many."""
     for picture in pictures:
-        rng = np.random.default_rng(picture.seed)
-        image = draw_picture(picture.species, picture.size_px, rng)
-        try:
-            # no colour subsampling: at 64 px it would smear the petals' edges
-            image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        except OSError as error:
-            error.filename = error.filename or os.fspath(picture.path)  # a full disk does not say what it refused
-            raise
+        image = draw_picture(picture.species, picture.size_px, np.random.default_rng(picture.seed))
+        # no colour subsampling: at 64 px it would smear the petals' edges
+        image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return len(pictures)
 
 
@@ -107,38 +97,33 @@ def _batches(pictures: list[Picture]) -> Iterator[list[Picture]]:
         yield pictures[start : start + PICTURES_PER_TASK]
 
 
-def draw_set(set_name: str, settings: Flowers | Source, folder: Path, n_workers: int) -> int:
-    """Draw a whole set beside its place, and move it there when it is complete; an older one is replaced.
+def draw_set(settings: Flowers | Source, folder: Path) -> int:
+    """Draw a whole set on all cores, whose number does not change it; returns the number of images.
 
     Args:
-        folder: where the class folders go.
-        n_workers: processes; the images do not depend on it.
-    Returns:
-        The number of images.
+        folder: a new one, for the class folders.
+    Raises:
+        UserError: the folder is there; DVC removes an older one, and to do so is not for us to decide.
     """
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    pictures = list_pictures(set_name, settings, unfinished)
+    if folder.exists():
+        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
+    pictures = list_pictures(settings, folder)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
-    try:
-        with open_pool(n_workers) as pool:
-            n_drawn = sum(pool.map(save_pictures, _batches(pictures)))
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return n_drawn
+    return sum(spread(save_pictures, _batches(pictures)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set_name", choices=list(SET_NUMBERS), help="which set, and which block of params.yaml")
+    parser.add_argument("set_name", choices=list(SETS), help="which set")
     parser.add_argument("folder", type=Path, help="where the class folders go")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file with the block `draw`")
     arguments = parser.parse_args()
-    settings = getattr(read_config(), arguments.set_name)
-    n_drawn = draw_set(arguments.set_name, settings, arguments.folder, count_cores())
+    settings = read_params(arguments.params).draw
+    if not isinstance(settings, SETS[arguments.set_name]):
+        keys = ", ".join(SETS[arguments.set_name].model_fields)
+        raise UserError(f"{arguments.params}: {arguments.set_name} needs a block draw with {keys}; name another file")
+    n_drawn = draw_set(settings, arguments.folder)
     print(f"{arguments.folder}: {n_drawn} images of {arguments.set_name}")
 
 

@@ -1,4 +1,4 @@
-"""A trained model and the packed validation and test images in; its probabilities and scores out.
+"""Score a trained model on the packed validation and test images, and keep what it says of each.
 
 python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS METRICS_JSON METRICS_FOLDER
 """
@@ -11,71 +11,52 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.networks.batches import evaluation_batches, place_pack
+from stages.networks.batches import View, evaluation_batches, place_pack
 from stages.networks.devices import choose_device
-from stages.networks.model_files import load_model, open_packs
-from stages.pixels.packed_splits import Pack, read_classes
-from stages.reporting.stage_names import training_stage
-from stages.runtime.errors import UserError
+from stages.networks.model_files import load_model
+from stages.pixels.packed_splits import PackedSplit, open_splits
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
-from stages.scoring.predictions import Predictions, find_fault, write_predictions
+from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
 
 BATCH_SIZE = 128
 
 
 @torch.no_grad()
-def predict_proba(network: nn.Module, pack: Pack, image_size_px: int, device: torch.device) -> np.ndarray:
-    """Return class probabilities, float32 (n_images, n_classes), in the pack's order.
+def predict_proba(network: nn.Module, split: PackedSplit, view: View) -> np.ndarray:
+    """Return class probabilities, float32 (n_images, n_classes), in the split's order.
 
     In float32 throughout: a score should not depend on the device's idea of bfloat16, or of TF32.
     """
     torch.backends.cudnn.allow_tf32 = False
-    network.to(device)
-    batches = evaluation_batches(place_pack(pack, device), BATCH_SIZE, image_size_px, device)
-    total = -(-len(pack) // BATCH_SIZE)
+    network.to(view.device)
+    batches = evaluation_batches(place_pack(split, view.device), BATCH_SIZE, view)
+    total = -(-len(split) // BATCH_SIZE)
     rows = [network(images).softmax(dim=1).cpu() for images, _ in tqdm(batches, total=total, disable=None, leave=False)]
     return torch.cat(rows).numpy()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model_file", "packed", "predictions", "metrics_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    remedy = f"run `dvc repro {training_stage(arguments.model_file.stem)}`"
-    class_names = read_classes(arguments.packed)
-    if card.class_names != class_names:
-        raise UserError(
-            f"{arguments.model_file}: trained on other classes: expected the {len(class_names)} of "
-            f"{arguments.packed / 'classes.json'}, found {len(card.class_names)} of its own; {remedy}"
-        )
-    splits = open_packs(arguments.packed, ("val", "test"), card)
-    device = choose_device()
-    probabilities = {name: predict_proba(network, pack, card.image_size_px, device) for name, pack in splits.items()}
-    predictions = Predictions(
-        val_probabilities=probabilities["val"],
-        val_labels=splits["val"].labels,
-        test_probabilities=probabilities["test"],
-        test_labels=splits["test"].labels,
-        class_names=np.array(card.class_names),
-    )
-    if fault := find_fault(predictions):
-        raise UserError(f"{arguments.model_file}: {fault}; {remedy}")
+    class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
+    view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
+    of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)
+    predictions = Predictions(of_val, val.labels, of_test, test.labels, np.array(class_names))
     write_predictions(arguments.predictions, predictions)
-    scores = {name: score(pack.labels, probabilities[name]) for name, pack in splits.items()}
+
+    scores, val_scores = score(test.labels, of_test), score(val.labels, of_val)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
-    write_json(
-        arguments.metrics_json,
-        {**scores["test"], "val": scores["val"], "start": card.start, "n_parameters": n_parameters},
-    )
-    title = arguments.metrics_folder.name
-    write_tables(arguments.metrics_folder, title, splits["test"].labels, probabilities["test"], card.class_names)
-    print(f"evaluate {title}: test accuracy {scores['test']['accuracy']:.4f}, val {scores['val']['accuracy']:.4f}")
+    write_json(arguments.metrics_json, {**scores, "val": val_scores, "start": card.start, "n_parameters": n_parameters})
+    name = arguments.metrics_folder.name
+    write_tables(arguments.metrics_folder, name, test.labels, of_test, class_names)
+    print(f"evaluate {name}: test accuracy {scores['accuracy']:.4f}, val {val_scores['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

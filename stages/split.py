@@ -1,10 +1,11 @@
-"""The image folder in; the manifest (every image in exactly one split), what was left out, counts and a figure out.
+"""Lists the images: every one in exactly one split, what was left out and why, the counts of the classes, figures.
 
-python -m stages.split IMAGES MANIFEST REJECTED METRICS
+python -m stages.split IMAGES MANIFEST REJECTED METRICS [--params PATH]
 """
 
 import argparse
 import random
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,45 @@ import pandas as pd
 
 from stages.dataset.figures import draw_class_counts, draw_samples
 from stages.dataset.image_table import COLUMNS, Dataset, read_dataset
-from stages.dataset.ledger import picture_keys, place_groups, read_placements, write_placements
-from stages.dataset.rejections import count_reasons, write_rejections
-from stages.dataset.splits import SPLITS, stratify
+from stages.dataset.ledger import picture_keys, place_groups, read_ledger, write_ledger
+from stages.dataset.rejections import count_reasons, refuse_rejections, write_rejections
+from stages.dataset.splits import stratify
 from stages.pixels.decoding import read_square
+from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage
-from stages.settings.reading import read_config
+from stages.settings.reading import read_params
 from stages.settings.types import Split
 
 SAMPLE_SIZE_PX = 192
 
 
-def assign_splits(dataset: Dataset, settings: Split, placements: Path) -> pd.Series:
-    """Return the split of each image: the folder's own, or by class and group; what the folder lacks comes from train.
+def assign_splits(images: pd.DataFrame, settings: Split, ledger: Mapping[str, str]) -> tuple[pd.Series, dict[str, str]]:
+    """Split the images: as the folder does, or by class and group; what the folder lacks comes from its train.
 
+    Args:
+        images: of read_dataset; `split` is None where the folder gives none.
+        ledger: {picture: split} of earlier splits, which decide first.
+    Returns:
+        The split of each image; and the ledger, with what is new in it.
     Raises:
-        UserError: a class has too few pictures, or none in one of the folder's own splits; all such classes are named.
+        UserError: a class has too few pictures; all such classes are named.
     """
-    images = dataset.images
     splits = images["split"].copy()
     given = set(splits.dropna())
     if given == set(SPLITS):
-        write_placements(placements, [], [])
-        return splits
+        return splits, dict(ledger)
     free = images[splits.isna() | (splits == "train")]
     shares = [0 if split in given - {"train"} else getattr(settings, split) for split in SPLITS]
     fractions = [share / sum(shares) for share in shares]
     keys = picture_keys(free["pixels"], settings.seed, fractions)
-    earlier = place_groups(keys, free["group"].tolist(), read_placements(placements))
+    earlier = place_groups(keys, free["group"].tolist(), ledger)
     splits[free.index] = stratify(free["class"].tolist(), free["group"].tolist(), fractions, settings.seed, earlier)
-    write_placements(placements, keys, splits[free.index].tolist())
     if given:
         cut = ", ".join(f"{(splits == split).sum()} {split}" for split in SPLITS if split not in given)
         print(f"split: the folder gives {', '.join(sorted(given))} alone; cut from its train: {cut} images")
-    return splits
+    return splits, {**ledger, **dict(zip(keys, splits[free.index], strict=True))}
 
 
 def class_counts(images: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -57,16 +61,14 @@ def class_counts(images: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     return counts.rename_axis(index="class", columns=None).reset_index()
 
 
-def check_counts(folder: Path, counts: pd.DataFrame) -> None:
-    """Refuse splits of the folder's own in which a class has no usable image: each such class has its line."""
-    lacking = [(row["class"], split) for row in counts.to_dict("records") for split in SPLITS if not row[split]]
-    if lacking:
-        raise UserError(
-            *(
-                f"{folder}: class {name}: no usable image in {split}; add some, or remove the class"
-                for name, split in lacking
-            )
-        )
+def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) -> None:
+    """Refuse a class that has no usable image in one of the splits that are wanted: each has its line."""
+    if problems := [
+        f"{folder}: class {row['class']}: no usable image in {', '.join(lacking)}; add some, or remove the class"
+        for row in counts.to_dict("records")
+        if (lacking := [split for split in SPLITS if split in wanted and not row[split]])
+    ]:
+        raise UserError(*problems)
 
 
 def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
@@ -118,23 +120,28 @@ def choose_samples(images: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("images", "manifest", "rejected", "metrics"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
-    config = read_config()
+    recipe = read_params(arguments.params)
 
-    dataset = read_dataset(arguments.images, config.images_max_pixels, config.images_copy_bits)
+    dataset = read_dataset(arguments.images, recipe.images_max_pixels, recipe.images_copy_bits)
     write_rejections(arguments.rejected, dataset.rejections)
-    if problems := dataset.problems(config.images_policy):
-        raise UserError(*problems)
-    images = dataset.images.assign(split=assign_splits(dataset, config.split, arguments.metrics / "splits.csv"))
+    if recipe.images_policy == "strict":
+        refuse_rejections(arguments.images, dataset.rejections, len(dataset.images) + len(dataset.rejections))
+    ledger_path = arguments.metrics / "splits.csv"
+    splits, ledger = assign_splits(dataset.images, recipe.split, read_ledger(ledger_path))
+    images = dataset.images.assign(split=splits)
     counts = class_counts(images, dataset.classes)
-    check_counts(arguments.images, counts)
+    given = set(dataset.images["split"].dropna())
+    check_counts(arguments.images, counts, given | {split for split in SPLITS if getattr(recipe.split, split)})
     facts = describe(dataset, images, counts)
-    samples = choose_samples(images, config.split.seed)
+    samples = choose_samples(images, recipe.split.seed)
     pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
 
+    write_ledger(ledger_path, ledger)
     write_text(arguments.manifest, images[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(arguments.metrics / "dataset.json", facts)

@@ -1,6 +1,8 @@
-"""Packed training and validation images in; a network trained from scratch or fine-tuned, and its history, out.
+"""Train a network on the packed images, from scratch or from weights; write it, and its history as epochs end.
 
-python -m stages.train MODEL PACKED MODEL_FILE HISTORY [--backbone WEIGHTS]
+python -m stages.train MODEL PACKED MODEL_FILE HISTORY [--params PATH]
+
+MODEL is a block of `models` in the parameters.
 """
 
 import argparse
@@ -9,58 +11,60 @@ from pathlib import Path
 
 import torch
 
+from stages.networks.batches import View
 from stages.networks.devices import choose_device
-from stages.networks.model_files import ModelCard, build_network, open_packs, save_weights
-from stages.networks.start_weights import load_backbone
-from stages.pixels.packed_splits import read_classes
+from stages.networks.model_files import build_network, save_weights, write_card
+from stages.networks.start_weights import SCRATCH, load_start_weights
+from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
-from stages.settings.reading import read_config
-from stages.training.checkpoints import only_one
+from stages.runtime.sources import describe
+from stages.settings.reading import read_params
 from stages.training.history import write_history
-from stages.training.loop import Task, fit, resumable
+from stages.training.loop import Task, fit, open_checkpoint
 from stages.training.processes import join_processes, spread_out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     for name in ("packed", "model_file", "history"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--backbone", type=Path, help="safetensors that the network's backbone starts from")
+    parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
-    config = read_config()
+    config = read_params(arguments.params)
+    if arguments.model not in config.models:
+        known = ", ".join(config.models)
+        raise UserError(f"{arguments.params}: models: expected one of {known}, found no {arguments.model!r}")
     spread_out("stages.train")
     device = choose_device()
     processes = join_processes(device)
 
-    if arguments.model not in config.models:
-        known = ", ".join(config.models)
-        raise UserError(f"params.yaml: models: expected one of {known}, found no {arguments.model!r}; add its block")
     settings = config.models[arguments.model]
-    class_names = read_classes(arguments.packed)
-    card = ModelCard(arguments.model, settings.network(), class_names, config.image_size_px, start="scratch")
-    packs = open_packs(arguments.packed, ("train", "val"), card)
+    class_names, (train, val) = open_splits(arguments.packed, ("train", "val"))
+    card = write_card(settings.architecture, settings.arguments(), class_names, config.image_size_px, SCRATCH)
     torch.manual_seed(config.seed)
     network = build_network(card)
-    if arguments.backbone:
-        card = replace(card, start=load_backbone(network, arguments.backbone, arguments.model))
+    card = replace(card, start=load_start_weights(network, Path(settings.weights)))
     task = Task(
         name=arguments.model,
-        train=packs["train"],
-        val=packs["val"],
+        train=train,
+        val=val,
         n_classes=len(class_names),
-        image_size_px=config.image_size_px,
+        view=View(card.image_size_px, card.mean, card.std, device),
         settings=settings,
         augment=config.augment,
         seed=config.seed,
-        device=device,
         processes=processes,
     )
-    with only_one(arguments.model_file, processes), resumable(arguments.model_file, network, task) as checkpoint:
-        best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)
-        if processes.is_first:
-            save_weights(arguments.model_file, best, asdict(card))
+    checkpoint = None
+    if processes.is_first:
+        code = describe("stages.train") + describe(f"stages.models.{settings.architecture}")
+        checkpoint = open_checkpoint(arguments.model_file, network, task, code)
+    best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)
+    if checkpoint:
+        save_weights(arguments.model_file, best, asdict(card))
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

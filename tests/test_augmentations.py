@@ -1,118 +1,99 @@
-"""Policies and mixing: what they leave as it is, what they change, and what their chance depends on."""
+"""Changes, policies and mixing: what they leave as it is, what they change, and what their chance depends on."""
+
+import math
 
 import pytest
 import torch
 
-from stages.training.augmentations import build_mixer, build_policy
+from stages.training.augmentations import build_mixer, build_policy, draw_changes
 from tests.trainings import AUGMENT, SETTINGS, change_settings
 
-POLICIES = ["randaugment", "trivialaugment"]
 MIXERS = [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}]
 LABELS = torch.tensor([0, 1, 2, 3])
 
 
-def _policy(name: str):
-    return build_policy(AUGMENT.model_copy(update={"policy": name}))
+def draw(n: int = 1000, margin_px: int = 4, **changes):
+    settings = AUGMENT.model_copy(update={"crop": False, "flip": False, **changes})
+    return draw_changes(n, margin_px, settings, torch.Generator().manual_seed(1))
 
 
-def _image() -> torch.Tensor:
-    """Return an image, uint8 (3, 12, 10), whose pixels all differ."""
-    return (torch.arange(3 * 12 * 10) % 256).to(torch.uint8).view(3, 12, 10)
-
-
-def _plain_images() -> torch.Tensor:
-    """Return images (4, 3, 8, 8), of which each pixel of image i is 10 to the power of i."""
-    return (10.0 ** torch.arange(4.0))[:, None, None, None].expand(4, 3, 8, 8).contiguous()
-
-
-def _mix(seed: int = 1, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
+def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix images (4, 3, 8, 8), of which each pixel of image i is 10 to the power of i."""
+    images = (10.0 ** torch.arange(4.0))[:, None, None, None].expand(4, 3, 8, 8).contiguous()
+    before = images.clone()
     torch.manual_seed(seed)
-    return build_mixer(change_settings(**settings), n_classes=5)(_plain_images(), LABELS)
+    mixed = build_mixer(change_settings(**settings), n_classes=5)(images, LABELS)
+    assert torch.equal(images, before)
+    return mixed
 
 
-def test_no_policy_and_no_mixing_are_nothing_at_all():
-    assert build_policy(AUGMENT) is None
-    assert build_mixer(SETTINGS, n_classes=5) is None
+def test_nothing_asked_for_is_the_centre_crop_and_nothing_else():
+    changes = draw(n=3)
+    assert (changes.top.tolist(), changes.left.tolist(), changes.flip.any()) == ([2, 2, 2], [2, 2, 2], False)
+    assert changes.affine is None is changes.colour
+    assert build_policy(AUGMENT) is None is build_mixer(SETTINGS, n_classes=5)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_keeps_shape_and_type_and_changes_most_images(name):
-    policy, image, n_changed = _policy(name), _image(), 0
-    torch.manual_seed(1)
-    for _ in range(40):
-        changed = policy(image)
-        assert (changed.shape, changed.dtype) == (image.shape, torch.uint8)
-        n_changed += not torch.equal(changed, image)
-    assert n_changed > 20
-    assert torch.equal(image, _image())
+def test_crops_and_flips_take_every_place_and_half_of_the_images():
+    changes = draw(crop=True, flip=True)
+    assert {tuple(place) for place in torch.stack([changes.top, changes.left], dim=1).tolist()} == {
+        (top, left) for top in range(5) for left in range(5)
+    }
+    assert changes.flip.float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_draws_from_torchs_own_generator(name):
-    def draw(seed: int) -> list[list]:
+def test_turns_zooms_shifts_and_colours_stay_within_their_bounds_and_reach_them():
+    turned = draw(rotation_deg=90).affine
+    angles = torch.rad2deg(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]))
+    assert [angles.min().item(), angles.max().item()] == pytest.approx([-90, 90], abs=2)
+    scales = draw(zoom=0.5).affine[:, 0, 0]
+    assert [scales.min().item(), scales.max().item()] == pytest.approx([1 / 1.5, 1 / 0.5], rel=0.02)
+    shifts = draw(shift=0.25).affine[:, :, 2]  # a quarter of the image is 0.5 of a grid from -1 to 1
+    assert [shifts.min().item(), shifts.max().item()] == pytest.approx([-0.5, 0.5], abs=0.01)
+    factors = draw(colour=0.2).colour
+    assert [factors.min().item(), factors.max().item()] == pytest.approx([0.8, 1.2], abs=0.01)
+
+
+def test_a_turn_keeps_lengths():
+    rows = draw(n=5, rotation_deg=45).affine[:, :, :2]
+    identity = torch.eye(2).expand(5, 2, 2)
+    torch.testing.assert_close(rows @ rows.transpose(1, 2), identity, rtol=0, atol=1e-6)
+    assert rows[:, 0, 0].min().item() >= math.cos(math.pi / 4) - 1e-6
+
+
+@pytest.mark.parametrize("name", ["randaugment", "trivialaugment"])
+def test_a_policy_changes_most_images_by_torchs_own_generator(name):
+    image = (torch.arange(3 * 12 * 10) % 256).to(torch.uint8).view(3, 12, 10)
+
+    def change(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
-        policy = _policy(name)
-        return [policy(_image()).tolist() for _ in range(10)]
+        policy = build_policy(AUGMENT.model_copy(update={"policy": name}))
+        return [policy(image) for _ in range(40)]
 
-    assert draw(1) == draw(1) != draw(2)
+    one, again, other = change(1), change(1), change(2)
+    assert {(each.shape, each.dtype) for each in one} == {(image.shape, torch.uint8)}
+    assert sum(not torch.equal(each, image) for each in one) > 20
+    assert all(map(torch.equal, one, again))
+    assert not all(map(torch.equal, one, other))
 
 
-@pytest.mark.parametrize("settings", MIXERS)
+@pytest.mark.parametrize("settings", MIXERS, ids=str)
 def test_shares_of_the_classes_sum_to_1_and_belong_to_the_images_that_were_mixed(settings):
+    values = torch.cat([10.0 ** torch.arange(4.0), torch.zeros(1)])
     for seed in range(10):
-        images, shares = _mix(seed, **settings)
-        assert images.shape == (4, 3, 8, 8)
-        assert shares.shape == (4, 5)
+        images, shares = mix(seed, **settings)
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(4))
         assert (shares >= 0).all()
         # the mean over the pixels is the sum of the images' own values, each times its share
-        values = torch.cat([10.0 ** torch.arange(4.0), torch.zeros(1)])
         torch.testing.assert_close(images.mean(dim=(1, 2, 3)), shares @ values)
+    assert torch.equal(mix(9, **settings)[0], images)  # by torch's own generator alone
 
 
-def test_mixup_makes_every_pixel_a_mixture_of_two_images():
-    images, shares = _mix(mixup=0.5)
-    share = shares[1, 1].item()
-    assert 0 < share < 1
-    for image, own, other in zip(images, (1, 10, 100, 1000), (1000, 1, 10, 100), strict=True):
-        torch.testing.assert_close(image, torch.full((3, 8, 8), own * share + other * (1 - share)))
+def test_mixup_mixes_every_pixel_cutmix_takes_it_whole_and_both_do_the_one_or_the_other():
+    def kinds_of_pixels(**settings: float) -> set[int]:
+        mixed = [mix(seed, **settings) for seed in range(20)]
+        return {len(images[1].unique()) for images, shares in mixed if 0.05 < shares[1, 1] < 0.95}  # else alike
 
-
-def test_cutmix_takes_every_pixel_whole_from_one_of_two_images():
-    images, shares = _mix(cutmix=1.0)
-    assert 0 < shares[1, 1] < 1
-    for image, own, other in zip(images, (1, 10, 100, 1000), (1000, 1, 10, 100), strict=True):
-        assert set(image.unique().tolist()) == {own, other}
-
-
-def test_both_together_mix_a_batch_in_one_way_or_the_other():
-    ways = set()
-    for seed in range(20):
-        images, shares = _mix(seed, mixup=0.5, cutmix=1.0)
-        if 0.05 < shares[1, 1] < 0.95:  # else they look alike
-            ways.add(len(images[1].unique()))
-    assert ways == {1, 2}  # all pixels alike: mixed up; two kinds of pixels: cut
-
-
-@pytest.mark.parametrize("settings", MIXERS)
-def test_mixing_depends_on_torchs_own_generator_alone(settings):
-    one, again, other = _mix(1, **settings), _mix(1, **settings), _mix(3, **settings)
-    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    assert not torch.equal(one[0], other[0])
-
-
-@pytest.mark.parametrize("settings", MIXERS)
-def test_mixing_leaves_the_images_that_it_was_given(settings):
-    images = _plain_images()
-    torch.manual_seed(1)
-    build_mixer(change_settings(**settings), n_classes=5)(images, LABELS)
-    assert torch.equal(images, _plain_images())
-
-
-def test_a_larger_alpha_mixes_more_evenly():
-    # Beta(a, a) has a variance of 1 / (4 (2 a + 1)): 1/84 for 10, 1/4.8 for 0.1
-    def spread(alpha: float) -> float:
-        return torch.stack([_mix(seed, mixup=alpha)[1][1, 1] for seed in range(200)]).var().item()
-
-    assert spread(10.0) == pytest.approx(1 / 84, rel=0.4)
-    assert spread(0.1) == pytest.approx(1 / 4.8, rel=0.2)
+    assert kinds_of_pixels(mixup=0.5) == {1}
+    assert kinds_of_pixels(cutmix=1.0) == {2}
+    assert kinds_of_pixels(mixup=0.5, cutmix=1.0) == {1, 2}

@@ -12,17 +12,16 @@ def _answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndar
     return right_a, right_b
 
 
-def test_the_difference_is_that_of_the_accuracies():
-    # (50 + 10) / 100 against (50 + 4) / 100
-    assert compare(*_answers(50, 10, 4, 36), seed=1)["accuracy_difference"] == 0.06
+def test_the_difference_is_that_of_the_accuracies_and_turns_with_the_sides():
+    right_a, right_b = _answers(50, 10, 4, 36)
+    forth, back = compare(right_a, right_b, seed=1), compare(right_b, right_a, seed=1)
+    assert forth["accuracy_difference"] == -back["accuracy_difference"] == 0.06  # (50 + 10) / 100 - (50 + 4) / 100
+    assert forth["mcnemar_p"] == back["mcnemar_p"]
 
 
 def test_mcnemars_p_is_the_exact_two_sided_binomial_one():
     # 1 against 5 of 6 in doubt: 2 * (1 + 6) / 2 ** 6 = 14 / 64
     assert compare(*_answers(10, 1, 5, 10), seed=1)["mcnemar_p"] == 0.21875
-    assert compare(*_answers(0, 5, 1, 0), seed=1)["mcnemar_p"] == 0.21875
-    # 0 against 5: 2 / 2 ** 5
-    assert compare(*_answers(10, 5, 0, 10), seed=1)["mcnemar_p"] == 0.0625
     # 3 against 3
     assert compare(*_answers(10, 3, 3, 10), seed=1)["mcnemar_p"] == 1
 
@@ -32,31 +31,8 @@ def test_equal_answers_differ_by_nothing_with_certainty():
     assert compare(right, right, seed=1) == {"accuracy_difference": 0, "low": 0, "high": 0, "mcnemar_p": 1}
 
 
-def test_answers_that_always_differ_leave_no_width():
-    result = compare(*_answers(0, 8, 0, 0), seed=1)
-    assert (result["accuracy_difference"], result["low"], result["high"]) == (1, 1, 1)
-
-
-def test_the_interval_brackets_the_difference():
-    result = compare(*_answers(500, 60, 40, 400), seed=1)
-    assert result["low"] < result["accuracy_difference"] == 0.02 < result["high"]
-
-
 def test_the_interval_has_the_width_of_a_normal_one_for_many_images():
     # variance of an image's difference: 0.06 + 0.04 - 0.02 ** 2 = 0.0996; 1.96 * sqrt(0.0996 / 1000) = 0.01956
     result = compare(*_answers(500, 60, 40, 400), seed=1)
     assert result["low"] == pytest.approx(0.02 - 0.01956, abs=0.0015)
     assert result["high"] == pytest.approx(0.02 + 0.01956, abs=0.0015)
-
-
-def test_the_sign_turns_with_the_sides():
-    right_a, right_b = _answers(50, 10, 4, 36)
-    forth, back = compare(right_a, right_b, seed=1), compare(right_b, right_a, seed=1)
-    assert back["accuracy_difference"] == -forth["accuracy_difference"]
-    assert back["mcnemar_p"] == forth["mcnemar_p"]
-
-
-def test_the_same_seed_gives_the_same_interval_whatever_the_order_of_the_images():
-    right_a, right_b = _answers(50, 10, 4, 36)
-    order = np.random.default_rng(0).permutation(100)
-    assert compare(right_a[order], right_b[order], seed=3) == compare(right_a, right_b, seed=3)

@@ -1,92 +1,99 @@
-"""dvc.yaml against the code: DVC reruns a stage when a file that it lists changes, and follows no import."""
+"""Who may import whom, and what a stage lists in dvc.yaml: the text of its own code, and no source file."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
-from tests.imports import ROOT, imported_files
+from stages.runtime.sources import describe, find_imports
+from tests.imports import ROOT
 
-PIPELINES = sorted(
-    path.parent.relative_to(ROOT)
-    for pattern in ("dvc.yaml", "data/*/dvc.yaml", "data/*/*/dvc.yaml")
-    for path in ROOT.glob(pattern)
-)
-
-
-def stages_of(pipeline: Path) -> list:
-    content = yaml.safe_load((ROOT / pipeline / "dvc.yaml").read_text(encoding="utf-8"))
-    return [pytest.param(stage, id=f"{pipeline}:{name}") for name, stage in content["stages"].items()]
-
-
-ALL_STAGES = [stage for pipeline in PIPELINES for stage in stages_of(pipeline)]
-
-
-def matrix_values(stage: dict) -> dict[str, list[str]]:
-    """Return what each `${item.X}` of the stage can be; `${models}` stands for the files in stages/models."""
-    models = [path.stem for path in (ROOT / "stages" / "models").glob("*.py") if path.stem != "__init__"]
-    return {key: models if values == "${models}" else values for key, values in stage.get("matrix", {}).items()}
+FLOORS = [  # a room imports from floors below its own; stages import from all
+    {"runtime"},
+    {"settings"},
+    {"pixels"},
+    {"dataset", "networks", "drawing", "scoring"},
+    {"training", "reporting"},
+    {"models"},
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+STAGES = ROOT / "stages"
+SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
-def fill_in(text: str, stage: dict) -> list[str]:
-    """Return the text once for each value of the matrix key that it names."""
-    for key, values in matrix_values(stage).items():
-        if f"${{item.{key}}}" in text:
-            return [text.replace(f"${{item.{key}}}", value) for value in values]
-    return [text]
+def read_stages() -> dict[str, dict]:
+    """Return the stages of every dvc.yaml as they are written, by the file's folder and the stage's name."""
+    found = {}
+    for path in [ROOT / "dvc.yaml", *ROOT.glob("data/**/dvc.yaml")]:
+        for name, stage in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"].items():
+            found[f"{path.parent.relative_to(ROOT)}:{name}"] = stage.get("do", stage)
+    return found
 
 
-def listed_code(stage: dict) -> list[Path]:
-    return [Path(path) for dep in stage["deps"] for path in fill_in(dep, stage) if path.endswith(".py")]
+ALL_STAGES = read_stages()
+each_stage = pytest.mark.parametrize("stage", ALL_STAGES.values(), ids=ALL_STAGES)
 
 
-@pytest.mark.parametrize("stage", ALL_STAGES)
-def test_a_stage_lists_exactly_the_modules_that_it_imports(stage: dict):
-    script = Path("stages", re.search(r"python -m stages\.(\w+)", stage["cmd"])[1] + ".py")
-    models = [path for path in listed_code(stage) if path.parent == Path("stages/models")]
-    # a stage of a matrix imports the one model that its item names; what any model imports is listed for all
-    imported = set().union(*(imported_files(file) for file in (script, *models)))
-    assert sorted(listed_code(stage)) == sorted(imported)
+def script_of(stage: dict) -> str:
+    return re.search(r"python -m stages\.(\w+)", stage["cmd"])[1]
 
 
-@pytest.mark.parametrize("stage", ALL_STAGES)
-def test_a_stage_never_depends_on_a_folder_of_code(stage: dict):
-    assert not [dep for dep in stage["deps"] if (ROOT / dep).is_dir() and dep.startswith(("stages", "tests"))]
+def imports_of(path: Path) -> list[str]:
+    """Return the rooms and scripts that a file of stages/ imports from."""
+    names = find_imports(ast.parse(path.read_text(encoding="utf-8")))
+    return [name.split(".")[1] for name in names if name.startswith("stages.")]
 
 
-def test_every_data_file_beside_the_code_is_a_dependency():
-    data_files = {path for path in (ROOT / "stages").rglob("*.*") if path.suffix not in (".py", ".pyc")}
-    listed = {ROOT / dep for stage in ALL_STAGES for dep in stage.values[0]["deps"]}
-    assert data_files <= listed
+def test_every_room_has_a_floor_and_says_what_it_is_for():
+    rooms = {
+        path.parent.name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in STAGES.glob("*/__init__.py")
+    }
+    assert rooms.keys() == FLOOR_OF.keys()
+    assert all(rooms.values()), rooms
 
 
-@pytest.mark.parametrize("stage", ALL_STAGES)
-def test_every_path_of_a_command_is_listed(stage: dict):
-    named = [word.strip("'") for word in re.findall(r"\S+/\S+", stage["cmd"]) if not word.startswith("stages.")]
-    outs = [
-        next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", []) + stage.get("metrics", [])
+def test_no_room_imports_from_its_own_floor_or_one_above():
+    assert not [
+        f"{path.relative_to(ROOT)}: {other}"
+        for path in STAGES.glob("*/*.py")
+        for room, other in ((path.parent.name, other) for other in imports_of(path))
+        if other != room and not FLOOR_OF.get(other, len(FLOORS)) < FLOOR_OF[room]
     ]
-    listed = stage["deps"] + outs
-    for path in named:
-        assert any(each == path or each.startswith((path + "/", path + ".")) for each in listed), path
 
 
-@pytest.mark.parametrize("stage", ALL_STAGES)
-def test_training_never_sees_the_test_split(stage: dict):
-    if "stages.train" in stage["cmd"]:
-        assert not [dep for dep in stage["deps"] if dep in ("data/packed", "data/packed/test", "data/manifest.csv")]
+def test_no_stage_imports_another():
+    assert not [
+        (script, other) for script in SCRIPTS for other in imports_of(STAGES / f"{script}.py") if other in SCRIPTS
+    ]
 
 
-@pytest.mark.parametrize("name", ["split", "pack", "ensemble", "report", "draw"])
-def test_a_stage_without_training_imports_no_torch(name: str):
-    for file in imported_files(Path(f"stages/{name}.py")):
-        assert not re.search(r"^\s*(import|from) (torch|torchvision|timm)\b", (ROOT / file).read_text("utf-8"), re.M), (
-            file
-        )
+@pytest.mark.parametrize("script", ["split", "pack", "ensemble", "report", "draw"])
+def test_a_stage_without_training_imports_no_torch(script: str):
+    assert not re.search(r"^package (torch|torchvision|timm) ", describe(f"stages.{script}", ROOT), re.MULTILINE)
 
 
 def test_every_script_is_a_stage():
-    scripts = {path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__"}
-    run = {re.search(r"python -m stages\.(\w+)", stage.values[0]["cmd"])[1] for stage in ALL_STAGES}
-    assert scripts == run
+    assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS
+
+
+@each_stage
+def test_a_stage_depends_on_the_text_of_its_code_and_on_no_source_file(stage: dict):
+    script = script_of(stage)
+    code = [dep for dep in stage["deps"] if dep.startswith(("data/code", "stages", "tests"))]
+    architecture = ["data/code/models/${item.architecture}.txt"] if script in ("train", "evaluate") else []
+    assert sorted(code) == sorted(["stages"] if script == "code" else [f"data/code/{script}.txt", *architecture])
+
+
+@each_stage
+def test_every_path_of_a_command_is_listed(stage: dict):
+    named = [word.strip("'") for word in re.findall(r"\S+/\S+", stage["cmd"])]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+    params = [next(iter(entry)) for entry in stage.get("params", []) if isinstance(entry, dict)]
+    for path in named:
+        assert any(f"{each}/".startswith((f"{path}/", f"{path}.")) for each in stage["deps"] + outs + params), path
+
+
+def test_training_never_sees_the_test_split():
+    assert not {"data/packed", "data/packed/test", "data/manifest.csv"} & set(ALL_STAGES[".:train"]["deps"])

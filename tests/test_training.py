@@ -1,185 +1,181 @@
 """Training of very small networks: it learns, repeats itself bit by bit, and does what its settings say."""
 
 import math
-import random
+import re
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from stages.models import resnet50, timm, vgg
 from stages.models.cnn import build_model
 from stages.networks.batches import place_pack
-from stages.pixels.packed_splits import Pack
+from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import Phase
 from stages.training.history import COLUMNS, write_history
 from stages.training.learner import Learner
-from stages.training.loop import Task, fit, train_one_epoch, validate
+from stages.training.loop import Task, fit, validate
 from stages.training.processes import ALONE
-from stages.training.progress import EpochProgress
 from tests.trainings import (
     AUGMENT,
     CPU,
-    SETTINGS,
     SIZE,
     STILL,
     change_settings,
     copy_state,
-    fine_tune_settings,
     linear_network,
     make_task,
-    noise_pack,
-    plain_pack,
+    noise_split,
+    numbered_split,
+    numbers_of,
+    plain_split,
     same_bits,
     tiny_cnn,
 )
 
-_NO_CHANGES = AUGMENT.model_copy(update={"crop": False, "flip": False})
-_ALL_CHANGES = AUGMENT.model_copy(
+ALL_CHANGES = AUGMENT.model_copy(
     update={"rotation_deg": 10, "zoom": 0.1, "shift": 0.1, "colour": 0.2, "policy": "trivialaugment"}
 )
+SPOILT = {"phases": [Phase(epochs=4, lr=0.01)], "lr": 30.0}  # four good epochs, then a rate that ruins the weights
 
 
-def _learner(network: nn.Module, task: Task) -> Learner:
-    return Learner(network, task.settings, task.class_weights(), ALONE, CPU)
-
-
-def _validate(network: nn.Module, task: Task) -> tuple[float, float]:
-    return validate(_learner(network, task), task, place_pack(task.val, CPU))
-
-
-def _fit(network: nn.Module, task: Task) -> tuple[dict[str, torch.Tensor], list[dict]]:
+def run(network: nn.Module, task: Task, disturb=lambda: None) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """Return the best weights, and the history as it was handed over last."""
     history: list[dict] = []
 
     def keep(rows: list[dict]) -> None:
+        assert len(rows) == len(history) + 1
         history[:] = [dict(row) for row in rows]
+        disturb()
 
-    return fit(network, task, on_epoch=keep), history
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_plain_colours_are_learnt_without_a_mistake(precision):
-    settings = change_settings(epochs=12, precision=precision, schedule="cosine", warmup_epochs=1, label_smoothing=0.1)
-    torch.manual_seed(1)
-    network = build_model(3, SIZE, filters=4, padding="same", dense_units=16, dropout=0)
-    _, history = _fit(network, make_task(settings))
-    assert max(row["val_accuracy"] for row in history) == 1
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    return fit(network, task, keep), history
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(precision):
-    settings = change_settings(precision=precision)
-    best, history = _fit(tiny_cnn(), make_task(settings))
-    network = tiny_cnn()
-    torch.manual_seed(99)  # what else draws random numbers has no say
-    again, history_again = _fit(network, make_task(settings))
-    other, _ = _fit(tiny_cnn(), make_task(settings, seed=2))
-    assert same_bits(best, again)
-    assert history == history_again
-    assert not same_bits(best, other)
-
-
-def test_training_changes_every_weight():
-    network = tiny_cnn()
-    before = copy_state(network.state_dict())
-    fit(network, make_task(), on_epoch=lambda rows: None)
-    assert [name for name, tensor in network.state_dict().items() if torch.equal(tensor, before[name])] == []
-
-
-def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
-    # two good epochs, then two that a huge rate spoils
-    settings = change_settings(epochs=6, phases=[Phase(epochs=4, lr=0.01)], lr=30.0)
-    network, task = tiny_cnn(), make_task(settings)
-    best, history = _fit(network, task)
-    (marked,) = [row for row in history if row["best"]]
-    first_of_the_best = max(history, key=lambda row: row["val_accuracy"])
-    assert marked is first_of_the_best
-    assert marked["val_accuracy"] > history[-1]["val_accuracy"]
-    assert _validate(network, task) == (marked["val_loss"], marked["val_accuracy"])
-    assert same_bits(best, network.state_dict())
-
-
-def test_the_history_is_handed_over_whenever_an_epoch_ends():
-    lengths = []
-    fit(linear_network(), make_task(change_settings(epochs=3)), on_epoch=lambda rows: lengths.append(len(rows)))
-    assert lengths == [1, 2, 3]
-
-
-def test_patience_stops_after_so_many_epochs_without_a_better_one():
-    _, history = _fit(linear_network(), make_task(change_settings(epochs=9, lr=STILL, patience=2)))
-    assert [(row["epoch"], row["best"]) for row in history] == [(1, 1), (2, 0), (3, 0)]
-
-
-def test_without_patience_every_epoch_runs():
-    _, history = _fit(linear_network(), make_task(change_settings(epochs=5, lr=STILL)))
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
-
-
-def test_rounds_run_the_epochs_and_the_schedule_again_and_number_on():
-    _, history = _fit(linear_network(), make_task(change_settings(epochs=3, rounds=2, schedule="cosine")))
-    assert [(row["round"], row["epoch"]) for row in history] == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]
-    rates = [row["lr"] for row in history]
-    assert rates[:3] == rates[3:]
-    assert rates[0] == 0.01 > rates[1] > rates[2]
-    assert sum(row["best"] for row in history) == 1
-
-
-def test_patience_begins_anew_in_each_round():
-    _, history = _fit(linear_network(), make_task(change_settings(epochs=5, rounds=2, lr=STILL, patience=2)))
-    # the first epoch of each round is its best, and two more run; the second round's numbers begin at 6
-    assert [row["epoch"] for row in history] == [1, 2, 3, 6, 7, 8]
-
-
-def test_a_round_starts_from_the_best_weights_so_far():
-    settings = change_settings(epochs=2, rounds=2, batch_size=30, phases=[Phase(epochs=1, lr=STILL)], lr=30.0)
-    right = plain_pack([0, 1, 2] * 10)
-    wrong = Pack(right.images, (right.labels + 1) % 3)  # what is learnt from it spoils the answers
-    network, begun, ended = linear_network(bias=(1, 0, 0)), [], []
-    # a batch an epoch, and one of validation: each is the network's state at the epoch's beginning, and at its end
+def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
+    """Return a list that will hold the batches that the network is shown while training, or while validating."""
+    shown: list[torch.Tensor] = []
     network.register_forward_pre_hook(
-        lambda net, _: (begun if net.training else ended).append(copy_state(net.state_dict()))
+        lambda net, inputs: shown.append(inputs[0].clone()) if net.training == training else None
     )
-    _, history = _fit(network, make_task(settings, train=wrong))
-    accuracies = [row["val_accuracy"] for row in history]
-    assert accuracies[:2] == pytest.approx([1 / 3, 0])  # always the first class; then always a wrong one
-    assert same_bits(begun[1], ended[0])
-    assert same_bits(begun[2], ended[0])
-    assert not same_bits(begun[2], ended[1])
+    return shown
 
 
-def _states_after_each_epoch(network: nn.Module, task: Task) -> list[dict[str, dict[str, torch.Tensor]]]:
-    """Return the parts' states before the training, and whenever the network was validated."""
+def states_after_epochs(network: nn.Module, task: Task) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """Return the states of backbone and head before the training, and whenever the network was validated."""
     states = []
 
     def keep(net: nn.Module, _: tuple) -> None:
         if not net.training:
             states.append({part: copy_state(getattr(net, part).state_dict()) for part in ("backbone", "head")})
 
-    network.register_forward_pre_hook(keep)
     keep(network.eval(), ())
+    network.register_forward_pre_hook(keep)
     fit(network, task, on_epoch=lambda rows: None)
     return states
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_frozen_epochs_leave_every_tensor_of_the_backbone_as_it_was(optimizer):
-    start, first, second, third = _states_after_each_epoch(
-        tiny_cnn(), make_task(fine_tune_settings(epochs=3, frozen_epochs=2, optimizer=optimizer))
-    )
+def test_plain_colours_are_learnt_without_a_mistake():
+    settings = change_settings(epochs=12, precision="bf16", schedule="cosine", warmup_epochs=1, label_smoothing=0.1)
+    torch.manual_seed(1)
+    network = build_model(3, SIZE, filters=4, padding="same", dense_units=16, dropout=0)
+    before = copy_state(network.state_dict())
+    best, history = run(network, make_task(settings))
+    assert max(row["val_accuracy"] for row in history) == 1
+    assert [name for name in before if torch.equal(before[name], best[name])] == []
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_else_draws_and_another_seed_others():
+    task = make_task(change_settings(epochs=3, mixup=0.5, cutmix=1.0), augment=ALL_CHANGES)
+    best, history = run(tiny_cnn(), task)
+    again, history_again = run(tiny_cnn(), task, disturb=lambda: torch.rand(7))
+    assert same_bits(best, again)
+    assert history == history_again
+    assert not same_bits(best, run(tiny_cnn(), make_task(task.settings, augment=ALL_CHANGES, seed=2))[0])
+
+
+def test_dropout_does_not_draw_the_numbers_that_shuffle_the_images():
+    network, drawn = linear_network(), []
+    shown = spy(network)
+    # dropout's numbers are the first that the global generator gives in an epoch
+    network.register_forward_pre_hook(lambda net, _: drawn.append(torch.randperm(23)[:10].tolist()))
+    run(network, make_task(change_settings(epochs=1), numbered_split(23)))
+    assert numbers_of(shown[0]) != drawn[0]
+
+
+def test_each_image_is_seen_once_an_epoch_in_another_order_and_no_batch_has_one_alone():
+    network = linear_network()
+    shown = spy(network)
+    run(network, make_task(change_settings(batch_size=5), numbered_split(21)))
+    assert [len(batch) for batch in shown] == [5, 5, 5, 6] * 2
+    first, second = (numbers_of(torch.cat(shown[epoch : epoch + 4])) for epoch in (0, 4))
+    assert sorted(first) == sorted(second) == list(range(21))
+    assert first != second
+
+
+def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
+    network, task = tiny_cnn(), make_task(change_settings(epochs=6, **SPOILT))
+    best, history = run(network, task)
+    (marked,) = [row for row in history if row["best"]]
+    assert marked is max(history, key=lambda row: row["val_accuracy"])  # the first of equals
+    assert marked["val_accuracy"] > history[-1]["val_accuracy"]
+    learner = Learner(network, task.settings, None, ALONE, CPU)
+    assert validate(learner, task, place_pack(task.val, CPU)) == (marked["val_loss"], marked["val_accuracy"])
+    assert same_bits(best, network.state_dict())
+
+
+@pytest.mark.parametrize(("patience", "n_epochs"), [(0, 5), (2, 3)])
+def test_patience_counts_the_epochs_since_the_best_one(patience, n_epochs):
+    _, history = run(linear_network(), make_task(change_settings(epochs=5, lr=STILL, patience=patience)))
+    assert [(row["epoch"], row["best"]) for row in history] == [(n + 1, int(n == 0)) for n in range(n_epochs)]
+
+
+def test_epochs_are_numbered_as_they_come_also_where_patience_ends_a_round():
+    settings = change_settings(epochs=5, rounds=2, lr=STILL, patience=2, schedule="cosine")
+    _, history = run(linear_network(), make_task(settings))
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert [row["round"] for row in history] == [1, 1, 1, 2, 2, 2]
+    rates = [row["lr"] for row in history]
+    assert rates[:3] == rates[3:]  # the schedule begins anew
+    assert STILL == rates[0] > rates[1] > rates[2]
+
+
+def test_a_round_starts_from_the_best_weights_so_far():
+    settings = change_settings(epochs=2, rounds=2, batch_size=30, phases=[Phase(epochs=1, lr=STILL)], lr=30.0)
+    right = plain_split([0, 1, 2] * 10)
+    wrong = PackedSplit(right.images, (right.labels + 1) % 3)  # what is learnt from it spoils the answers
+    network, begun = linear_network(bias=(1, 0, 0)), []
+    # a batch an epoch: each is the network's state at the epoch's beginning
+    network.register_forward_pre_hook(lambda net, _: begun.append(net.head.bias.clone()) if net.training else None)
+    _, history = run(network, make_task(settings, train=wrong))
+    assert [row["val_accuracy"] for row in history[:2]] == pytest.approx([1 / 3, 0])
+    assert torch.equal(begun[2], begun[1])  # what the best epoch, the first, ended with
+    assert not torch.equal(network.head.bias, begun[3])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_model(3, 32, filters=2, padding="same", dense_units=4, dropout=0.5),
+        lambda: vgg.build_model(3, 32, depth=11, batch_norm=True, dense_units=4, dropout=0.5),
+        lambda: resnet50.build_model(3, 32),
+        lambda: timm.build_model(3, 32, network="resnet18", dropout=0.5, drop_path=0),
+    ],
+    ids=["cnn", "vgg", "resnet50", "timm"],
+)
+def test_frozen_epochs_leave_every_tensor_of_the_backbone_as_it_was(build):
+    settings = change_settings(frozen_epochs=1, weight_decay=0.1, batch_size=2, optimizer="adamw")
+    images = noise_split(4, 34)
+    network, task = build(), make_task(settings, images, images, size_px=32)
+    start, first, second = states_after_epochs(network, task)
     assert any("running_mean" in name for name in start["backbone"])
     assert same_bits(start["backbone"], first["backbone"])
-    assert same_bits(start["backbone"], second["backbone"])
     assert not same_bits(start["head"], first["head"])
-    assert not same_bits(first["head"], second["head"])
-    assert [name for name in start["backbone"] if torch.equal(start["backbone"][name], third["backbone"][name])] == []
+    assert not same_bits(first["backbone"], second["backbone"])
 
 
 def test_the_backbone_is_frozen_again_in_the_next_round():
-    network, task = tiny_cnn(), make_task(fine_tune_settings(epochs=2, rounds=2))
-    states = _states_after_each_epoch(network, task)
-    assert not same_bits(states[1]["backbone"], states[2]["backbone"])
+    states = states_after_epochs(tiny_cnn(), make_task(change_settings(epochs=2, rounds=2, frozen_epochs=1)))
     # the second round starts from the best epoch of the first
     assert any(same_bits(states[3]["backbone"], states[epoch]["backbone"]) for epoch in (1, 2))
     assert not same_bits(states[3]["backbone"], states[4]["backbone"])
@@ -190,137 +186,62 @@ BIAS = (LN2, 0.0, 0.0)  # probabilities 1/2, 1/4, 1/4: losses ln 2, 2 ln 2, 2 ln
 UNEVEN = [0, 0, 0, 0, 1, 2]
 
 
-def test_losses_are_those_of_the_images_by_hand():
-    _, ((row),) = _fit(
-        linear_network(BIAS), make_task(change_settings(epochs=1, lr=STILL), plain_pack(UNEVEN), plain_pack([0, 1]))
-    )
-    assert row["train_loss"] == pytest.approx(LN2 * (4 + 2 + 2) / 6, rel=1e-5)
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (4 + 2 + 2) / 6),
+        # weights of 6 / (3 * 4), 6 / (3 * 1) and the same, whose mean over the six images is 1
+        ({"class_weights": "balanced"}, (4 * 0.5 + 2 * 2 + 2 * 2) / (4 * 0.5 + 2 + 2)),
+        # a share of 0.3 is spread over the classes, whose losses are 1, 2 and 2
+        ({"label_smoothing": 0.3}, 0.7 * 8 / 6 + 0.3 * 5 / 3),
+    ],
+    ids=str,
+)
+def test_losses_are_those_of_the_images_by_hand(changes, expected):
+    settings = change_settings(epochs=1, lr=STILL, **changes)
+    _, (row,) = run(linear_network(BIAS), make_task(settings, plain_split(UNEVEN), plain_split([0, 1])))
+    assert row["train_loss"] == pytest.approx(LN2 * expected, rel=1e-5)
     assert row["train_accuracy"] == pytest.approx(4 / 6, rel=1e-6)
-    assert row["val_loss"] == pytest.approx(LN2 * 1.5, rel=1e-5)
-    assert row["val_accuracy"] == 0.5
-
-
-def test_balanced_class_weights_are_inverse_to_the_counts_with_a_mean_of_1():
-    task = make_task(change_settings(class_weights="balanced"), plain_pack(UNEVEN))
-    # 6 / (3 * 4), 6 / (3 * 1), 6 / (3 * 1); over the six images: (4 * 0.5 + 2 + 2) / 6 = 1
-    assert task.class_weights().tolist() == [0.5, 2, 2]
-    assert make_task(SETTINGS, plain_pack(UNEVEN)).class_weights() is None
-
-
-def test_balanced_class_weights_weigh_the_loss_of_the_training_images_alone():
-    settings = change_settings(epochs=1, lr=STILL, class_weights="balanced")
-    _, ((row),) = _fit(linear_network(BIAS), make_task(settings, plain_pack(UNEVEN), plain_pack(UNEVEN)))
-    # (4 * 0.5 * 1 + 2 * 2 + 2 * 2) / (4 * 0.5 + 2 + 2) = 10 / 6
-    assert row["train_loss"] == pytest.approx(LN2 * 10 / 6, rel=1e-5)
-    assert row["val_loss"] == pytest.approx(LN2 * 8 / 6, rel=1e-5)
-
-
-def test_label_smoothing_mixes_in_the_mean_over_the_classes_while_training_alone():
-    settings = change_settings(epochs=1, lr=STILL, label_smoothing=0.3)
-    _, ((row),) = _fit(linear_network(BIAS), make_task(settings, plain_pack(UNEVEN), plain_pack(UNEVEN)))
-    # 0.7 * 8 / 6 + 0.3 * (1 + 2 + 2) / 3
-    assert row["train_loss"] == pytest.approx(LN2 * (0.7 * 8 / 6 + 0.5), rel=1e-5)
-    assert row["val_loss"] == pytest.approx(LN2 * 8 / 6, rel=1e-5)
-
-
-def _step(gradient_clip: float) -> torch.Tensor:
-    """Return how one step of SGD moved the weights of a linear network."""
-    network = linear_network()
-    settings = change_settings(optimizer="sgd", epochs=1, batch_size=30, gradient_clip=gradient_clip)
-    fit(network, make_task(settings, plain_pack([0] * 30)), on_epoch=lambda rows: None)
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    assert (row["val_loss"], row["val_accuracy"]) == (pytest.approx(LN2 * 1.5, rel=1e-5), 0.5)  # plain
 
 
 def test_gradients_are_clipped_to_the_norm_that_is_asked_for():
-    whole, tenth, twentieth = _step(0), _step(0.1), _step(0.05)
-    assert tenth.norm() < whole.norm()
-    torch.testing.assert_close(tenth, 2 * twentieth, rtol=1e-4, atol=0)  # half the clip, half the step
-    torch.testing.assert_close(tenth / tenth.norm(), whole / whole.norm(), rtol=1e-4, atol=1e-7)  # in its direction
-    assert torch.equal(_step(1e6), whole)  # a clip that is never reached
+    def step(gradient_clip: float) -> torch.Tensor:
+        network = linear_network()
+        settings = change_settings(optimizer="sgd", epochs=1, batch_size=30, gradient_clip=gradient_clip)
+        fit(network, make_task(settings, plain_split([0] * 30)), on_epoch=lambda rows: None)
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    whole, clipped = step(0), step(0.1)
+    assert clipped.norm().item() == pytest.approx(0.01 * 0.1, rel=1e-4)  # lr times the norm
+    torch.testing.assert_close(clipped / clipped.norm(), whole / whole.norm(), rtol=1e-4, atol=1e-6)
+    assert torch.equal(step(1e6), whole)
 
 
-def test_a_loss_that_is_no_number_is_named_with_its_epoch_batch_and_rate_and_what_to_do():
-    # the first step makes weights of 1e30; the second batch's logits overflow
-    settings = change_settings(optimizer="sgd", lr=1e38, epochs=3)
-    with pytest.raises(
-        UserError, match=r"cnn: the loss is not finite in epoch 1, batch 2, at lr 1e\+38; try a smaller lr"
-    ):
+def test_a_loss_that_is_no_number_is_named_with_its_epoch_batch_and_rate():
+    # STILL as the first phase keeps the first epoch finite; the next step makes weights of 1e30 and more
+    phases = [Phase(epochs=1, lr=STILL)]
+    settings = change_settings(optimizer="sgd", lr=1e38, phases=phases, schedule="cosine", batch_size=15)
+    rate = 1e38 * 0.5 * (1 + math.cos(math.pi * 0.75))  # half-way through epoch 2 of 2
+    with pytest.raises(UserError, match=re.escape(f"epoch 2, batch 2, at lr {rate:g};")):
         fit(linear_network(), make_task(settings), on_epoch=lambda rows: None)
-
-
-def test_the_rate_that_is_named_with_a_loss_that_is_no_number_is_the_schedules():
-    # epoch 2 of 2 at half a wave of the cosine: half the rate; STILL as the first phase keeps the first epoch finite
-    settings = change_settings(
-        optimizer="sgd", lr=1e38, epochs=2, phases=[Phase(epochs=1, lr=STILL)], schedule="cosine", batch_size=15
-    )
-    rate = 1e38 * 0.5 * (1 + math.cos(math.pi * 0.75))  # at batch 2 of 2 of epoch 2 of 2
-    with pytest.raises(UserError, match=rf"epoch 2, batch 2, at lr {rate:g};".replace("+", r"\+")):
-        fit(linear_network(), make_task(settings), on_epoch=lambda rows: None)
-
-
-def test_a_single_image_left_over_does_not_stop_batch_normalisation():
-    _, history = _fit(tiny_cnn(), make_task(change_settings(epochs=1, batch_size=9), plain_pack([0, 1, 2] * 3 + [0])))
-    assert math.isfinite(history[0]["train_loss"])
-
-
-def test_validation_leaves_the_network_as_it_was():
-    network, task = tiny_cnn(), make_task()
-    before = copy_state(network.state_dict())
-    first = _validate(network, task)
-    assert _validate(network, task) == first
-    assert same_bits(before, network.state_dict())
 
 
 def test_nothing_is_learnt_from_the_validation_images():
-    best, _ = _fit(tiny_cnn(), make_task(change_settings(epochs=1)))
-    other, _ = _fit(tiny_cnn(), make_task(change_settings(epochs=1), val=noise_pack(9)))
-    assert same_bits(best, other)
+    settings = change_settings(epochs=1)
+    best, _ = run(tiny_cnn(), make_task(settings))
+    assert same_bits(best, run(tiny_cnn(), make_task(settings, val=noise_split(9)))[0])
 
 
-def _inputs_of_epoch(task: Task, number: int) -> list[torch.Tensor]:
-    """Train one epoch; return the images, and what dropout left of ones, of each of its batches."""
-    dropout, inputs = nn.Dropout(0.5), []
-    network = linear_network()
-    network.register_forward_pre_hook(lambda _, args: inputs.extend([args[0].clone(), dropout(torch.ones(20))]))
-    progress = EpochProgress("cnn", len(task.train), task.settings.batch_size, CPU, ALONE)
-    train_one_epoch(_learner(network, task), task, place_pack(task.train, CPU), number, number, progress)
-    return inputs
+def test_the_average_of_the_weights_is_what_is_validated_and_kept():
+    network, task = tiny_cnn(), make_task(change_settings(epochs=1, ema_decay=0.5))
+    best, (row,) = run(network, task)
+    learner = Learner(network, task.settings, None, ALONE, CPU)  # the network has the best weights
+    assert validate(learner, task, place_pack(task.val, CPU)) == (row["val_loss"], row["val_accuracy"])
+    assert not same_bits(best, run(tiny_cnn(), make_task(change_settings(epochs=1)))[0])
 
 
-def test_the_random_numbers_of_an_epoch_depend_on_the_seed_and_its_number_alone():
-    task = make_task(change_settings(epochs=9, mixup=0.5), augment=_ALL_CHANGES)
-    first = _inputs_of_epoch(task, 1)
-    torch.manual_seed(123)
-    torch.rand(7)
-    again = _inputs_of_epoch(task, 1)
-    assert len(first) == 6  # three batches
-    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    for other in (_inputs_of_epoch(task, 2), _inputs_of_epoch(make_task(task.settings, seed=2), 1)):
-        assert not any(torch.equal(one, another) for one, another in zip(first, other, strict=True))
-
-
-def test_what_draws_random_numbers_between_epochs_has_no_say():
-    task = make_task(change_settings(epochs=3, cutmix=1.0), augment=_ALL_CHANGES)
-    undisturbed, history = _fit(tiny_cnn(), task)
-    rows: list[dict] = []
-
-    def disturb(all_rows: list[dict]) -> None:
-        rows[:] = [dict(row) for row in all_rows]
-        torch.manual_seed(len(rows))
-        torch.rand(len(rows)), np.random.rand(3), random.random()
-
-    assert same_bits(fit(tiny_cnn(), task, disturb), undisturbed)
-    assert rows == history
-
-
-def test_each_image_is_seen_once_an_epoch_also_when_the_last_batch_is_short():
-    images = np.broadcast_to(np.arange(23, dtype=np.uint8)[:, None, None, None], (23, SIZE, SIZE, 3))
-    task = make_task(train=Pack(np.ascontiguousarray(images), np.arange(23) % 3), augment=_NO_CHANGES)
-    seen = torch.cat(_inputs_of_epoch(task, 0)[::2])[:, 0, 0, 0] * 0.229 + 0.485
-    assert sorted((seen * 255).round().int().tolist()) == list(range(23))
-
-
-def test_history_has_six_significant_digits(tmp_path):
+def test_the_history_has_six_significant_digits(tmp_path):
     row = {"round": 1, "epoch": 12, "lr": 0.00012345678, "train_loss": 2 / 3, "train_accuracy": 0.5}
     write_history(tmp_path / "history.csv", [{**row, "val_loss": 1234567.0, "val_accuracy": 1.0, "best": 1}])
     lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()

@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from stages.ensemble import equal_vote, fitted_vote
-from stages.scoring.voting import fit_temperature, fit_weights, soft_vote, temper
+from stages.scoring.voting import (
+    N_FOLDS,
+    assign_folds,
+    cross_fit,
+    equal_vote,
+    fit_temperature,
+    fit_vote,
+    fit_weights,
+    soft_vote,
+    temper,
+)
 
 A = np.array([[0.75, 0.25], [0.5, 0.5]])
 B = np.array([[0.25, 0.75], [0.0, 1.0]])
@@ -18,12 +27,7 @@ def test_soft_vote_is_the_weighted_mean():
     # 3/4 of A and 1/4 of B: 0.5625 + 0.0625 = 0.625; 0.375 + 0 = 0.375
     vote = soft_vote(np.stack([A, B]), np.array([0.75, 0.25]))
     assert vote.tolist() == [[0.625, 0.375], [0.375, 0.625]]
-
-
-def test_equal_weights_give_the_plain_mean():
-    probabilities = _random_probabilities(5, 20, 7)
-    vote = equal_vote(5).probabilities(list(probabilities))
-    np.testing.assert_allclose(vote, probabilities.mean(axis=0), rtol=0, atol=1e-12)
+    assert soft_vote(np.stack([A, B]), np.array([0.0, 1.0])).tolist() == B.tolist()
 
 
 def test_soft_vote_ignores_model_order():
@@ -34,67 +38,32 @@ def test_soft_vote_ignores_model_order():
     )
 
 
-def test_all_weight_on_a_model_gives_its_probabilities():
-    assert soft_vote(np.stack([A, B]), np.array([0.0, 1.0])).tolist() == B.tolist()
-
-
-def test_rows_of_the_vote_sum_to_1():
-    vote = soft_vote(_random_probabilities(3, 50, 10).astype(np.float32), np.array([0.2, 0.3, 0.5]))
-    np.testing.assert_allclose(vote.sum(axis=1), 1, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("weights", [[0.5, 0.4], [1.5, -0.5], [0.5, np.nan]])
+@pytest.mark.parametrize("weights", [[0.5, 0.4], [1.5, -0.5]])
 def test_weights_off_the_simplex_are_refused(weights):
     with pytest.raises(ValueError, match="non-negative weights that sum to 1"):
         soft_vote(np.stack([A, B]), np.array(weights))
 
 
-@pytest.mark.parametrize("row", [[0.6, 0.6], [np.nan, 1]])
-def test_rows_that_do_not_sum_to_1_are_refused(row):
-    with pytest.raises(ValueError, match="rows sum to 1"):
-        soft_vote(np.array([[row], [[0.5, 0.5]]]), np.array([0.5, 0.5]))
-
-
-def test_temperature_1_changes_nothing():
-    probabilities = _random_probabilities(1, 30, 5)[0]
-    np.testing.assert_allclose(temper(probabilities, 1), probabilities, rtol=0, atol=1e-12)
+def test_the_equal_vote_is_the_plain_mean():
+    probabilities = _random_probabilities(5, 20, 7)
+    vote = equal_vote(5).probabilities(probabilities)
+    np.testing.assert_allclose(vote, probabilities.mean(axis=0), rtol=0, atol=1e-12)
 
 
 def test_temperature_is_a_power_of_the_probabilities():
     # temperature 1/2 squares: 9/16 : 1/16 = 0.9 : 0.1; temperature 2 takes roots: 0.9 : 0.1 becomes 3 : 1
     np.testing.assert_allclose(temper(np.array([[0.75, 0.25]]), 0.5), [[0.9, 0.1]], rtol=0, atol=1e-12)
     np.testing.assert_allclose(temper(np.array([[0.9, 0.1]]), 2), [[0.75, 0.25]], rtol=0, atol=1e-12)
-
-
-def test_temperature_never_changes_the_answer():
-    probabilities = _random_probabilities(1, 50, 6)[0]
-    for temperature in (0.05, 0.5, 2, 20):
-        assert (temper(probabilities, temperature).argmax(axis=1) == probabilities.argmax(axis=1)).all()
-
-
-def test_a_sure_answer_keeps_a_finite_temperature():
     assert np.isfinite(temper(np.array([[1.0, 0.0]]), 20)).all()
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1, 3])
+@pytest.mark.parametrize("temperature", [0.5, 3])
 def test_a_known_temperature_is_found_again(temperature):
     # Four images of which three are class 0: the best probability of class 0 is 3/4, at odds of 3.
     # Given odds of 3 ** t, the temperature t brings them back.
     odds = 3.0**temperature
     probabilities = np.tile([odds / (1 + odds), 1 / (1 + odds)], (4, 1))
     assert fit_temperature(probabilities, np.array([0, 0, 0, 1])) == pytest.approx(temperature, rel=1e-3)
-
-
-def test_the_fitted_temperature_stays_in_its_bounds():
-    probabilities = np.tile([0.6, 0.4], (4, 1))
-    assert 1 / 20 <= fit_temperature(probabilities, np.zeros(4, dtype=int)) < 0.06  # always right: as sharp as can be
-    assert 19 < fit_temperature(probabilities, np.ones(4, dtype=int)) <= 20
-
-
-def test_a_perfect_member_gets_all_weight_against_a_uniform_one():
-    labels = np.array([0, 1, 2, 1])
-    probabilities = np.stack([np.full((4, 3), 1 / 3), np.eye(3)[labels]])
-    np.testing.assert_allclose(fit_weights(probabilities, labels), [0, 1], rtol=0, atol=1e-6)
 
 
 def test_two_members_that_are_right_in_turn_share_the_weight_in_that_ratio():
@@ -104,28 +73,39 @@ def test_two_members_that_are_right_in_turn_share_the_weight_in_that_ratio():
     np.testing.assert_allclose(fit_weights(np.stack([first, 1 - first]), labels), [0.75, 0.25], rtol=0, atol=1e-6)
 
 
-def test_fitted_weights_lie_on_the_simplex_and_beat_equal_ones():
+def test_fitted_weights_lie_on_the_simplex_and_follow_the_members():
     probabilities, labels = _random_probabilities(4, 60, 3), np.arange(60) % 3
     weights = fit_weights(probabilities, labels)
     assert (weights >= 0).all()
     assert weights.sum() == pytest.approx(1, abs=1e-12)
-
-    def loss(vote):
-        return -np.log(vote[np.arange(60), labels]).mean()
-
-    assert loss(soft_vote(probabilities, weights)) <= loss(probabilities.mean(axis=0))
-
-
-def test_fitted_weights_follow_the_members_when_their_order_changes():
-    probabilities, labels = _random_probabilities(3, 60, 3), np.arange(60) % 3
-    order = [2, 0, 1]
-    expected = fit_weights(probabilities, labels)[order]
-    np.testing.assert_allclose(fit_weights(probabilities[order], labels), expected, rtol=0, atol=1e-9)
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(fit_weights(probabilities[order], labels), weights[order], rtol=0, atol=1e-9)
 
 
 def test_the_fitted_vote_tempers_each_member_before_it_weighs():
     # Both members answer alike, the second at odds of 9 instead of 3: the temperatures are 1 and 2, and the vote is 3/4
-    first, second = np.tile([0.75, 0.25], (4, 1)), np.tile([0.9, 0.1], (4, 1))
-    vote = fitted_vote([first, second], np.array([0, 0, 0, 1]))
+    members = np.stack([np.tile([0.75, 0.25], (4, 1)), np.tile([0.9, 0.1], (4, 1))])
+    vote = fit_vote(members, np.array([0, 0, 0, 1]))
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)
-    np.testing.assert_allclose(vote.probabilities([first, second]), first, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(vote.probabilities(members), members[0], rtol=0, atol=1e-3)
+
+
+def test_every_fold_has_its_share_of_every_class():
+    labels = np.repeat([0, 1, 2], [12, 5, 3])
+    folds = assign_folds(labels, seed=1)
+    counts = np.array([np.bincount(folds[labels == label], minlength=N_FOLDS) for label in range(3)])
+    assert (np.ptp(counts, axis=1) <= 1).all()  # 12 images: 2 or 3 a fold; 5: one each; 3: one or none
+    assert counts.sum(axis=0).tolist() == [4, 4, 4, 4, 4]
+    assert folds.tolist() == assign_folds(labels, seed=1).tolist() != assign_folds(labels, seed=2).tolist()
+
+
+def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it():
+    members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
+    fold = assign_folds(labels, seed=1) == 0
+    expected = fit_vote(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
+    np.testing.assert_allclose(cross_fit(members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
+
+
+def test_one_image_is_judged_by_the_equal_vote():
+    members = np.array([[[0.75, 0.25]], [[0.25, 0.75]]])
+    np.testing.assert_allclose(cross_fit(members, np.array([0]), seed=1), [[0.5, 0.5]], rtol=0, atol=1e-12)

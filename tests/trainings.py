@@ -1,12 +1,15 @@
-"""Nothing in, the smallest networks, images and settings that can be trained out."""
+"""The smallest networks, images and settings that can be trained."""
+
+from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import nn
 
 from stages.models.cnn import build_model
-from stages.pixels.packed_splits import Pack
-from stages.settings.types import Augment, FineTuneSettings, ModelSettings
+from stages.networks.batches import View
+from stages.pixels.packed_splits import PackedSplit
+from stages.settings.types import Augment, ModelSettings
 from stages.training.loop import Task
 
 CPU = torch.device("cpu")
@@ -14,17 +17,22 @@ SIZE = 16
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 STILL = 1e-12  # a learning rate that moves nothing
 SETTINGS = ModelSettings(
+    architecture="cnn",
+    weights="data/weights/scratch",
     optimizer="adam",
     lr=0.01,
+    backbone_lr=None,
+    momentum=0,
     epsilon=1e-8,
     weight_decay=0,
     batch_size=10,
     epochs=2,
+    frozen_epochs=0,
+    warmup_epochs=0,
     phases=[],
     rounds=1,
-    schedule="none",
-    warmup_epochs=0,
     patience=0,
+    schedule="none",
     label_smoothing=0,
     class_weights="none",
     gradient_clip=0,
@@ -43,34 +51,37 @@ def change_settings(**changes) -> ModelSettings:
     return SETTINGS.model_copy(update=changes)
 
 
-def fine_tune_settings(**changes) -> FineTuneSettings:
-    """Return SETTINGS of a network with a backbone, frozen for the first epoch, with some keys changed."""
-    values = {**dict(SETTINGS), "frozen_epochs": 1, "backbone_lr": 0.005, "weight_decay": 0.1, **changes}
-    return FineTuneSettings(**values)
-
-
-def plain_pack(labels: list[int], seed: int = 0, size_px: int = SIZE + 2) -> Pack:
+def plain_split(labels: list[int], seed: int = 0) -> PackedSplit:
     """Return plain colours, one a class, each image a little lighter or darker."""
-    rng = np.random.default_rng(seed)
-    shades = rng.integers(-25, 26, (len(labels), 1, 1, 3))
+    shades = np.random.default_rng(seed).integers(-25, 26, (len(labels), 1, 1, 3))
     images = np.array(COLOURS)[labels][:, None, None] + shades
-    whole = np.broadcast_to(images, (len(labels), size_px, size_px, 3))
-    return Pack(np.ascontiguousarray(whole, dtype=np.uint8), np.array(labels))
+    whole = np.broadcast_to(images, (len(labels), SIZE + 2, SIZE + 2, 3))
+    return PackedSplit(np.ascontiguousarray(whole, dtype=np.uint8), np.array(labels))
 
 
-def noise_pack(n: int, size_px: int = SIZE + 2, seed: int = 5) -> Pack:
+def numbered_split(n: int) -> PackedSplit:
+    """Return images of which number i is 8 * i throughout; class 0 has more of them than the others."""
+    images = np.broadcast_to(8 * np.arange(n)[:, None, None, None], (n, SIZE + 2, SIZE + 2, 3))
+    return PackedSplit(np.ascontiguousarray(images, dtype=np.uint8), np.maximum(np.arange(n) % 5 - 2, 0))
+
+
+def numbers_of(batch: torch.Tensor) -> list[int]:
+    """Return which images of `numbered_split` are in a normalised batch."""
+    return ((batch[:, 0, 0, 0] * 0.229 + 0.485) * 255 / 8).round().int().tolist()
+
+
+def noise_split(n: int, size_px: int = SIZE + 2) -> PackedSplit:
     """Return images that say nothing of their labels, which are 0, 1, 2, 0 and so on."""
-    rng = np.random.default_rng(seed)
-    return Pack(rng.integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8), np.arange(n) % 3)
+    rng = np.random.default_rng(5)
+    return PackedSplit(rng.integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8), np.arange(n) % 3)
 
 
-def make_task(
-    settings: ModelSettings = SETTINGS, train: Pack | None = None, val: Pack | None = None, seed: int = 1, **others
-) -> Task:
+def make_task(settings: ModelSettings = SETTINGS, train=None, val=None, size_px: int = SIZE, **others) -> Task:
     """Return a task of 30 training and 12 validation images in plain colours; `others` are further fields of it."""
-    fields = {"name": "cnn", "n_classes": 3, "image_size_px": SIZE, "augment": AUGMENT, "device": CPU, **others}
-    train, val = train or plain_pack([0, 1, 2] * 10), val or plain_pack([0, 1, 2] * 4, seed=1)
-    return Task(train=train, val=val, settings=settings, seed=seed, **fields)
+    view = View(size_px, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), CPU)
+    fields = {"name": "cnn", "n_classes": 3, "view": view, "augment": AUGMENT, "seed": 1, **others}
+    train, val = train or plain_split([0, 1, 2] * 10), val or plain_split([0, 1, 2] * 4, seed=1)
+    return Task(train=train, val=val, settings=settings, **fields)
 
 
 def tiny_cnn() -> nn.Module:
@@ -81,10 +92,10 @@ def tiny_cnn() -> nn.Module:
 
 def linear_network(bias: tuple[float, ...] = (0, 0, 0)) -> nn.Module:
     """Return a network whose answer to every image is its bias."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 3))
-    nn.init.zeros_(network[1].weight)
-    network[1].bias.data.copy_(torch.tensor(bias))
-    return network
+    head = nn.Linear(3 * SIZE * SIZE, 3)
+    nn.init.zeros_(head.weight)
+    head.bias.data.copy_(torch.tensor(bias))
+    return nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=head))
 
 
 def copy_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

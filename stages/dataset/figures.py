@@ -1,4 +1,4 @@
-"""Class counts in, a bar chart out; ten images in, one picture of them out: the data set at a glance."""
+"""The data set at a glance: a bar chart of the class counts, and ten of the images."""
 
 from __future__ import annotations
 
@@ -34,15 +34,11 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     counts = counts.sort_values(["total", "class"], ascending=[False, True])
     n_columns = min(3, -(-len(counts) // 40))
     n_rows = -(-len(counts) // n_columns)
-    parts = [counts[start : start + n_rows] for start in range(0, len(counts), n_rows)]
-    largest = counts["total"].max()
-    # a panel is as wide as its longest bar needs, so that an image has the same width in all of them
-    reach = [max(part["total"].max() / largest, 0.15) * largest * 1.12 for part in parts]
     size_px = np.array([340 + 270 * n_columns, n_rows * ROW_PX + 60])
     figure = Figure(figsize=size_px / DPI, dpi=DPI, layout="constrained")
-    grid = figure.subplots(1, len(reach), squeeze=False, width_ratios=reach)[0]
-    for axes, part, longest in zip(grid, parts, reach, strict=True):
-        _draw_bars(axes, part, n_rows, longest)
+    grid = figure.subplots(1, n_columns, squeeze=False)[0]
+    for column, axes in enumerate(grid):  # read along the rows, so that all columns are as wide as the largest class
+        _draw_bars(axes, counts[column::n_columns], n_rows, counts["total"].max() * 1.15)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -68,10 +64,10 @@ def _draw_bars(axes: Axes, counts: pd.DataFrame, n_rows: int, longest: float) ->
 
 
 def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> None:
-    """Draw the middle squares of ten images in rows of five, each under its class's name, on a transparent ground.
+    """Draw images in rows of five, each under its class's name, on a transparent ground.
 
     Args:
-        images: uint8, each of shape (height, width, 3); the sizes may differ.
+        images: uint8, each of shape (side, side, 3).
         titles: a class name for each image.
         path: of the PNG; the same images give the same bytes.
     """
@@ -84,10 +80,7 @@ def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> Non
     for axes in grid:
         axes.set_axis_off()
     for axes, image, title in zip(grid, images, titles, strict=False):
-        height, width, _ = image.shape
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        axes.imshow(image[top : top + side, left : left + side], interpolation="bicubic")
+        axes.imshow(image, interpolation="bicubic")
         lines = wrap(str(title), 20, max_lines=2, placeholder=" …")
         axes.set_title("\n".join(lines), fontsize=9, color=GREY, parse_math=False)
     with written_whole(path) as temporary:

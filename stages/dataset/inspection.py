@@ -1,4 +1,4 @@
-"""Image files in; what is to be known of each, or why it is none, out: every file is decoded once, over all cores."""
+"""Decodes every file once, over all cores, and notes what is to be known of its picture, or why it has none."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stages.dataset.perceptual_hashes import hash_likeness
 from stages.dataset.rejections import Rejection
 from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content
-from stages.runtime.process import spread
+from stages.runtime.workers import spread
 
 FILES_PER_TASK = 64
 
@@ -39,12 +39,12 @@ def inspect_files(folder: Path, paths: Sequence[str], max_pixels: int, likeness:
         likeness: whether near copies will be looked for.
     """
     tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-    inspect = partial(_inspect_some, folder, max_pixels=max_pixels, likeness=likeness)
+    inspect = partial(_inspect_some, folder, max_pixels, likeness)
     for some in tqdm(spread(inspect, tasks), total=len(tasks), unit=f"x{FILES_PER_TASK}", disable=None, leave=False):
         yield from some
 
 
-def _inspect_some(folder: Path, paths: Sequence[str], max_pixels: int, likeness: bool) -> list[Facts | Rejection]:
+def _inspect_some(folder: Path, max_pixels: int, likeness: bool, paths: Sequence[str]) -> list[Facts | Rejection]:
     return [inspect_file(folder, path, max_pixels, likeness) for path in paths]
 
 
@@ -55,13 +55,6 @@ def inspect_file(folder: Path, path: str, max_pixels: int, likeness: bool) -> Fa
         image, n_frames = decode(content, max_pixels)
     except UnusableImageError as error:
         return Rejection(path, error.reason, error.detail)
-    return Facts(
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        pixels=hash_pixels(image),
-        width=image.width,
-        height=image.height,
-        n_bytes=len(content),
-        n_frames=n_frames,
-        likeness=hash_likeness(image) if likeness else None,
-    )
+    size = (image.width, image.height, len(content), n_frames)
+    looks = hash_likeness(image) if likeness else None
+    return Facts(path, hashlib.sha256(content).hexdigest(), hash_pixels(image), *size, looks)

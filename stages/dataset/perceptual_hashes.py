@@ -1,4 +1,4 @@
-"""A picture in, hashes that stay alike when it is re-encoded, resized, mirrored or cropped a little, out.
+"""Hashes of what a picture looks like, which stay alike when it is re-encoded, resized, mirrored or cropped a little.
 
 Source: the perceptual hash of the library imagehash (the signs of a picture's lowest spatial frequencies).
 """

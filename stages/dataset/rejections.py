@@ -2,17 +2,18 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 
 REASONS = {
     "missing": "labels.csv names it, but it is not there",
-    "link": "a link that cannot be followed",
-    "special": "no regular file",
+    "link": "leads out of the folder, nowhere, or to what is listed already",
     "name": "a name that cannot be written down",
     "unreadable": "not readable",
     "empty": "an empty file",
@@ -22,6 +23,8 @@ REASONS = {
     "conflict": "the same picture under two classes",
     "leak": "the same picture in two splits",
 }
+# control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, order=True)
@@ -34,6 +37,11 @@ class Rejection:
 
     def in_words(self) -> str:
         return f"{self.path}: {REASONS[self.reason]} ({self.detail})"
+
+
+def printable(text: str) -> str:
+    """Write what fits into no line of a file as backslash escapes."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:
@@ -51,12 +59,11 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
     write_text(path, text.getvalue())
 
 
-def refusals(folder: Path, rejections: Sequence[Rejection], n_files: int, policy: str) -> list[str]:
-    """Return what the policy `strict` has to say: a line for each rejection, and one that says what to do."""
-    if policy == "skip" or not rejections:
-        return []
-    return [
-        *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
-        f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy to "
-        "skip, which lists them and leaves them out",
-    ]
+def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: int) -> None:
+    """Raise a UserError, as the policy `strict` says: a line for each rejection, and one that says what to do."""
+    if rejections:
+        raise UserError(
+            *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
+            f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy "
+            "to skip, which lists them and leaves them out",
+        )

@@ -1,12 +1,11 @@
-"""Classes and groups of copies in, the split of each image out."""
+"""Shares the images of each class out to the splits, and keeps copies together."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
-
-SPLITS = ("train", "val", "test")
 
 
 def stratify(
@@ -19,7 +18,8 @@ def stratify(
     """Split the images of each class by the fractions; a group of copies never stands in two splits.
 
     Each split's share of a class is within one image of the ideal where the groups allow it. Groups that stood in a
-    split earlier stay there. Without that, an image's place depends on its hash's rank in the class: when a class
+    split earlier stay there; where a split would stay empty by that, those of train and val are placed afresh, and
+    those of test never. Without earlier places, an image's depends on its hash's rank in the class: when a class
     grows, the few at the boundaries between splits move.
 
     Args:
@@ -36,20 +36,28 @@ def stratify(
     for class_name, group in zip(classes, groups, strict=True):
         sizes[class_name][group] += 1
     n_splits = sum(fraction > 0 for fraction in fractions)
-    if problems := [
-        f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}, but a split into {n_splits} "
-        f"needs {n_splits}; add images, or remove the class"
-        for name, its in sizes.items()
-        if len(its) < n_splits
-    ]:
-        raise UserError(*problems)
     places: dict[str, int] = {}
-    for its in sizes.values():
+    problems = []
+    for name, its in sizes.items():
         kept = {group: SPLITS.index(earlier[group]) for group in its if earlier and group in earlier}
-        if len(its) - len(kept) < n_splits - len(set(kept.values())):
-            kept = {}  # a split would stay empty
-        places |= kept | _place(its, kept, fractions, seed)
+        if not _suffices(its, kept, n_splits):
+            kept = {group: split for group, split in kept.items() if SPLITS[split] == "test"}
+        if _suffices(its, kept, n_splits):
+            places |= kept | _place(its, kept, fractions, seed)
+        else:
+            of_test = f", of which {len(kept)} stood in test earlier and stay there" if kept else ""
+            problems.append(
+                f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}{of_test}, but a split "
+                f"into {n_splits} needs one for each; add images, or remove the class"
+            )
+    if problems:
+        raise UserError(*problems)
     return [SPLITS[places[group]] for group in groups]
+
+
+def _suffices(sizes: Mapping[str, int], kept: Mapping[str, int], n_splits: int) -> bool:
+    """Say whether the groups that are not kept can fill the splits that no group is kept in."""
+    return len(sizes) - len(kept) >= n_splits - len(set(kept.values()))
 
 
 def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A species and a random generator in, one picture of it out: flowers with leaves, in some garden, in some light."""
+"""How a picture is composed: which specimens of a species stand where, in what garden and light."""
 
 import math
 from colorsys import hsv_to_rgb, rgb_to_hsv

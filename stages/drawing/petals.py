@@ -1,5 +1,6 @@
-"""A petal's traits in, a sprite out: one painted petal (or leaf) on transparent ground, to be pasted many times."""
+"""How one petal or leaf is painted: once, on transparent ground, to be pasted many times."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -51,11 +52,21 @@ class Sprite(NamedTuple):
     length: float  # px
 
 
+def alike(function: Callable, x: np.ndarray, *more: float) -> np.ndarray:
+    """Compute a transcendental function of a float32 array so that every processor gives the same float32 numbers.
+
+    numpy's float32 exp, cos, power and hypot differ from processor to processor in the last bit, which now and then
+    tips a pixel. In float64 that bit is a billion times smaller, and gone when the result is rounded to float32. Sums,
+    products, quotients and square roots need none of this: IEEE 754 leaves no freedom in them.
+    """
+    return function(x.astype(np.float64), *more).astype(np.float32)
+
+
 @cache
 def _profile(shape: str) -> np.ndarray:
     outline, n = OUTLINES[shape], PROFILE_STEPS
     t = np.linspace(0, 1, n, dtype=np.float32)
-    half_width = t**outline.taper * (1 - t) ** outline.tip
+    half_width = alike(np.power, t, outline.taper) * alike(np.power, 1 - t, outline.tip)
     return half_width / half_width.max()
 
 
@@ -68,11 +79,11 @@ PATTERNS = {
     "plain": None,
     "stripe": lambda t, v, spots: np.clip(1.35 - np.abs(v) * 4.5, 0, 1) * np.clip(4 - 4 * t, 0, 1),
     "edge": lambda t, v, spots: np.clip(np.maximum(np.abs(v) * 4 - 2.7, t * 7 - 5.9), 0, 1),
-    "veins": lambda t, v, spots: np.clip(np.cos(v * 15.7) * 2.2 - 1.1, 0, 1) * np.clip(1.5 - 1.5 * t, 0, 0.8),
+    "veins": lambda t, v, spots: np.clip(alike(np.cos, v * 15.7) * 2.2 - 1.1, 0, 1) * np.clip(1.5 - 1.5 * t, 0, 0.8),
     "tip": lambda t, v, spots: np.clip(t * 5 - 3.4, 0, 1),
     "eye": lambda t, v, spots: np.clip(3.1 - t * 7, 0, 1),
     "ring": lambda t, v, spots: np.clip(2.2 * _bump(t, 0.42, 0.20), 0, 1),
-    "blotch": lambda t, v, spots: np.clip(3.2 - 9 * np.hypot(t - 0.18, v * 0.3), 0, 1),
+    "blotch": lambda t, v, spots: np.clip(3.2 - 9 * np.sqrt((t - 0.18) ** 2 + (v * 0.3) ** 2), 0, 1),
     "spots": lambda t, v, spots: np.clip(2.5 * _paint_spots(t, v, spots), 0, 1),
 }
 
@@ -101,9 +112,8 @@ def paint_petal(
     y = np.linspace(-width / 2 - MARGIN, width / 2 + MARGIN, n_wide, dtype=np.float32)[:, None]
     v = y / (width / 2)
     outline = OUTLINES[shape]
-    end = (
-        1 - outline.notch * np.exp(-((v / 0.34) ** 2)) - outline.frill * (0.5 + 0.5 * np.cos(outline.teeth * np.pi * v))
-    )
+    dent, teeth = alike(np.exp, -((v / 0.34) ** 2)), alike(np.cos, outline.teeth * np.pi * v)
+    end = 1 - outline.notch * dent - outline.frill * (0.5 + 0.5 * teeth)
     along = t / end  # (n_wide, n_long), 1 on the outline's far edge
     steps = np.clip(along * PROFILE_STEPS, 0, PROFILE_STEPS - 1).astype(np.intp)
     half_width = _profile(shape)[steps] * (width / 2)
@@ -118,7 +128,9 @@ def paint_petal(
         spots = rng.uniform((0.15, -0.7), (0.75, 0.7), (9, 2)).astype(np.float32) if pattern == "spots" else None
         share = paint(along, across, spots)[..., None]
         colour += (np.asarray(accent, np.float32) - colour) * share
-    light = (0.74 + 0.26 * np.clip(along * 2.2, 0, 1)) * (1 - 0.20 * across * across + 0.05 * np.cos(across * 11))
+    light = (0.74 + 0.26 * np.clip(along * 2.2, 0, 1)) * (
+        1 - 0.20 * across * across + 0.05 * alike(np.cos, across * 11)
+    )
     shadow = 0.42 * np.clip(1 + depth / (0.9 * MARGIN), 0, 1) * (1 - cover)
     pictures = shade_pixels(colour * (light * cover)[..., None], 255 * (cover + shadow))
     return Sprite(pictures, MARGIN * length_px, n_wide / 2, length_px)

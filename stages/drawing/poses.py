@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.drawing.petals import Sprite
+from stages.drawing.petals import Sprite, alike
 from stages.drawing.species import Colour
 
 UP = -math.pi / 2  # y points down
@@ -103,7 +103,8 @@ def paste_petal(
 def _glow(colour: Colour, strength: float) -> Sprite:
     """Paint a round, soft spot, 2 long: pasted like a petal whose middle is the spot's middle."""
     axis = np.linspace(-1, 1, 32, dtype=np.float32)
-    alpha = strength * np.clip(1.25 - 1.25 * np.hypot(axis[None, :], axis[:, None]), 0, 1) ** 0.8
+    distance = np.sqrt(axis[None, :] ** 2 + axis[:, None] ** 2)  # (32, 32)
+    alpha = strength * alike(np.power, np.clip(1.25 - 1.25 * distance, 0, 1), 0.8)
     pixels = np.concatenate((alpha[..., None] * np.array(colour, np.float32), alpha[..., None] * 255), axis=2)
     return Sprite((Image.frombytes("RGBa", (32, 32), pixels.astype(np.uint8).tobytes()),), 16, 16, 16)
 

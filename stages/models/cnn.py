@@ -1,27 +1,36 @@
-"""The small CNN: four blocks of two 3x3 convolutions, two dense layers, trained from scratch."""
+"""The small CNN: four blocks of two 3x3 convolutions, two dense layers."""
 
-from torch import nn
+from typing import Annotated, Literal
 
-from stages.networks.layers import initialise, join_head
-from stages.runtime.errors import UserError
+from pydantic import Field
+
+from stages.settings.types import Rate, Section, Units
 
 MIN_SIZE_VALID_PX = 76  # four times (size - 4) / 2 must leave a pixel
 
 
-def build_model(n_classes: int, image_size_px: int, *, filters: int, padding: str, dense_units: int, dropout: float):
-    """Build the network.
+class Arguments(Section):
+    """`filters` are the first block's, and double from block to block; `valid` padding is the assignment's."""
 
-    Args:
-        filters: of the first block; they double from block to block.
-        padding: "valid" (the assignment's) or "same" (needed under 76 px).
-    Raises:
-        UserError: "valid" padding would leave nothing of images this small.
-    """
-    if padding == "valid" and image_size_px < MIN_SIZE_VALID_PX:
-        raise UserError(
-            f"models.cnn.padding: 'valid' needs images of {MIN_SIZE_VALID_PX} px or more, image_size_px is "
-            f"{image_size_px}; set models.cnn.padding to 'same', or a larger image_size_px"
-        )
+    filters: Annotated[int, Field(ge=1, le=1024)]
+    padding: Literal["same", "valid"]
+    dense_units: Units
+    dropout: Rate
+
+    def check(self, image_size_px: int) -> None:
+        if self.padding == "valid" and image_size_px < MIN_SIZE_VALID_PX:
+            raise ValueError(
+                f"padding is 'valid', which needs images of {MIN_SIZE_VALID_PX} px or more, but image_size_px is "
+                f"{image_size_px}; set the one to 'same', or raise the other"
+            )
+
+
+def build_model(n_classes: int, image_size_px: int, *, filters: int, padding: str, dense_units: int, dropout: float):
+    """Build the network, of `backbone` and `head`."""
+    from torch import nn
+
+    from stages.networks.layers import initialise, join_head
+
     layers: list[nn.Module] = []
     n_inputs = 3
     for n_outputs in (filters, 2 * filters, 4 * filters, 8 * filters):

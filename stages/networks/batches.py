@@ -1,11 +1,9 @@
-"""Packed images in, whole batches ready for a network out: cropped, flipped, changed and normalised on the device.
+"""Whole batches of packed images, ready for a network: cropped, flipped, changed and normalised on the device.
 
-The random crops, flips and so on of an epoch are drawn before it from a generator of its own, so that they depend on
-the seed and the epoch alone: not on the device, on workers, or on how the epoch before was run.
+What changes is drawn elsewhere (training/augmentations.py), before an epoch and for all of its images.
 """
 
 import functools
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,14 +12,22 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stages.pixels.packed_splits import Pack
-from stages.settings.types import Augment
-from stages.training.processes import ALONE, Processes
+from stages.pixels.packed_splits import PackedSplit
 
-# the mean and deviation of ImageNet's pixels, which timm's and torchvision's weights expect
+# the mean and deviation of ImageNet's pixels, which most of timm's and torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 RESIDENT_SHARE = 0.5  # of a GPU's free memory; the rest is for the network
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network looks at packed images: at what size, normalised how, on which device."""
+
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -45,33 +51,6 @@ class Changes:
         return Changes(*(None if part is None else function(part) for part in parts))
 
 
-def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
-    """Draw the changes of n images; `margin_px` is the stored size less the size that the network sees."""
-
-    def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
-        return torch.rand(*shape, generator=generator) * 2 - 1
-
-    centre = torch.full((n,), margin_px // 2)
-    return Changes(
-        top=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
-        left=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
-        flip=torch.rand(n, generator=generator) < (0.5 if augment.flip else 0),
-        affine=_affine(uniform(n, 4), augment) if augment.rotation_deg or augment.zoom or augment.shift else None,
-        colour=1 + augment.colour * uniform(n, 3) if augment.colour else None,
-    )
-
-
-def _affine(draws: torch.Tensor, augment: Augment) -> torch.Tensor:
-    angle = draws[:, 0] * math.radians(augment.rotation_deg)
-    scale = 1 / (1 + augment.zoom * draws[:, 1])
-    shift = 2 * augment.shift * draws[:, 2:]  # grid coordinates run from -1 to 1
-    rows = (
-        torch.stack([angle.cos() * scale, -angle.sin() * scale, shift[:, 0]], dim=1),
-        torch.stack([angle.sin() * scale, angle.cos() * scale, shift[:, 1]], dim=1),
-    )
-    return torch.stack(rows, dim=1)
-
-
 def no_changes(n: int, margin_px: int) -> Changes:
     """Return the changes of an evaluation: the centre crop and nothing else."""
     centre = torch.full((n,), margin_px // 2)
@@ -82,8 +61,7 @@ def make_batch(
     images: torch.Tensor,
     indices: torch.Tensor,
     changes: Changes,
-    size_px: int,
-    device: torch.device | None = None,
+    view: View,
     policy: Callable | None = None,
 ) -> torch.Tensor:
     """Crop, flip, change and normalise the chosen images.
@@ -92,20 +70,21 @@ def make_batch(
         images: uint8, shape (n_images, stored, stored, 3).
         indices: int64, shape (batch,).
         changes: of these images, each field with `batch` rows.
-        device: that computes the batch; the pixels go there as uint8. By default that of `images`.
+        view: the pixels go to its device as uint8.
         policy: changes one image, uint8 (3, size_px, size_px), after crop and flip.
     Returns:
         float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device.
     """
+    size_px = view.size_px
     crop = _crop_on_host if images.device.type == "cpu" else _crop_on_device
     batch = crop(images, indices, changes, size_px)  # (batch, size_px, size_px, 3)
     if policy:
         batch = torch.stack([policy(image) for image in batch.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1).contiguous()
-    batch = _send(batch, device or images.device).float()
+    batch = _send(batch, view.device).float()
     if changes.colour is not None:
         batch = _change_colour(batch, _send(changes.colour, batch.device))
     # in rows of pixels: broadcasting over channels_last is several times slower
-    scale, offset = _normalisation(size_px, batch.device)
+    scale, offset = _normalisation(view)
     batch = torch.addcmul(offset, batch.view(len(indices), size_px, -1), scale)
     batch = batch.view(len(indices), size_px, size_px, 3).permute(0, 3, 1, 2)
     if changes.affine is not None:
@@ -133,9 +112,9 @@ def _crop_on_host(images: torch.Tensor, indices: torch.Tensor, changes: Changes,
 
 
 @functools.lru_cache(maxsize=4)
-def _normalisation(size_px: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
-    return (1 / (255 * std)).repeat(size_px), (-mean / std).repeat(size_px)
+def _normalisation(view: View) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = torch.tensor(view.mean, device=view.device), torch.tensor(view.std, device=view.device)
+    return (1 / (255 * std)).repeat(view.size_px), (-mean / std).repeat(view.size_px)
 
 
 def _change_colour(batch: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
@@ -148,7 +127,7 @@ def _change_colour(batch: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     return (grey + (batch - grey) * saturation).clamp(0, 255)
 
 
-def place_pack(pack: Pack, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def place_pack(pack: PackedSplit, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the images and labels as tensors: on the device where there is room, else on the host's memory map.
 
     On a GPU, a pack may take half of the memory that is free now.
@@ -177,9 +156,8 @@ def iterate_batches(
     order: torch.Tensor,
     changes: Changes,
     batch_size: int,
-    size_px: int,
-    device: torch.device,
-    processes: Processes = ALONE,
+    view: View,
+    share: tuple[int, int] = (0, 1),
     policy: Callable | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield normalised images (batch, 3, size_px, size_px) and labels (batch,) in the given order.
@@ -188,28 +166,31 @@ def iterate_batches(
         placed: images and labels, as from `place_pack`.
         order: int64, indices into the pack; `changes` has a row for each.
         batch_size: over all processes; each takes its share of every batch.
+        share: which of how many processes this one is.
         policy: changes one image, uint8 (3, size_px, size_px).
     """
     images, labels = placed
     order, changes = order.to(images.device), changes.to(images.device)
     starts = list(range(0, len(order), batch_size))
-    if len(starts) > 1 and len(order) - starts[-1] < 2 * processes.count:
+    if len(starts) > 1 and len(order) - starts[-1] < 2 * share[1]:
         starts.pop()  # batch normalisation cannot learn from one image alone: the rest joins the batch before
     for start, end in zip(starts, [*starts[1:], len(order)], strict=False):
-        rows = processes.share(start, end)
-        batch = make_batch(images, order[rows], changes.of(rows), size_px, device, policy)
-        yield batch, _send(labels[order[rows]], device)
+        rows = share_rows(start, end, share)
+        batch = make_batch(images, order[rows], changes.of(rows), view, policy)
+        yield batch, _send(labels[order[rows]], view.device)
+
+
+def share_rows(start: int, end: int, share: tuple[int, int]) -> slice:
+    """Return the part of the rows start..end of one of several processes; the parts differ by one row at most."""
+    (rank, count), n = share, end - start
+    return slice(start + n * rank // count, start + n * (rank + 1) // count)
 
 
 def evaluation_batches(
-    placed: tuple[torch.Tensor, torch.Tensor],
-    batch_size: int,
-    size_px: int,
-    device: torch.device,
-    processes: Processes = ALONE,
+    placed: tuple[torch.Tensor, torch.Tensor], batch_size: int, view: View, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield a whole pack, or this process's share of it, in its own order, each image as its centre crop."""
     images, labels = placed
-    mine = torch.arange(len(labels))[processes.share(0, len(labels))]
-    changes = no_changes(len(mine), images.shape[1] - size_px)
-    return iterate_batches(placed, mine, changes, batch_size, size_px, device)
+    mine = torch.arange(len(labels))[share_rows(0, len(labels), share)]
+    changes = no_changes(len(mine), images.shape[1] - view.size_px)
+    return iterate_batches(placed, mine, changes, batch_size, view)

@@ -1,4 +1,4 @@
-"""Sizes in, the parts that several networks share out: a network of backbone and head, the dense head, He's start."""
+"""Parts that several architectures share: the joint of backbone and head, and He's initialisation."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""An image file's bytes in; the picture that a person sees, upright, in RGB, on white, or why there is none, out."""
+"""Decodes an image file to the picture that a person sees: upright, in RGB, on white; or says why there is none."""
 
 import hashlib
 import io
@@ -51,6 +51,8 @@ def read_content(path: Path) -> bytes:
 def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None) -> Picture:
     """Decode an image file's bytes: orientation applied, transparency laid on white, 16 bits made 8.
 
+    Grey pixels of 16 or 32 bits, none of which is above 255, are taken for 8 bits.
+
     Args:
         max_pixels: width x height beyond which nothing is decoded; None is no limit.
         shrink_to_px: allows a JPEG to be decoded at a fraction of its size, no side smaller than twice this.
@@ -83,8 +85,9 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
         raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255: all white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255; or 8 bits in wider pixels
+        pixels = np.asarray(image)
+        image = Image.fromarray((pixels >> (8 if pixels.max() > 255 else 0)).astype(np.uint8))
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")

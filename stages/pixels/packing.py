@@ -1,4 +1,4 @@
-"""Image files in; the pack of one split, written once and whole, out."""
+"""Writes a packed split: every image file decoded and resized once, over all cores, whatever their number."""
 
 import os
 from collections.abc import Sequence
@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 from stages.pixels.decoding import read_square
 from stages.runtime.files import written_whole
-from stages.runtime.process import spread
+from stages.runtime.workers import spread
 
 ROWS_PER_TASK = 64
 
 
-def write_pack(folder: Path, paths: Sequence[Path], labels: Sequence[int], sha256: Sequence[str], size_px: int) -> None:
-    """Decode and resize every image once, over all cores; memory stays bounded however many there are.
+def write_packed_split(
+    folder: Path, paths: Sequence[Path], labels: Sequence[int], sha256: Sequence[str], size_px: int
+) -> None:
+    """Decode and resize the images, and write them and their labels; memory holds a few of them at a time.
 
     Raises:
         UserError: a file is not the one of its sha256, or no image.
@@ -25,8 +27,11 @@ def write_pack(folder: Path, paths: Sequence[Path], labels: Sequence[int], sha25
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "images.npy") as temporary:
         shape = (len(paths), size_px, size_px, 3)
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
-        take_room(temporary)
+        if paths:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+            take_room(temporary)
+        else:
+            np.save(temporary, np.empty(shape, np.uint8))
         tasks = [
             (start, paths[start : start + ROWS_PER_TASK], sha256[start : start + ROWS_PER_TASK])
             for start in range(0, len(paths), ROWS_PER_TASK)

@@ -1,13 +1,10 @@
-"""Content in, whole files out: each is written under a temporary name, and renamed when it is complete and on the disk.
+"""Files that are whole whenever the process or the machine dies: the old one or the new one, never a part.
 
-Whenever a process or the machine dies, a file is the old one or the new one.
+Each is written under a temporary name, and renamed when it is complete and on the disk.
 """
 
 import errno
-import fcntl
-import io
 import json
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +21,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it could not be written, and is what it was before; the error names `path`.
     """
-    if path.exists() and not path.is_file():  # a folder, or a pipe
-        kind = errno.EISDIR if path.is_dir() else errno.EEXIST
-        raise OSError(kind, os.strerror(kind), os.fspath(path))
+    if path.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
     try:
@@ -53,70 +49,6 @@ def _force_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class DirectFile(io.RawIOBase):
-    """A new file that is written past the system's cache of files, in large blocks.
-
-    The cache's fresh pages can cost ten times what the disk does (on a virtual machine, 400 MB: 1.0 s and 0.2 s), and
-    processor time that training needs. Where a file system does not offer it, the file is an ordinary one.
-    """
-
-    BLOCK = 2**22  # bytes; addresses and sizes have to be multiples of the disk's sectors
-
-    def __init__(self, path: Path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        try:
-            self.descriptor = os.open(path, flags | getattr(os, "O_DIRECT", 0), 0o666)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self.descriptor = os.open(path, flags, 0o666)
-        self.block = memoryview(mmap.mmap(-1, self.BLOCK))  # a map starts at a page
-        self.n_waiting, self.n_bytes = 0, 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        rest = memoryview(content).cast("B")
-        n_bytes = len(rest)
-        while rest:
-            n = min(len(rest), self.BLOCK - self.n_waiting)
-            self.block[self.n_waiting : self.n_waiting + n] = rest[:n]
-            self.n_waiting, rest = self.n_waiting + n, rest[n:]
-            if self.n_waiting == self.BLOCK:
-                self._write_block()
-        self.n_bytes += n_bytes
-        return n_bytes
-
-    def _write_block(self) -> None:
-        start, end = 0, -(-self.n_waiting // mmap.PAGESIZE) * mmap.PAGESIZE
-        while start < end:
-            try:
-                start += os.write(self.descriptor, self.block[start:end])
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self._go_through_the_cache():
-                    raise
-        self.n_waiting = 0
-
-    def _go_through_the_cache(self) -> bool:
-        """Make the file an ordinary one, where blocks of this size cannot be written directly; say if it was none."""
-        flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
-        was_direct = bool(flags & getattr(os, "O_DIRECT", 0))
-        if was_direct:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
-        return was_direct
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        super().close()
-        try:
-            self._write_block()
-            os.ftruncate(self.descriptor, self.n_bytes)  # the last block was filled up
-        finally:
-            os.close(self.descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

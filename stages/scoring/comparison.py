@@ -1,4 +1,4 @@
-"""Two classifiers' answers to the same images in; the difference of their accuracies, and whether it is noise, out."""
+"""Whether one classifier is better than another on the same images, or whether the difference is noise."""
 
 import numpy as np
 from scipy.stats import binomtest

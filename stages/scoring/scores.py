@@ -1,4 +1,4 @@
-"""Labels and class probabilities in, scores out: fractions from 0 to 1, and the loss in nats."""
+"""How good class probabilities are: scores as fractions from 0 to 1, and the loss in nats."""
 
 import numpy as np
 import pandas as pd

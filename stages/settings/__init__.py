@@ -1,0 +1,1 @@
+"""What a parameter file may say, as frozen types, and its reader: for every stage that has parameters."""

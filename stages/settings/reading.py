@@ -1,103 +1,116 @@
-"""The parameter file in, a typed and frozen configuration out; every mistake in it is named by its full key.
+"""Reads a parameter file into its type; every mistake in it is named by its full key, one line each.
 
-Every stage reads the whole file, so that a mistake anywhere is found before any work. A stage uses only
-the keys that dvc.yaml lists for it.
+A stage that reads the whole file uses only the keys that dvc.yaml lists for it.
 """
 
+import difflib
+import importlib
+import re
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from stages.runtime.errors import UserError
-from stages.settings.misfits import find_misfits
-from stages.settings.types import (
-    CnnSettings,
-    Config,
-    FineTuneSettings,
-    ModelSettings,
-    OtherSettings,
-    ReportedSettings,
-    Section,
-    VggFineTuneSettings,
-    VggSettings,
-)
-from stages.settings.wording import describe, nearest, show, show_key
-from stages.settings.yaml_files import read_yaml
+from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section
 
-_SETTINGS: dict[str, type[ModelSettings]] = {
-    "cnn": CnnSettings,
-    "vgg16": VggSettings,
-    "resnet50": ModelSettings,
-    "vgg19_pretrained": VggFineTuneSettings,
-    "resnet50_pretrained": FineTuneSettings,
-}
+MODELS = Path(__file__).parent.parent / "models"
 
 
-class Inspected(NamedTuple):
-    """What was found in the parameters."""
-
-    config: Config | None  # None if there is any problem
-    blocks: dict[str, Any]  # the fields of Config that are right by themselves
-    problems: list[str]  # a line each
-
-
-def inspect_values(values: dict) -> Inspected:
-    """Check the whole of the parameters, and go on where something is wrong."""
-    problems: list[str] = []
-    models = values.get("models")
-    if isinstance(models, dict):
-        named = {show_key(key): settings for key, settings in models.items()}
-        values = {**values, "models": {name: _check_model(name, named[name], problems) for name in named}}
-    blocks: dict[str, Any] = {}
-    config = _check(Config, values, problems, context=blocks)
-    problems += find_misfits(blocks)
-    return Inspected(None if problems else config, blocks, problems)
-
-
-def inspect_file(path: Path | str = "params.yaml") -> Inspected:
-    """Read and check the whole parameter file, and go on where something is wrong; the problems begin with the file.
-
-    Raises:
-        UserError: the file is missing, no YAML, or no mapping.
-    """
-    values, twins = read_yaml(Path(path))
-    if not isinstance(values, dict):
-        found = "nothing" if values is None else show(values)
-        raise UserError(f"{path}: expected a mapping of parameters, found {found}")
-    config, blocks, problems = inspect_values(values)
-    problems = [f"{path}: {problem}" for problem in (*twins, *problems)]
-    return Inspected(None if problems else config, blocks, problems)
-
-
-def read_config(path: Path | str = "params.yaml") -> Config:
-    """Read and check the whole parameter file.
+def read_params(path: Path | str = "params.yaml") -> Recipe | DrawnSet:
+    """Read and check a whole parameter file.
 
     Returns:
-        The frozen configuration; `config.models[name]` is a ModelSettings, or the subclass that fits the name.
+        The frozen parameters; `models[name]` is of `block_type(architecture)`, with the defaults of `training` in it.
     Raises:
         UserError: the file is missing or no YAML, or a key is unknown, missing, there twice, of the wrong type or
-            senseless; an argument for each such key, which names it in full.
+            senseless; an argument for each such key.
     """
-    inspected = inspect_file(path)
-    if inspected.problems:
-        raise UserError(*inspected.problems)
-    return inspected.config
-
-
-def _check_model(name: str, settings: Any, problems: list[str]) -> ModelSettings:
-    own_files = {path.stem for path in (Path(__file__).parent.parent / "models").glob("[!_]*.py")}
-    if name not in _SETTINGS and name not in own_files:
-        problems.append(f"models.{name}: unknown model{nearest(name, _SETTINGS)}")
-        return ReportedSettings.model_construct()
-    model = _check(_SETTINGS.get(name, OtherSettings), settings, problems, prefix=f"models.{name}.")
-    return model or ReportedSettings.model_construct()
-
-
-def _check(section: type[Section], block: Any, problems: list[str], prefix: str = "", context: Any = None) -> Any:
-    """Return the section; where the block is wrong, add what is wrong to `problems` and return None."""
+    values = _read_yaml(Path(path))
+    if values.keys() == {"draw"}:
+        return _check(DrawnSet, values, f"{path}: ")
+    training, blocks = values.get("training"), values.get("models")
+    problems: list[str] = []
+    if isinstance(blocks, dict):
+        values["models"] = {}
+        for name, block in blocks.items() if isinstance(training, dict) else ():
+            try:
+                values["models"][name] = _read_model(name, block, training)
+            except UserError as error:
+                problems += (f"{path}: {line}" for line in error.args)
     try:
-        return section.model_validate(block, context=context)
+        recipe = _check(Recipe, values, f"{path}: ")
+    except UserError as error:  # that no model is left has been said already
+        problems += (line for line in error.args if not (blocks and line.startswith(f"{path}: models:")))
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    return recipe
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the repository's root") from None
+    except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # not all are its own
+        said = str(error).partition("To suppress this check")[0]
+        raise UserError(f"{path}: not a YAML file: {' '.join(said.split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping of parameters, found {values!r:.100}")
+    return values
+
+
+def list_architectures() -> list[str]:
+    """Return the names of the files in stages/models."""
+    return sorted(path.stem for path in MODELS.glob("[!_]*.py"))
+
+
+@cache
+def block_type(architecture: str) -> type[ModelSettings]:
+    """Return the type of a model's block: how it is trained, and the Arguments of its architecture's file."""
+    arguments = importlib.import_module(f"stages.models.{architecture}").Arguments
+    return type(architecture, (arguments, ModelSettings), {"__module__": __name__})
+
+
+def _read_model(name: str, block: Any, training: dict[str, Any]) -> ModelSettings:
+    where = f"models.{name}"
+    if not isinstance(block, dict):
+        raise UserError(f"{where}: expected a block with architecture, weights, lr, found {block!r:.100}")
+    architecture = block.get("architecture")
+    if architecture not in list_architectures():
+        known = ", ".join(list_architectures())
+        raise UserError(f"{where}.architecture: expected one of {known}, found {architecture!r:.100}")
+    try:
+        return _check(block_type(architecture), {**training, **block}, "")
+    except UserError as error:
+        of_training = (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - {"weights", "lr"}
+        keys = [re.split(r"[.:]", line)[0] for line in error.args]
+        places = ["training" if key in of_training else where for key in keys]
+        raise UserError(*(f"{place}.{line}" for place, line in zip(places, error.args, strict=True))) from None
+
+
+def _check(section: type[Section], values: dict[str, Any], prefix: str) -> Any:
+    try:
+        return section.model_validate(values)
     except ValidationError as error:
-        problems += [describe(section, problem, prefix) for problem in error.errors(include_url=False)]
-        return None
+        lines = [prefix + line for each in error.errors(include_url=False) for line in _describe(section, each)]
+        raise UserError(*lines) from None
+
+
+def _describe(section: type[Section], problem: Any) -> list[str]:
+    key, said = ".".join(map(str, problem["loc"])), problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        known = section.model_fields
+        for part in problem["loc"][:-1]:
+            known = getattr(known.get(part), "annotation", None)
+            known = getattr(known, "model_fields", {})
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        return [f"{key}: unknown key{f'; did you mean {close[0]!r}?' if close else ''}"]
+    if problem["type"] == "missing":
+        return [f"{key}: missing key"]
+    if problem["type"] == "value_error":
+        lines = problem["ctx"]["error"].args
+        return [f"{key}: {line}" if key else str(line) for line in lines]
+    return [f"{key}: {said[0].lower()}{said[1:]}, found {problem['input']!r:.100}"]

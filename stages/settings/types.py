@@ -1,106 +1,57 @@
-"""The blocks of params.yaml as frozen types, each value with what is allowed; dvc.yaml says which stage uses what."""
+"""The blocks of a parameter file as frozen types, each value with what is allowed; dvc.yaml says who uses what."""
 
 import math
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from stages.runtime.errors import UserError
 
 N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
-MIN_SIZE_VALID_PX = 76  # of the small CNN without padding: stages/models/cnn.py
-MIN_SIZE_VGG_PX = 32  # five poolings halve the image, and one pixel has to be left
-DRAWN, IMAGENET = "data/weights/drawn", "data/weights/imagenet"
-_WRITTEN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_PATH = r"^[^-'\p{Cc}\p{Zl}\p{Zp}][^'\p{Cc}\p{Zl}\p{Zp}]*$"
 
-
-def _number(value: Any) -> Any:
-    """Read `1e-05` as a number: YAML 1.1 takes it for a string, and `dvc exp run -S` writes it so."""
-    return float(value) if isinstance(value, str) and _WRITTEN_NUMBER.fullmatch(value) else value
-
-
-def _mixable(value: float) -> float:
-    """Refuse what torch's Beta distribution takes for zero, or draws nothing but one half from."""
-    if 0 < value < 0.001:
-        raise PydanticCustomError("too_small", "too small")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-ProperFraction = Annotated[Number, Field(gt=0, lt=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0, lt=1)]
 # the bounds are those of float32: below them nothing moves, or is divided by zero; above them all flies off
 LearningRate = Annotated[Number, Field(ge=1e-12, le=100)]
 Epsilon = Annotated[Number, Field(ge=1e-30, le=100)]
-Decay = Annotated[Number, Field(ge=0, le=100)]
-Clip = Annotated[Number, Field(ge=0, le=1_000_000)]
-MixingStrength = Annotated[
-    Number, Field(ge=0, le=100, description="0, or a number from 0.001 to 100"), AfterValidator(_mixable)
-]
+Strength = Annotated[Number, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=100_000)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
-Folder = Annotated[
-    str,
-    Field(
-        pattern=_PATH,
-        max_length=1000,
-        description="the path of a folder, no ' or line break in it, no - before it, and 1000 characters at most, "
-        "since it stands in the commands of dvc.yaml",
-    ),
-]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # of files, and of DVC's stages
+# it stands in the commands of dvc.yaml, in single quotes
+Path = Annotated[str, Field(pattern=r"^[^-'\p{Cc}][^'\p{Cc}]*$", max_length=1000)]
 
 
 class Section(BaseModel):
-    """A block of params.yaml: frozen, every key required, no other key allowed, no silent conversion."""
+    """A block of a parameter file: frozen, every key required, no other key allowed, no silent conversion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def check_shares(n_classes: int, n_images: int, min_images: int) -> None:
-    """Refuse fewer drawn images than the classes' minimum needs.
-
-    Raises:
-        UserError: n_images is too small.
-    """
-    if n_images < n_classes * min_images:
-        raise UserError(
-            f"flowers.n_images is {n_images}, but {n_classes} classes of at least flowers.min_images = {min_images} "
-            f"need {n_classes * min_images}; raise the one or lower the other"
-        )
 
 
 class Flowers(Section):
     """The embedded set: how many images of the 104 classes are drawn, and how."""
 
     seed: Seed
-    min_images: Annotated[int, Field(ge=1, le=100_000)]
+    min_images: Annotated[int, Field(ge=3, le=100_000)]  # train, val and test need one each
     n_images: Annotated[int, Field(ge=N_FLOWER_CLASSES, le=100_000_000)]
     size_px: Pixels
 
-    @field_validator("n_images")
-    @classmethod
-    def _suffices(cls, n_images: int, info: ValidationInfo) -> int:
-        check_shares(N_FLOWER_CLASSES, n_images, info.data.get("min_images", 0))
-        return n_images
+    @model_validator(mode="after")
+    def _suffices(self) -> "Flowers":
+        if self.n_images < N_FLOWER_CLASSES * self.min_images:
+            raise ValueError(
+                f"n_images is {self.n_images}, but {N_FLOWER_CLASSES} classes of at least min_images = "
+                f"{self.min_images} need {N_FLOWER_CLASSES * self.min_images}; raise the one or lower the other"
+            )
+        return self
 
 
 class Source(Section):
-    """The drawn set that the default pretrained weights come from; its classes are none of the 104."""
+    """A drawn set to pretrain on; its classes are none of the 104."""
 
     seed: Seed
     n_classes: Annotated[int, Field(ge=2, le=999)]  # as many looks that differ enough there are
@@ -112,9 +63,9 @@ class Split(Section):
     """Fractions of each class; a folder that brings train/, val/ and test/ of its own keeps those."""
 
     seed: Seed
-    train: ProperFraction
-    val: ProperFraction
-    test: ProperFraction
+    train: Fraction
+    val: Fraction
+    test: Rate  # 0 where nothing is scored: an input that only trains
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":
@@ -150,30 +101,40 @@ class Phase(Section):
 
 
 class ModelSettings(Section):
-    """How a network is trained; subclasses add the arguments of their network's `build_model`."""
+    """How a network is trained: the block `training`, overridden by the model's own.
 
+    The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
+    head). A phase's learning rate is the head's; the backbone's keeps its ratio to it. What else stands in a model's
+    block are the arguments of its architecture: see `block_type` in settings/reading.py.
+    """
+
+    architecture: str
+    weights: Path
     optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion"]
     lr: LearningRate
+    backbone_lr: LearningRate | None
+    momentum: Rate
     epsilon: Epsilon
-    weight_decay: Decay
+    weight_decay: Strength
     batch_size: Annotated[int, Field(ge=2, le=100_000)]  # batch normalisation cannot learn from one image
     epochs: Epochs
+    frozen_epochs: EpochsOrZero
+    warmup_epochs: EpochsOrZero
     phases: list[Phase]
     rounds: Annotated[int, Field(ge=1, le=1000)]
-    schedule: Literal["none", "cosine"]
-    warmup_epochs: EpochsOrZero
     patience: EpochsOrZero
+    schedule: Literal["none", "cosine"]
     label_smoothing: Rate
     class_weights: Literal["none", "balanced"]
-    gradient_clip: Clip
-    mixup: MixingStrength
-    cutmix: MixingStrength
+    gradient_clip: Annotated[Number, Field(ge=0, le=1_000_000)]
+    mixup: Strength
+    cutmix: Strength
     ema_decay: Rate
     sync_batch_norm: bool
     precision: Literal["bf16", "fp32"]
     compile: Literal["none", "default", "reduce-overhead"]
 
-    @field_validator("phases", "warmup_epochs", "frozen_epochs", check_fields=False)
+    @field_validator("phases", "warmup_epochs", "frozen_epochs")
     @classmethod
     def _fits(cls, value: Any, info: ValidationInfo) -> Any:
         taken = value if isinstance(value, int) else sum(phase.epochs for phase in value)
@@ -182,110 +143,57 @@ class ModelSettings(Section):
             raise ValueError(f"expected no more epochs than epochs ({epochs}), found {taken}")
         return value
 
-    def network(self) -> dict[str, Any]:
-        """Return the keyword arguments of the network's `build_model`: the keys that are not about training."""
-        training = FineTuneSettings if isinstance(self, FineTuneSettings) else ModelSettings
-        return {key: value for key, value in self if key not in training.model_fields}
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the architecture's `build_model`."""
+        return {key: value for key, value in self if key not in ModelSettings.model_fields}
 
+    def check(self, image_size_px: int) -> None:
+        """Refuse images that the architecture cannot work on; architectures with a limit override this.
 
-class OtherSettings(ModelSettings):
-    """A model beyond the five: its further keys go to its own `build_model`, which knows them."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class CnnSettings(ModelSettings):
-    filters: Annotated[int, Field(ge=1, le=1024)]
-    padding: Literal["same", "valid"]
-    dense_units: Units
-    dropout: Rate
-
-
-class VggSettings(ModelSettings):
-    batch_norm: bool
-    dense_units: Units
-    dropout: Rate
-
-
-class FineTuneSettings(ModelSettings):
-    """The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr`.
-
-    A phase's learning rate is the head's; the backbone's keeps the ratio of `backbone_lr` to `lr`.
-    """
-
-    frozen_epochs: EpochsOrZero
-    backbone_lr: LearningRate
-
-
-class VggFineTuneSettings(FineTuneSettings, VggSettings):
-    pass
-
-
-class Pretrain(Section):
-    """How the backbones of `data/weights/drawn` are trained on the source set."""
-
-    seed: Seed
-    val: ProperFraction
-    image_size_px: Annotated[Pixels, Field(ge=MIN_SIZE_VGG_PX)]
-    stored_size_px: Pixels
-    augment: Augment
-    vgg19: VggSettings
-    resnet50: ModelSettings
-
-    @field_validator("stored_size_px")
-    @classmethod
-    def _fits(cls, stored: int, info: ValidationInfo) -> int:
-        if (size := info.data.get("image_size_px", 0)) > stored:
-            raise ValueError(f"pretrain.stored_size_px is {stored}, expected pretrain.image_size_px or more ({size})")
-        return stored
-
-
-class ImageNet(Section):
-    """The timm names of the weights that `data/weights/imagenet` fetches."""
-
-    vgg19: Literal["vgg19.tv_in1k", "vgg19_bn.tv_in1k"]
-    resnet50: Annotated[
-        str, Field(pattern=r"^resnet50\.[A-Za-z0-9_]+$", description="a name of timm's that begins with 'resnet50.'")
-    ]
+        Raises:
+            ValueError: says which, and what to do.
+        """
 
 
 class Ensemble(Section):
-    """The vote: who takes part, and with equal or fitted weights."""
+    """The vote: of equal or fitted weights."""
 
-    members: Annotated[list[str], Field(min_length=1, description="a list of one or more of the names under models")]
     voting: Literal["equal", "fitted"]
 
 
-class Config(Section):
-    """The whole of params.yaml."""
+class DrawnSet(Section):
+    """A parameter file that only draws images: data/flowers/params.yaml."""
+
+    draw: Flowers
+
+
+class Recipe(Section):
+    """A parameter file that trains: the root's, or that of an input."""
 
     seed: Seed
-    images: Folder
+    images: Path
     images_policy: Literal["strict", "skip"]
     images_max_pixels: Annotated[int, Field(ge=1, le=10_000_000_000)]
     images_copy_bits: Annotated[int, Field(ge=0, le=96)]
-    weights: Folder
     image_size_px: Pixels
-    flowers: Flowers
-    source: Source
+    draw: Source | None = None  # of an input that draws its own images
     split: Split
     pack: Pack
     augment: Augment
-    models: Annotated[
-        dict[str, ModelSettings], Field(min_length=1, description="a block with one or more models, by their names")
-    ]
-    pretrain: Pretrain
-    imagenet: ImageNet
-    ensemble: Ensemble
+    training: dict[str, Any]  # the defaults of every block of models; checked there
+    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    ensemble: Ensemble | None = None  # of the root alone
 
-    @field_validator("*")
-    @classmethod
-    def _note(cls, value: Any, info: ValidationInfo) -> Any:
-        """Note what is right by itself, so that it can be held against the rest even where something else is wrong."""
-        if info.context is not None:
-            info.context[info.field_name] = value
-        return value
-
-
-class ReportedSettings(ModelSettings):
-    """Stands for a model whose settings are wrong, and have been reported."""
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        problems = []
+        if self.pack.stored_size_px < self.image_size_px:
+            problems.append(
+                f"pack.stored_size_px is {self.pack.stored_size_px}, expected image_size_px or more "
+                f"({self.image_size_px})"
+            )
+        if self.ensemble and not self.split.test:
+            problems.append("split.test is 0, expected more: the vote is scored on the test split")
+        if problems:
+            raise UserError(*problems)
+        return self

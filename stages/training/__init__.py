@@ -1,0 +1,1 @@
+"""A network learns, and can be stopped at any moment. For the stage `train`."""

@@ -1,4 +1,4 @@
-"""The rows of a training's epochs in, `history.csv` out, rewritten whole whenever an epoch ends."""
+"""`history.csv`: a row for each epoch of a training, rewritten whole whenever an epoch ends."""
 
 import csv
 import io

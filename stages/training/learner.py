@@ -1,4 +1,4 @@
-"""A network in, one that learns out: the optimizer, the average of the weights, and a step that fits every machine."""
+"""A network that learns: the optimizer, the average of the weights, and a step that fits every machine."""
 
 import itertools
 from typing import Any
@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stages.networks.devices import computes_bf16
 from stages.runtime.errors import UserError
-from stages.settings.types import FineTuneSettings, ModelSettings
+from stages.settings.types import ModelSettings
 from stages.training.optimizers import build_optimizer, set_learning_rate
 from stages.training.processes import Processes
 
@@ -44,7 +44,7 @@ class Learner:
     def start_epoch(self, epoch: int) -> None:
         """Set layers to training; in the frozen epochs the backbone neither learns nor moves its batch statistics."""
         self.network.train()
-        if isinstance(self.settings, FineTuneSettings):
+        if self.settings.frozen_epochs:
             frozen = epoch < self.settings.frozen_epochs
             self.network.backbone.train(not frozen)
             self.network.backbone.requires_grad_(not frozen)

@@ -1,9 +1,8 @@
-"""A network, packed training and validation images and settings in; the best weights and the history out."""
+"""The training loop: rounds of epochs, patience, the best weights kept, and on from where a killed one stopped."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.networks.batches import draw_changes, evaluation_batches, iterate_batches, place_pack
+from stages.networks.batches import View, evaluation_batches, iterate_batches, place_pack
 from stages.networks.devices import prepare_for_training
-from stages.pixels.packed_splits import Pack
+from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import Augment, ModelSettings
-from stages.training.augmentations import build_mixer, build_policy
-from stages.training.checkpoints import Checkpoint
-from stages.training.fingerprints import hash_code, hash_pack, hash_value, hash_weights
+from stages.training.augmentations import build_mixer, build_policy, draw_changes
+from stages.training.checkpoints import Checkpoint, Fingerprint
 from stages.training.learner import Learner, copy_weights
 from stages.training.optimizers import learning_rate
 from stages.training.processes import ALONE, Processes
@@ -33,15 +31,18 @@ class Task:
     """What is trained on what: everything that stays the same from the first step to the last."""
 
     name: str
-    train: Pack
-    val: Pack
+    train: PackedSplit
+    val: PackedSplit
     n_classes: int
-    image_size_px: int
+    view: View
     settings: ModelSettings
     augment: Augment
     seed: int
-    device: torch.device
     processes: Processes = ALONE
+
+    @property
+    def device(self) -> torch.device:
+        return self.view.device
 
     def class_weights(self) -> torch.Tensor | None:
         """Weights (n_classes,) in inverse proportion to the class counts, with a mean of 1 over the images."""
@@ -77,25 +78,20 @@ class Position:
         return improved
 
 
-@contextmanager
-def resumable(model_file: Path, network: nn.Module, task: Task) -> Iterator[Checkpoint | None]:
-    """Give the checkpoint beside the file that a training is to write; it is removed if the block succeeds.
+def open_checkpoint(model_file: Path, network: nn.Module, task: Task, code: str) -> Checkpoint:
+    """Return the checkpoint of exactly this training, beside the file that it is to write.
 
-    Of several processes that train together, the first has it.
+    Args:
+        network: with its initial weights.
+        code: the text that says what the training is made of (runtime/sources.py).
     """
-    if not task.processes.is_first:
-        yield None
-        return
-    fingerprint = {
-        "parameters": hash_value([task.settings, task.augment, task.seed, task.image_size_px, task.n_classes]),
-        "code": hash_code(),
-        "data": hash_value([hash_pack(task.train), hash_pack(task.val)]),
-        "initial weights": hash_weights(network),
-    }
+    fingerprint = Fingerprint()
+    fingerprint.add_values(code, task.settings, task.augment, task.seed, task.n_classes, task.view.size_px)
+    fingerprint.add_images(task.train)
+    fingerprint.add_images(task.val)
+    fingerprint.add_weights(network)
     model_file.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(model_file.with_suffix(".checkpoint"), fingerprint)
-    yield checkpoint
-    checkpoint.remove()
+    return Checkpoint(model_file, fingerprint.hex())
 
 
 def fit(
@@ -164,13 +160,10 @@ def check_processes(task: Task) -> None:
 
 def read_checkpoint(checkpoint: Checkpoint | None, task: Task) -> dict | None:
     """Return what a killed training left, and say so."""
-    if not checkpoint:
-        return None
-    state, said = checkpoint.read()
-    if said:
-        print(
-            f"{task.name}: {said}" + (f", after epoch {len(state['position']['history'])}" if state else ""), flush=True
-        )
+    state = checkpoint.read() if checkpoint else None
+    if state:
+        epoch = len(state["position"]["history"])
+        print(f"{task.name}: goes on from {checkpoint.path}, after epoch {epoch}", flush=True)
     return state
 
 
@@ -178,8 +171,8 @@ def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> 
     """Train for one epoch and validate; return the row of the history."""
     started = time.perf_counter()
     settings, epoch = task.settings, position.epoch
-    n_epochs = settings.rounds * settings.epochs
-    number = position.round * settings.epochs + epoch
+    n_epochs = settings.rounds * settings.epochs  # at most: patience may end a round early
+    number = len(position.history)
     title = f"{task.name} epoch {number + 1:{len(str(n_epochs))}}/{n_epochs}"
     progress = EpochProgress(title, len(task.train), settings.batch_size, task.device, task.processes)
     try:
@@ -209,23 +202,22 @@ def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> 
         "best": 0,
     }
     if task.processes.is_first:
-        print_epoch(title, row, speed, (n_epochs - number - 1) * (time.perf_counter() - started))
+        n_left = (settings.rounds - position.round) * settings.epochs - epoch - 1
+        print_epoch(title, row, speed, n_left * (time.perf_counter() - started))
     return row
 
 
 def train_one_epoch(
     learner: Learner, task: Task, placed: tuple, number: int, epoch: int, progress: EpochProgress
 ) -> None:
-    """Show the network every training image once; `number` counts epochs through the rounds, `epoch` within one."""
-    settings = task.settings
-    generator = torch.Generator().manual_seed(task.seed * 1_000_003 + number)
-    torch.manual_seed(generator.initial_seed() + 7919 * task.processes.rank)  # dropout, policies and mixing
+    """Show the network every training image once; `number` counts all epochs from 0, `epoch` those of the round."""
+    settings, view = task.settings, task.view
+    generator = torch.Generator().manual_seed(derive_seed(task.seed, number, 0))
+    torch.manual_seed(derive_seed(task.seed, number, 1 + task.processes.rank))  # dropout, policies and mixing
     order = torch.randperm(len(task.train), generator=generator)
-    changes = draw_changes(len(order), task.train.images.shape[1] - task.image_size_px, task.augment, generator)
+    changes = draw_changes(len(order), task.train.images.shape[1] - view.size_px, task.augment, generator)
     policy, mix = build_policy(task.augment), build_mixer(settings, task.n_classes)
-    batches = iterate_batches(
-        placed, order, changes, settings.batch_size, task.image_size_px, task.device, task.processes, policy
-    )
+    batches = iterate_batches(placed, order, changes, settings.batch_size, view, task.processes.share, policy)
     learner.start_epoch(epoch)
     for images, labels in progress.follow(batches):
         mixed, targets = mix(images, labels) if mix else (images, labels)
@@ -235,13 +227,18 @@ def train_one_epoch(
     learner.end_epoch()
 
 
+def derive_seed(*numbers: int) -> int:
+    """Return a seed that is another, and unrelated, for other numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
 @torch.no_grad()
 def validate(learner: Learner, task: Task, placed: tuple) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy on the validation images."""
     network = learner.best_network().eval()
     batch_size = max(1, EVALUATION_BATCH // learner.n_parts)
     progress = EpochProgress(f"{task.name} validation", len(task.val), batch_size, task.device, task.processes)
-    for images, labels in evaluation_batches(placed, batch_size, task.image_size_px, task.device, task.processes):
+    for images, labels in evaluation_batches(placed, batch_size, task.view, task.processes.share):
         with learner.autocast():
             logits = network(images)  # (batch, n_classes)
         progress.add(functional.cross_entropy(logits.float(), labels, reduction="sum"), logits, labels)

@@ -1,37 +1,47 @@
-"""A network and its settings in, the optimizer and the learning rate of each step out."""
+"""The optimizer of a training, and its learning rate at each step."""
 
 import math
 
 import torch
 from torch import nn
 
-from stages.settings.types import FineTuneSettings, ModelSettings
+from stages.settings.types import ModelSettings
 
 
 def build_optimizer(network: nn.Module, settings: ModelSettings) -> torch.optim.Optimizer:
-    """Build the optimizer; each parameter group's `scale` is its learning rate as a share of the network's.
+    """Build the optimizer; each parameter group's `scale` is its learning rate as a share of the head's.
 
-    Adam and AdamW are torch's, fused; the others come from timm's factory (its SGD has Nesterov momentum of 0.9).
+    `lr`, `momentum`, `epsilon` and `weight_decay` are the parameters'; all else is the optimizer's own default as
+    published. Weight decay is on all weights, norms and biases among them.
+
+    Source: torch.optim; Lamb (You et al. 2019, without clipping: that is `gradient_clip`) and Lion (Chen et al. 2023)
+        are timm's.
     """
-    groups = _parameter_groups(network, settings)
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, eps=settings.epsilon, fused=True, **common)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, eps=settings.epsilon, fused=True, **common)
-    from timm.optim import create_optimizer_v2
-
-    eps = {} if settings.optimizer in ("sgd", "lion") else {"eps": settings.epsilon}
-    return create_optimizer_v2(groups, opt=settings.optimizer, **common, **eps)
-
-
-def _parameter_groups(network: nn.Module, settings: ModelSettings) -> list[dict]:
-    if not isinstance(settings, FineTuneSettings):
-        return [{"params": list(network.parameters()), "scale": 1.0}]
-    return [
+    ratio = settings.backbone_lr / settings.lr if settings.backbone_lr else 1.0
+    groups = [
         {"params": list(network.head.parameters()), "scale": 1.0},
-        {"params": list(network.backbone.parameters()), "scale": settings.backbone_lr / settings.lr},
+        {"params": list(network.backbone.parameters()), "scale": ratio},
     ]
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    eps, momentum = {"eps": settings.epsilon}, {"momentum": settings.momentum}
+    match settings.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, fused=True, **common, **eps)
+        case "adamw":
+            return torch.optim.AdamW(groups, fused=True, **common, **eps)
+        case "nadam":
+            return torch.optim.NAdam(groups, **common, **eps)
+        case "radam":
+            return torch.optim.RAdam(groups, **common, **eps)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, **common, **eps, **momentum)
+        case "sgd":
+            return torch.optim.SGD(groups, **common, **momentum)
+    from timm.optim import Lamb, Lion
+
+    if settings.optimizer == "lamb":
+        return Lamb(groups, max_grad_norm=None, always_adapt=True, **common, **eps)
+    return Lion(groups, **common)
 
 
 def learning_rate(settings: ModelSettings, epoch: int, progress: float) -> float:

@@ -1,4 +1,4 @@
-"""The environment in, this process's place among those that train one network together out.
+"""Several processes that train one network together, and this one's place among them.
 
 One process is the rule. torchrun's environment variables, or QUINTET_PROCESSES, make it several: each takes its share
 of every batch, and their gradients are averaged (torch.distributed).
@@ -15,7 +15,8 @@ import torch
 from torch import distributed
 
 from stages.runtime.errors import UserError
-from stages.runtime.process import Terminated, count_cores
+from stages.runtime.process import Terminated
+from stages.runtime.workers import count_cores
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,16 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def share(self, start: int, end: int) -> slice:
-        """Return this process's part of the rows start..end; the parts differ by one row at most."""
-        n = end - start
-        return slice(start + n * self.rank // self.count, start + n * (self.rank + 1) // self.count)
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which of how many processes this one is."""
+        return self.rank, self.count
 
     def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
-
-    def wait(self) -> None:
-        """Wait until every process has come this far."""
-        if self.count > 1:
-            distributed.barrier()
 
     def tell_all(self, value: object) -> object:
         """Return the first process's value to every process."""

@@ -1,4 +1,4 @@
-"""Batches in, the same batches out, with a bar on a terminal; and one plain aligned line an epoch elsewhere."""
+"""How far an epoch has come: running loss and accuracy, a bar on a terminal, a plain line an epoch elsewhere."""
 
 import sys
 import time

@@ -1,0 +1,29 @@
+"""Write down what each script and each architecture is made of; a stage depends on that text, not on source files.
+
+Comments, docstrings and layout do not show in it, so that an edit that cannot change a result reruns nothing else.
+"""
+
+import argparse
+from pathlib import Path
+
+from stages.runtime.files import write_text
+from stages.runtime.process import run_stage
+from stages.runtime.sources import describe
+
+
+def write_descriptions(folder: Path) -> None:
+    """Write SCRIPT.txt for each file of stages/, and models/ARCHITECTURE.txt for each of stages/models/."""
+    stages = Path("stages")
+    for path in [*stages.glob("[!_]*.py"), *stages.glob("models/[!_]*.py")]:
+        module = ".".join(path.with_suffix("").parts)
+        write_text(folder / path.relative_to(stages).with_suffix(".txt"), describe(module))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("texts", type=Path, help="folder to write, a text for each script and architecture")
+    write_descriptions(parser.parse_args().texts)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,104 @@
+"""A walk through an image folder that finds the files of each class, and gives an account of all others.
+
+Links are followed within the folder. No file is opened.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.dataset.rejections import UNPRINTABLE, Rejection, printable
+
+SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower case
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+}
+
+
+class ListedFile(NamedTuple):
+    """A file that claims to be an image: its path in the folder, its class folder's name or label, any given split."""
+
+    path: str
+    label: str
+    split: str | None
+
+
+class Walk:
+    """What was listed, rejected and passed over (of each kind, how many) so far; paths are relative to the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = os.path.realpath(folder)
+        self.files: list[ListedFile] = []
+        self.rejections: list[Rejection] = []
+        self.passed_over = {"hidden": 0, "outside a class": 0, "not in labels.csv": 0}
+
+    def reject(self, path: str, reason: str, detail: str) -> None:
+        """Note that a file, or all that is in a folder, is left out."""
+        self.rejections.append(Rejection(printable(path), reason, printable(detail)))
+
+    def look(self, path: str) -> tuple[list[str], list[str]]:
+        """Return the paths of the files and of the folders directly in a folder, each list sorted."""
+        files, folders = [], []
+        try:
+            entries = sorted(os.scandir(self.folder / path), key=lambda entry: entry.name)
+        except OSError as error:
+            self.reject(path, "unreadable", error.strerror)
+            return [], []
+        for entry in entries:
+            its_path = f"{path}/{entry.name}" if path else entry.name
+            if _is_hidden(entry.name):
+                self.passed_over["hidden"] += 1
+            elif UNPRINTABLE.search(entry.name):
+                self.reject(its_path, "name", "rename it")
+            elif entry.is_symlink() and not self.holds(its_path):
+                self.reject(its_path, "link", f"its target is {os.readlink(entry.path)}")  # noqa: PTH115
+            elif entry.is_dir():
+                folders.append(its_path)
+            elif entry.is_file():
+                files.append(its_path)
+            else:
+                self.reject(its_path, "unreadable", "no regular file")
+        return files, folders
+
+    def find_real(self, path: str) -> str:
+        """Return the absolute path of what a path leads to, its links followed."""
+        return os.path.realpath(self.folder / path)
+
+    def holds(self, path: str) -> bool:
+        """Say whether a path leads to something in the folder."""
+        real = self.find_real(path)
+        return f"{real}/".startswith(f"{self.root.rstrip('/')}/") and os.path.exists(real)  # noqa: PTH110
+
+    def list_class(self, path: str, split: str | None) -> None:
+        """List all files below a class folder; a folder that links lead to twice is listed once."""
+        parent, _, label = path.rpartition("/")
+        seen, waiting = {self.root, self.find_real(parent)}, [path]
+        while waiting:
+            path = waiting.pop()
+            real = self.find_real(path)
+            if real in seen:
+                self.reject(path, "link", f"its target is {real}")
+                continue
+            seen.add(real)
+            files, folders = self.look(path)
+            self.files += (ListedFile(file, label, split) for file in files)
+            links = [folder for folder in folders if (self.folder / folder).is_symlink()]
+            waiting = links + waiting + sorted(set(folders) - set(links))  # links wait for all else of the class
+
+    def list_names(self, path: str) -> set[str]:
+        """Return the names of the folders directly in a folder; none if there are files in it, or no such folder."""
+        if not (self.folder / path).is_dir():
+            return set()
+        entries = [entry for entry in os.scandir(self.folder / path) if not _is_hidden(entry.name)]
+        return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
+
+    def count_all_but(self, named: set[str]) -> None:
+        """Count the files of the whole folder as passed over, all but those of these paths."""
+        for folder, _, files in os.walk(self.root):
+            paths = {os.path.relpath(f"{folder}/{name}", self.root) for name in files}
+            self.passed_over["not in labels.csv"] += len(paths - named)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES

@@ -1,0 +1,84 @@
+"""Any network of timm's, by its name: `{architecture: timm, network: convnext_atto, ...}`.
+
+A name may carry a tag (`resnet18.a1_in1k`): the network is the same, and the pixels are normalised as those weights
+expect. The weights themselves come from the block's `weights`, as with every architecture.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from stages.settings.types import Rate, Section
+
+
+class Arguments(Section):
+    """`network` is one of timm.list_models(), or of timm.list_pretrained(); `drop_path` is stochastic depth."""
+
+    network: Annotated[str, Field(min_length=1)]
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+
+    def check(self, image_size_px: int) -> None:
+        """Refuse a name that timm does not know, and images that the network cannot look at."""
+        import difflib
+
+        import timm
+
+        if not timm.is_model(self.network):
+            known = timm.list_models()
+        elif "." in self.network and not timm.is_model_pretrained(self.network):
+            known = timm.list_pretrained(f"{self.network.partition('.')[0]}.*")
+        else:
+            self._look_at_images(image_size_px)
+            return
+        close = difflib.get_close_matches(self.network, known, n=3, cutoff=0.4)
+        meant = f"; did you mean {' or '.join(close)}?" if close else "; timm.list_models() has all names"
+        raise ValueError(f"network: timm has no {self.network!r}{meant}")
+
+    def _look_at_images(self, image_size_px: int) -> None:
+        import torch
+
+        with torch.device("meta"):  # no memory for the weights
+            try:
+                network = _create(self.network, image_size_px).eval()
+                network(torch.zeros(2, 3, image_size_px, image_size_px))
+                patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+                patch_px = patch if isinstance(patch, int) else patch[0]
+                if image_size_px % patch_px:  # the right and lower edges would be cut off
+                    raise ValueError(f"its patches are of {patch_px} px")
+            except (AssertionError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                raise ValueError(
+                    f"network: {self.network} cannot look at images of image_size_px = {image_size_px} ({reason}); "
+                    "choose another size, or another network"
+                ) from None
+
+
+def normalisation(*, network: str, **_: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation of the pixels, in 0..1, that timm's weights of this name expect."""
+    import timm
+
+    config = timm.get_pretrained_cfg(network)
+    return tuple(config.mean), tuple(config.std)
+
+
+def build_model(n_classes: int, image_size_px: int, *, network: str, dropout: float, drop_path: float):
+    """Build the network, of `backbone` (timm's, up to its pooled features) and `head`, with timm's initialisation."""
+    from torch import nn
+
+    from stages.networks.layers import join_head
+
+    backbone = _create(network, image_size_px, **({"drop_path_rate": drop_path} if drop_path else {}))
+    joined = join_head(backbone, image_size_px, (), n_classes, dropout=0)
+    if dropout:
+        joined.head.insert(1, nn.Dropout(dropout))
+    return joined
+
+
+def _create(network: str, image_size_px: int, **options: Any):
+    import timm
+
+    config = timm.get_pretrained_cfg(network)
+    if config and config.fixed_input_size:  # a transformer's: its positions are made for one size
+        options["img_size"] = image_size_px
+    return timm.create_model(network, num_classes=0, **options)

@@ -1,0 +1,63 @@
+"""How the trainings went: as small drawings for the page, and as one long table for `dvc plots`."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+AREA = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # of a training curve, in its 220 x 124 units
+CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
+
+
+def join_histories(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the models' histories under each other, with the columns model, epoch, and those of CURVES.
+
+    `dvc plots` cannot list files that parameters name, but its template can colour the rows of one by their model.
+    """
+    tables = [history[["epoch", *CURVES]].assign(model=name) for name, history in histories.items()]
+    return pd.concat(tables)[["model", "epoch", *CURVES]]
+
+
+def plot_training(histories: dict[str, pd.DataFrame], n_classes: int) -> list[dict[str, Any]]:
+    """Turn the histories into the coordinates of small SVG plots that share their vertical scales.
+
+    Args:
+        histories: {model: its history.csv}.
+        n_classes: the scale of the loss ends at twice the loss of guessing, ln(n_classes): a first epoch that
+            explodes would else press all curves flat.
+    Returns:
+        A dict a model: name, n_epochs, best (epoch), plots (of accuracy and loss).
+    """
+    losses = pd.concat([history[["train_loss", "val_loss"]] for history in histories.values()])
+    top = min(losses.max(axis=None), 2 * math.log(n_classes))
+    step = next(step for step in (0.1, 0.25, 0.5, 1, 2, 5, 10) if top / step <= 5)
+    scales = {"accuracy": [0, 0.25, 0.5, 0.75, 1], "loss": [step * i for i in range(max(math.ceil(top / step), 1) + 1)]}
+    return [
+        {
+            "name": name,
+            "n_epochs": len(history),
+            "best": int(history["epoch"][history["best"].idxmax()]),
+            "plots": [_plot(history, score, ticks) for score, ticks in scales.items()],
+        }
+        for name, history in histories.items()
+    ]
+
+
+def _plot(history: pd.DataFrame, score: str, ticks: list[float]) -> dict[str, Any]:
+    width, height, last = AREA["right"] - AREA["left"], AREA["bottom"] - AREA["top"], len(history) - 1
+    across = [round(AREA["left"] + width * (i / last if last else 0.5), 1) for i in range(last + 1)]
+
+    def down(value: float) -> float:
+        return round(AREA["bottom"] - height * min(value / ticks[-1], 1.5), 1)
+
+    def points(split: str) -> str:
+        return " ".join(f"{x},{down(y)}" for x, y in zip(across, history[f"{split}_{score}"], strict=True))
+
+    best = int(history["best"].argmax())
+    return {
+        "score": score,
+        "ticks": [(down(tick), f"{tick:g}") for tick in ticks],
+        "best": (across[best], down(history[f"val_{score}"].iloc[best])),
+        "train": points("train"),
+        "val": points("val"),
+    }

@@ -1,0 +1,57 @@
+"""What the numbers say, in a sentence each: worked out from the metrics, so that table, README and page agree.
+
+Imports nothing heavy, as the table of scores does not.
+"""
+
+from typing import Any
+
+NEARLY_ALL = 0.9  # of the weight: such a vote is one member's
+
+
+def start_in_words(row: dict[str, Any]) -> str:
+    """Name the weights that a model started from; the file's hash is in the metrics."""
+    if "start" not in row:
+        return f"{row['voting']} vote of {len(row['weights'])}"
+    return row["start"].split(" (")[0].removesuffix(".safetensors")
+
+
+def vote_in_words(scores: dict[str, dict[str, Any]]) -> str:
+    """Say so where one of several members has nearly all the weight, and what the vote gains over it; else nothing.
+
+    Args:
+        scores: as `read_scores` returns them.
+    """
+    vote = scores["ensemble"]
+    name, weight = max(vote["weights"].items(), key=lambda item: item[1])
+    if weight <= NEARLY_ALL or len(vote["weights"]) == 1:
+        return ""
+    member = scores[name]
+    difference = round(100 * (vote["accuracy"] - member["accuracy"]), 1)
+    gain = f"is {abs(difference)} points {'more' if difference > 0 else 'less'} accurate than {name} alone"
+    return (
+        f"The fitted vote is little more than {name}, calibrated: that member has {weight:.2f} of the weight. "
+        f"On the test split the vote {gain if difference else f'gains no accuracy over {name} alone'}; "
+        f"its loss is {vote['loss']:.4f} instead of {member['loss']:.4f}, "
+        f"its calibration error {vote['ece']:.4f} instead of {member['ece']:.4f}."
+    )
+
+
+def compare_in_words(ensemble: dict[str, Any]) -> str:
+    """Say whether the ensemble differs from its best member by more than noise: interval and test must agree."""
+    versus, n_images = ensemble["vs_best_member"], ensemble["n_images"]
+    difference, low, high, p = (versus[key] for key in ("accuracy_difference", "low", "high", "mcnemar_p"))
+    outside, unlikely = low > 0 or high < 0, p < 0.05
+    if outside and unlikely:
+        verdict = f"That is more than chance explains: the ensemble is {'better' if difference > 0 else 'worse'}."
+    elif outside or unlikely:
+        verdict = "That is borderline: interval and test disagree on whether it is more than noise."
+    else:
+        verdict = "That cannot be told from noise on a test split of this size."
+    p_words = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    points = f"{100 * abs(difference):.1f} percentage points {'less' if difference < 0 else 'more'} accurate than"
+    return (
+        f"On {n_images:,} test images the ensemble is {points if difference else 'exactly as accurate as'} "
+        f"{ensemble['best_member']}, its best member on the "
+        f"validation split (95 % bootstrap interval {100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}). "
+        f"{verdict}"
+    )

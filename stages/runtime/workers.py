@@ -1,0 +1,64 @@
+"""Work for all cores of the machine: a pool of processes that ends with this one, and results in order."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from stages.runtime.errors import UserError
+from stages.runtime.process import end_with_parent
+
+TASKS_PER_WORKER = 8  # that are handed out at a time
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: on a shared machine fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Open a pool of processes that end with this one; an error or a signal here takes back what has not begun."""
+    with ProcessPoolExecutor(n_workers, initializer=_start_worker) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)  # that is for the parent to answer
+    end_with_parent(signal.SIGKILL)
+
+
+def spread(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Apply a function to tasks on all cores; the results come in the tasks' order.
+
+    Tasks are taken up as results are taken away, so that memory holds a few for each core, however many there are.
+
+    Raises:
+        UserError: a worker was killed; and whatever the function raises.
+    """
+    n_workers = count_cores()
+    waiting: deque[Future[Result]] = deque()
+    try:
+        with open_pool(n_workers) as pool:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) >= TASKS_PER_WORKER * n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, most likely for want of memory; free some, and run again"
+        ) from None

@@ -1,0 +1,50 @@
+"""Small image folders for the tests of the room `dataset`, and the stage `split` on them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages import split
+from tests.parameters import MISSING, write_params
+
+
+def picture(number: int, size: tuple[int, int] = (72, 56)) -> Image.Image:
+    """Return a picture that is like no other number's: large blots of random colours."""
+    blots = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(blots).resize(size, Image.Resampling.BICUBIC)
+
+
+def save(folder: Path, *paths: str, first: int = 0) -> None:
+    """Save a picture at each path, numbered from the first."""
+    for number, path in enumerate(paths, first):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / path)
+
+
+def touch(folder: Path, *paths: str) -> None:
+    """Make empty files."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+def run_split(folder: Path, test: float = 0.25, *, figures: bool = False, **changes: object) -> None:
+    """Run the stage on images/ in the folder, without its slow figures; a mistake is a UserError."""
+    fractions = {"seed": 1, "train": 0.75 - test, "val": 0.25, "test": test}
+    write_params(folder / "recipe.yaml", split=fractions, ensemble=MISSING, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        outputs = ["data/manifest.csv", "data/rejected.csv", "metrics"]
+        patch.setattr(sys, "argv", ["split", "images", *outputs, "--params", "recipe.yaml"])
+        for name in () if figures else ("draw_class_counts", "draw_samples"):
+            patch.setattr(split, name, lambda *_: None)
+        split.main()
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """Return what the stage wrote, a row an image."""
+    return pd.read_csv(folder / "data/manifest.csv", keep_default_na=False, dtype={"class": str})

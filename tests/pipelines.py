@@ -1,0 +1,137 @@
+"""Clones of the working tree with parameters as small as they still run, in which commands run as a user's would."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.imports import ROOT
+
+DRAWN = "data/weights/drawn"
+IMAGES = f"{DRAWN}/images"  # three classes are less work than the 104 of data/flowers
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "PYTHONPATH", "WORLD_SIZE")},
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",
+    "QUINTET_DEVICE": "cpu",
+}
+
+
+def shrink(params: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe with its structure kept, and every size as small as it runs; weights come from the same run."""
+    models = params["models"]
+    valid = any(block.get("padding") == "valid" for block in models.values())
+    margin = min(4, params["pack"]["stored_size_px"] - params["image_size_px"])
+    params["image_size_px"] = 76 if valid else 32
+    params["pack"]["stored_size_px"] = params["image_size_px"] + margin
+    params["images"] = IMAGES
+    if "draw" in params:
+        params["draw"] |= {"n_classes": 3, "images_per_class": 12, "size_px": params["pack"]["stored_size_px"]}
+    for block in models.values():
+        settings = {**params["training"], **block}
+        small = {"filters": 2, "dense_units": 4, "depth": 11, "batch_size": 8}
+        most = {"epochs": 3, "frozen_epochs": 1, "warmup_epochs": 1, "rounds": 2, "patience": 1}
+        block |= {key: value for key, value in small.items() if key in settings}
+        block |= {key: min(value, settings[key]) for key, value in most.items()}
+        block["phases"] = [{"epochs": 1, "lr": phase["lr"]} for phase in settings["phases"]]
+        if not block["weights"].startswith(("data/weights/scratch", DRAWN)):
+            block["weights"] = replace_weights(block, models)
+    return params
+
+
+def replace_weights(block: dict[str, Any], models: dict[str, Any]) -> str:
+    """Return a model of the same run, trained from scratch, that fits in place of weights from a network."""
+    backbone = ("architecture", "network", "batch_norm")
+    for name, other in models.items():
+        if other["weights"] == "data/weights/scratch" and all(block.get(key) == other.get(key) for key in backbone):
+            return f"data/models/{name}.safetensors"
+    return "data/weights/scratch"
+
+
+class Clone:
+    """A git repository with the working tree's files, and these parameters."""
+
+    def __init__(self, folder: Path, recipe: str = "params.yaml", change: Callable[[dict], None] = lambda params: None):
+        self.folder = folder
+        listed = self.run("git ls-files -z --cached --others --exclude-standard", cwd=ROOT)
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file() and not name.startswith("metrics/") and not name.endswith("dvc.lock"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        (folder / "params.yaml").write_bytes((ROOT / recipe).read_bytes())
+        self.edit(shrink)
+        self.edit(shrink, f"{DRAWN}/params.yaml")
+        self.edit(change)
+        for command in (
+            "git init -q",
+            "git config user.email tests@example.org",
+            "git config user.name tests",
+            "git add .",
+            "git commit -qm start",
+        ):
+            self.run(command)
+
+    def beside(self, folder: Path) -> "Clone":
+        """Return another repository that is there already."""
+        other = Clone.__new__(Clone)
+        other.folder = folder
+        return other
+
+    def read(self, name: str = "params.yaml") -> dict:
+        return YAML(typ="safe").load(self.folder / name)
+
+    def edit(self, change: Callable[[dict], object], name: str = "params.yaml") -> None:
+        yaml = YAML()
+        params = yaml.load(self.folder / name)
+        change(params)
+        yaml.dump(params, self.folder / name)
+
+    def start(self, command: str) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(shlex.split(command), cwd=self.folder, env=ENVIRONMENT, start_new_session=True, **pipes)
+
+    def run(self, command: str, expected: int = 0, cwd: Path | None = None) -> str:
+        """Run a command to its end; return what it said."""
+        done = subprocess.run(
+            shlex.split(command), cwd=cwd or self.folder, env=ENVIRONMENT, text=True, capture_output=True, check=False
+        )
+        assert (done.returncode != 0) == bool(expected), done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.run("git add .")
+        self.run("git commit -qm results")
+
+    def repro(self) -> set[str]:
+        """Run `dvc repro`; return the stages of which it says that they ran."""
+        return ran(self.run("dvc repro"))
+
+    def kill_when(self, command: str, moment: Callable[[], bool]) -> bool:
+        """Kill a command, and all that it has started, at a moment; return whether it was still running."""
+        with self.start(command) as process:
+            while process.poll() is None and not moment():
+                time.sleep(0.01)
+            was_running = process.poll() is None
+            if was_running:
+                os.killpg(process.pid, signal.SIGKILL)
+        return was_running
+
+    def bytes_of(self, *names: str) -> dict[str, bytes]:
+        """Return the content of files, and of all files in folders."""
+        paths = [self.folder / name for name in names]
+        files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+        return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
+
+
+def ran(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))

@@ -1,0 +1,155 @@
+"""One image file: which picture is read out of it, and what is said of one that holds none."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content, read_square
+from stages.runtime.errors import UserError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def _image(*rows) -> Image.Image:
+    return Image.fromarray(np.array(rows, dtype=np.uint8))
+
+
+def _content(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _decode(image: Image.Image, kind: str, **options) -> list:
+    """Save an image, and return the pixels that are read again."""
+    return np.asarray(decode(_content(image, kind, **options)).image).tolist()
+
+
+def _reason(content: bytes, max_pixels: int | None = None) -> str:
+    with pytest.raises(UnusableImageError) as caught:
+        decode(content, max_pixels)
+    return caught.value.reason
+
+
+def _oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "PNG", "TIFF", "WEBP"])
+def test_lossless_formats_of_one_picture_have_the_same_pixels(kind):
+    image = _image([RED, GREEN], [BLUE, WHITE])
+    decoded, n_frames = decode(_content(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert (hash_pixels(decoded), n_frames) == (hash_pixels(image), 1)
+
+
+def test_the_middle_square_is_read_and_small_images_are_enlarged(tmp_path):
+    row = [RED, RED, GREEN, BLUE, WHITE, WHITE]
+    _image(row, row).save(tmp_path / "wide.png")
+    assert read_square(tmp_path / "wide.png", 2).tolist() == [[[*GREEN], [*BLUE]]] * 2
+    _image(*([colour, colour] for colour in row)).save(tmp_path / "tall.bmp")
+    assert read_square(tmp_path / "tall.bmp", 2).tolist() == [[[*GREEN]] * 2, [[*BLUE]] * 2]
+    Image.new("RGB", (1, 1), BLUE).save(tmp_path / "no ending", "PNG")
+    assert read_square(tmp_path / "no ending", 3).tolist() == [[[*BLUE]] * 3] * 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_is_read_as_viewers_show_it(orientation):
+    stored = np.array([[RED, GREEN, BLUE], [WHITE, RED, GREEN]], dtype=np.uint8)
+    upright = {  # what the standard says of the stored first row and first column: top left, top right, ...
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: stored[::-1].transpose(1, 0, 2),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: stored[:, ::-1].transpose(1, 0, 2),
+    }
+    assert _decode(Image.fromarray(stored), "PNG", exif=_oriented(orientation)) == upright[orientation].tolist()
+
+
+def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_stays_upright(tmp_path):
+    pixels = np.full((128, 64, 3), RED, dtype=np.uint8)
+    pixels[64:] = BLUE  # the stored lower half becomes the left half
+    Image.fromarray(pixels).save(tmp_path / "image.jpg", exif=_oriented(6), quality=95)
+    image = read_square(tmp_path / "image.jpg", 8).astype(int)
+    assert np.abs(image[:, 0] - BLUE).max() <= 3
+    assert np.abs(image[:, -1] - RED).max() <= 3
+
+
+@pytest.mark.parametrize(("mode", "progressive"), [("L", True), ("RGB", False), ("CMYK", False)])
+def test_every_kind_of_jpeg_gives_its_colours(mode, progressive):
+    image = Image.new("RGB", (16, 16), (200, 100, 50)).convert(mode)
+    expected = 124 if mode == "L" else (200, 100, 50)  # 0.299 x 200 + 0.587 x 100 + 0.114 x 50 = 124
+    assert np.abs(np.array(_decode(image, "JPEG", quality=95, progressive=progressive)) - expected).max() <= 4
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    assert _decode(image, "PNG") == _decode(image.convert("LA"), "PNG") == [[[*WHITE], [0, 0, 0]]]
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN, *BLUE])
+    image.putdata([1, 2])
+    assert _decode(image, "PNG", transparency=2) == [[[*GREEN], [*WHITE]]]
+
+
+def test_grey_of_sixteen_bits_keeps_its_brightness():
+    # 16-bit values are 257 times the 8-bit ones: 100 * 257 = 25700
+    assert _decode(Image.fromarray(np.array([[25700, 257]], dtype=np.uint16)), "PNG") == [[[100] * 3, [1] * 3]]
+    assert _decode(Image.fromarray(np.array([[25700, 257]], dtype=np.int32)), "TIFF") == [[[100] * 3, [1] * 3]]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("TIFF", np.int32), ("TIFF", np.uint16), ("PNG", np.uint16)])
+def test_grey_of_eight_bits_in_wider_pixels_does_not_turn_black(kind, dtype):
+    assert _decode(Image.fromarray(np.array([[0, 100, 255]], dtype=dtype)), kind) == [[[0] * 3, [100] * 3, [255] * 3]]
+
+
+def test_pixels_of_unknown_brightness_and_too_many_pixels_are_not_decoded():
+    assert _reason(_content(Image.new("F", (2, 2), 0.5), "TIFF")) == "format"
+    assert _reason(_content(Image.new("I", (2, 2), 2**20), "TIFF")) == "format"
+    content = _content(Image.new("1", (100, 100)), "PNG")
+    assert decode(content, 10_000).image.size == (100, 100)
+    assert _reason(content, 9_999) == "size"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_of_several_frames_the_first_is_taken_and_their_number_told(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    decoded, n_frames = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    assert n_frames == 3
+    assert decoded.getpixel((4, 4)) == RED
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "empty"), (b"no image", "format"), (b"RIFF\0\0\0\0WAVEfmt ", "format"), (b"%!PS-Adobe-3.0 EPSF", "format")],
+)
+def test_what_is_no_image_is_told_by_its_first_bytes(tmp_path, content, reason):
+    (tmp_path / "file.jpg").write_bytes(content)
+    with pytest.raises(UnusableImageError) as caught:
+        read_content(tmp_path / "file.jpg")
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_file_cut_short_is_damaged(kind):
+    content = _content(Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)), kind)
+    assert _reason(content[: len(content) // 2]) == "damaged"
+
+
+def test_an_unusable_file_and_one_that_is_not_the_listed_one_are_users_mistakes_with_their_names(tmp_path):
+    content = _content(Image.new("RGB", (2, 2), RED), "PNG")
+    (tmp_path / "a.png").write_bytes(content)
+    read_square(tmp_path / "a.png", 2, hashlib.sha256(content).hexdigest())
+    with pytest.raises(UserError, match=r"a\.png: not the file that the manifest lists"):
+        read_square(tmp_path / "a.png", 2, "0" * 64)
+    (tmp_path / "a.png").write_bytes(content[:30])
+    with pytest.raises(UserError, match=r"a\.png: no usable image"):
+        read_square(tmp_path / "a.png", 2)

@@ -1,0 +1,73 @@
+"""The stage that takes the vote: who counts, and that its scores cannot be had by fitting alone."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import ensemble
+from stages.runtime.sources import follow_imports
+from stages.scoring.predictions import Predictions, write_predictions
+
+ROOT = Path(__file__).parent.parent
+LABELS = np.array([0, 1, 0, 1, 1])
+NAMES = ["zinnia", "a", "m", "b", "c"]  # in no order but that of the parameters
+
+
+def remember(image: int) -> np.ndarray:
+    """Return the probabilities of a member that is sure and right on one image, and 0.7 to 0.3 wrong on the others."""
+    right = np.full(5, 0.3, np.float32)
+    right[image] = 1
+    probabilities = np.empty((5, 2), np.float32)
+    probabilities[np.arange(5), LABELS], probabilities[np.arange(5), 1 - LABELS] = right, 1 - right
+    return probabilities
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str) -> dict:
+    for image, name in enumerate(NAMES):
+        probabilities = remember(image)
+        predictions = Predictions(probabilities, LABELS, probabilities, LABELS, np.array(["no", "yes"]))
+        write_predictions(folder / "predictions" / f"{name}.npz", predictions)
+    recipe = SimpleNamespace(seed=1, models=dict.fromkeys(NAMES), ensemble=SimpleNamespace(voting=voting))
+    monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
+    arguments = [folder / "predictions", folder / "ensemble.json", folder / "ensemble"]
+    monkeypatch.setattr("sys.argv", ["ensemble", *map(str, arguments)])
+    ensemble.main()
+    return json.loads((folder / "ensemble.json").read_text())
+
+
+def test_val_scores_of_a_fitted_vote_are_those_of_images_that_it_was_not_fitted_to(tmp_path, monkeypatch):
+    # Fitted to all five images, the vote is right on each: temperatures of 10 make its wrong answers 0.52 to 0.48, and
+    # the one that remembers the image tips them (the old scores). Fitted to the four others, who remembers the fifth
+    # has no weight, for it is wrong on all four; and the others are wrong on the fifth.
+    scores = run(monkeypatch, tmp_path, "fitted")
+    assert scores["val"]["accuracy"] == 0
+    assert scores["accuracy"] == 1  # the test images are the same here, and the vote is fitted to them all
+    assert list(scores["weights"].values()) == pytest.approx([0.2] * 5, abs=1e-5)
+
+
+def test_val_scores_of_an_equal_vote_are_plain(tmp_path, monkeypatch):
+    scores = run(monkeypatch, tmp_path, "equal")
+    # on each image one member gives the right class 1, and four give it 0.3: 2.2 / 5 = 0.44
+    assert scores["val"]["loss"] == pytest.approx(-math.log(0.44), abs=1e-6)
+    assert scores["temperatures"] == dict.fromkeys(NAMES, 1)
+    table = pd.read_csv(tmp_path / "ensemble" / "answers.csv")
+    assert table["actual"].tolist() == ["no", "yes", "no", "yes", "yes"]
+    assert table["predicted"].tolist() == ["yes", "no", "yes", "no", "no"]  # 0.44 for the right one
+
+
+def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeypatch):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "removed.npz").write_text("of a model that was taken out")
+    scores = run(monkeypatch, tmp_path, "equal")
+    assert list(scores["weights"]) == list(scores["temperatures"]) == NAMES
+    assert scores["best_member"] == "zinnia"  # all are right on one image of five: the first
+
+
+@pytest.mark.parametrize("stage", ["ensemble", "report"])
+def test_the_stages_below_the_models_need_no_torch(stage):
+    assert "torch" not in follow_imports(f"stages.{stage}", ROOT)[1]

@@ -1,0 +1,90 @@
+"""The stage `pack`: each split's images decoded once into an array, in the manifest's order, with their labels."""
+
+import hashlib
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import pack
+from stages.pixels.packed_splits import open_splits
+from stages.pixels.packing import ROWS_PER_TASK, take_room, write_packed_split
+from stages.runtime.errors import UserError
+from tests.parameters import write_params
+
+SIZE = 36
+COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255), "d": (9, 8, 7)}
+ROWS = [("a", "NA", 1, "train"), ("b", "007", 0, "train"), ("c", "007", 0, "val"), ("d", "NA", 1, "test")]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Work in a folder with four images in plain colours, and their manifest."""
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (40, 50), colour).save(f"images/{name}.png")
+    lines = [
+        f"{name}.png,{label},{of_class},{split},{_digest(Path(f'images/{name}.png'))}"
+        for name, of_class, label, split in ROWS
+    ]
+    Path("manifest.csv").write_text("\n".join(["path,label,class,split,sha256", *lines]) + "\n", encoding="utf-8")
+    write_params(Path("params.yaml"))
+    monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "images", "packed", "--params", "params.yaml"])
+    return tmp_path
+
+
+def test_splits_hold_the_manifests_images_and_labels_in_its_order(folder):
+    with pytest.raises(UserError, match=r"classes\.json: .*dvc repro pack"):
+        open_splits(Path("packed"), ("train",))
+    pack.main()
+    names, splits = open_splits(Path("packed"), ("train", "val", "test"))
+    assert names == ["007", "NA"]
+    assert [split.labels.tolist() for split in splits] == [[1, 0], [0], [1]]
+    found = [image for split in splits for image in split.images]
+    assert all(image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8 for image in found)
+    assert [image[0, 0].tolist() for image in found] == [list(COLOURS[name]) for name in "abcd"]
+    assert all((image == image[0, 0]).all() for image in found)
+    with pytest.raises(ValueError, match="read-only"):
+        splits[0].images[0] = 0
+
+
+def test_more_images_than_a_worker_takes_at_a_time_keep_their_places(folder):
+    n = ROWS_PER_TASK + 3
+    paths = [Path(f"images/{'abcd'[i % 4]}.png") for i in range(n)]
+    write_packed_split(Path("many"), paths, list(range(n)), [_digest(path) for path in paths], SIZE)
+    colours = np.load("many/images.npy")[:, 0, 0].tolist()
+    assert colours == [list(COLOURS["abcd"[i % 4]]) for i in range(n)]
+
+
+def test_an_image_that_is_not_the_listed_one_is_a_users_mistake_and_leaves_no_array(folder):
+    Image.new("RGB", (40, 50)).save("images/b.png")
+    with pytest.raises(UserError, match=r"images/b\.png"):
+        pack.main()
+    assert list(Path("packed/train").iterdir()) == []
+
+
+def test_a_full_disk_is_known_before_any_image_is_decoded(folder):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 3 * SIZE**2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"images\.npy"):
+            write_packed_split(Path("packed"), [Path("images/nowhere.png")] * 3, [0] * 3, [""] * 3, SIZE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(Path("packed").iterdir()) == []
+
+
+def test_a_sparse_file_gets_all_of_its_blocks(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(2**20)
+    take_room(path)
+    assert 512 * path.stat().st_blocks >= path.stat().st_size == 2**20

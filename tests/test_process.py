@@ -1,0 +1,221 @@
+"""How a stage ends: a line and an exit code for a user's mistake, a full disk or a signal, and nobody left behind."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.runtime.errors import UserError
+from stages.runtime.files import unfinished, write_text
+from stages.runtime.process import Terminated, exit_cleanly, note_time
+from stages.runtime.workers import TASKS_PER_WORKER, count_cores, open_pool, spread
+from tests.imports import ROOT
+
+STAGE = """
+import sys, time
+from stages.runtime.process import run_stage
+
+def main():
+    print("running", flush=True)
+    time.sleep(float(sys.argv[1]))
+
+run_stage(main)
+"""
+POOL = """
+import os, sys, time
+from stages.runtime.process import run_stage
+from stages.runtime.workers import open_pool
+
+def work(duration_s):
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece: two workers write
+    time.sleep(duration_s)
+
+def main():
+    with open_pool(2) as pool:
+        for _ in pool.map(work, [float(sys.argv[1])] * 1000):
+            pass
+
+if __name__ == "__main__":
+    run_stage(main)
+"""
+DVC = """
+import os, subprocess, sys
+subprocess.call(f"{sys.executable} {sys.argv[1]} {sys.argv[2]}; echo ended with $?", shell=True,
+                env={**os.environ, "DVC_STAGE": "train"})
+"""
+STOPPED = "stopped by SIGTERM; run again to go on\n"
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _ending(error: BaseException, capsys) -> tuple[int, str]:
+    """Return the exit code and what is said when a stage ends with this error."""
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(lambda: _raise(error))
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_each_mistake_of_the_user_is_a_line_and_the_exit_code_2(capsys):
+    assert _ending(UserError("seed: missing\n key", "x: 3"), capsys) == (2, "error: seed: missing key\nerror: x: 3\n")
+
+
+def test_a_full_disk_is_a_line_that_names_the_file_which_stays_as_it_was(tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    write_text(path, "old")
+    unfinished(path).symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(lambda: write_text(path, "new"))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: No space left on device; ")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("table.csv", "old")]
+
+
+def test_a_signal_is_a_line_and_its_exit_code(capsys):
+    assert _ending(KeyboardInterrupt(), capsys) == (130, "stopped by SIGINT; run again to go on\n")
+    assert _ending(Terminated(), capsys) == (143, STOPPED)
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator:
+    """Return a function that starts a script in a process group of its own; nothing of it outlives the test."""
+    started = []
+
+    def start_script(script: str, *arguments: object, **environment: str) -> subprocess.Popen:
+        path = tmp_path / f"script_{len(started)}.py"
+        path.write_text(script, encoding="utf-8")
+        kept = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+        process = subprocess.Popen(
+            [sys.executable, str(path), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_script
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _all_end(pids: list[int], within_s: float = 10) -> bool:
+    processes = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        processes = [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        if not processes:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
+def test_a_stage_that_is_told_to_stop_ends_with_one_line(start, sign):
+    stage = start(STAGE, 60)
+    assert stage.stdout.readline() == "running\n"
+    stage.send_signal(sign)
+    _, said = stage.communicate(timeout=10)
+    assert (stage.returncode, said) == (128 + sign, f"stopped by {sign.name}; run again to go on\n")
+
+
+@pytest.mark.parametrize(("sign", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_stage_with_workers_ends_with_one_line_and_all_of_them(start, sign, to_all):
+    stage = start(POOL, 0.05)
+    workers = {int(stage.stdout.readline()) for _ in range(6)}
+    (os.killpg if to_all else os.kill)(stage.pid, sign)
+    _, said = stage.communicate(timeout=20)
+    assert (stage.returncode, said) == (128 + sign, f"stopped by {sign.name}; run again to go on\n")
+    assert _all_end([*workers])
+
+
+def test_workers_end_when_their_parent_is_killed(start):
+    stage = start(POOL, 60)
+    workers = [int(stage.stdout.readline()) for _ in range(2)]
+    stage.kill()
+    assert _all_end(workers)
+
+
+def test_a_stage_ends_when_the_dvc_that_runs_it_is_killed(start, tmp_path):
+    (tmp_path / "stage.py").write_text(STAGE, encoding="utf-8")
+    dvc = start(DVC, "stage.py", 60)
+    assert dvc.stdout.readline() == "running\n"
+    shell_and_stage = [child.pid for child in psutil.Process(dvc.pid).children(recursive=True)]
+    assert len(shell_and_stage) == 2
+    dvc.kill()
+    assert _all_end(shell_and_stage)
+    assert dvc.communicate()[1] == STOPPED
+
+
+def test_a_stage_runs_on_while_its_dvc_is_there(start, tmp_path):
+    (tmp_path / "stage.py").write_text(STAGE, encoding="utf-8")
+    assert start(DVC, "stage.py", 1.2).communicate(timeout=20) == ("running\nended with 0\n", "")
+
+
+def test_results_come_in_the_tasks_order_and_few_tasks_are_taken_up_ahead():
+    taken = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal taken
+        for taken in range(1000):
+            yield -taken
+
+    results = spread(abs, tasks())
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert taken <= TASKS_PER_WORKER * count_cores() + 3
+    assert list(results) == list(range(3, 1000))
+
+
+def _fail(how: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else _raise(ZeroDivisionError(how))
+
+
+def test_a_killed_worker_is_a_users_mistake_and_an_error_in_one_is_raised():
+    with pytest.raises(UserError, match="memory"):
+        list(spread(_fail, ["killed"]))
+    with pytest.raises(ZeroDivisionError, match="raised"):
+        list(spread(_fail, ["raised"] * 100))
+
+
+def test_an_error_takes_back_the_tasks_that_have_not_begun():
+    waiting = []
+
+    def fail() -> None:
+        with open_pool(1) as pool:
+            waiting.extend(pool.submit(time.sleep, 0.05) for _ in range(50))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert sum(future.cancelled() for future in waiting) > 40
+
+
+def test_times_are_noted_where_there_is_a_folder_for_them(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "cnn", "data/packed"])
+    note_time(1.0)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data").mkdir()
+    note_time(1.26)
+    note_time(2)
+    with (tmp_path / "data/timings.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:3] == ["finished", "command", "duration_s"]
+    assert [row[1:3] for row in rows] == [["train cnn", "1.3"], ["train cnn", "2.0"]]

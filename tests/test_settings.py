@@ -1,0 +1,168 @@
+"""A parameter file becomes types: what is right is read as it stands, and every mistake is named by its full key."""
+
+import csv
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.runtime.errors import UserError
+from stages.settings.reading import block_type, list_architectures, read_params
+from stages.settings.types import N_FLOWER_CLASSES, ModelSettings
+from tests.imports import ROOT
+from tests.parameters import MISSING, PARAMS, write_params
+
+CHECKED = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]["cmd"].split()[4:]
+FILES = [ROOT / path for path in CHECKED] + sorted((ROOT / "recipes").glob("*.yaml"))
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that writes changed parameters, and reads them."""
+    return lambda **changes: read_params(write_params(tmp_path / "params.yaml", **changes))
+
+
+@pytest.fixture
+def problems(read, tmp_path):
+    """Return a function that gives the lines that are said of changed parameters, without the file's name."""
+
+    def read_and_fail(**changes) -> list[str]:
+        with pytest.raises(UserError) as error:
+            read(**changes)
+        start = f"{tmp_path / 'params.yaml'}: "
+        assert all(line.startswith(start) and "\n" not in line for line in error.value.args)
+        return [line.removeprefix(start) for line in error.value.args]
+
+    return read_and_fail
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_committed_parameter_file_is_right(path):
+    written = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    assert list(getattr(read_params(path), "models", ())) == list(written.get("models", ()))
+
+
+def test_what_a_models_block_does_not_say_training_says(read):
+    models = read(training__epsilon=0.5, training__batch_size=9, models__cnn__batch_size=7).models
+    assert (models["cnn"].epsilon, models["cnn"].batch_size) == (0.5, 7)
+    assert models["cnn"].arguments() == {"filters": 32, "padding": "same", "dense_units": 1024, "dropout": 0.5}
+    assert (models["resnet50"].epsilon, models["resnet50"].batch_size) == (
+        0.5,
+        PARAMS["models"]["resnet50"]["batch_size"],
+    )
+
+
+@pytest.mark.parametrize("architecture", list_architectures())
+def test_no_architecture_takes_a_key_that_training_has(architecture):
+    own = block_type(architecture).model_fields.keys() - ModelSettings.model_fields.keys()
+    arguments = block_type(architecture).__mro__[1]
+    assert own == arguments.model_fields.keys()
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1e-05", "1E-5", "0.00001", "1.0e-5"])
+def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
+    (tmp_path / "params.yaml").write_text(TEXT.replace("lr: 0.001\n", f"lr: {written}\n", 1), encoding="utf-8")
+    assert read_params(tmp_path / "params.yaml").models["cnn"].lr == 0.00001
+
+
+@pytest.mark.parametrize(
+    ("full_key", "value"),
+    [
+        ("seed", -1),
+        ("seed", True),
+        ("images", "it's"),
+        ("augment.flip", "yes"),
+        ("augment.zoom", 1.0),
+        ("models.cnn.lr", "1e-5"),
+        ("models.cnn.lr", 1e400),
+        ("models.cnn.padding", "full"),
+        ("models.vgg16.phases.0.lr", [{"epochs": 1, "lr": -2}]),
+        ("models.resnet50", 3),
+        ("models", {}),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_its_key(problems, full_key, value):
+    (said,) = problems(**{full_key.removesuffix(".0.lr").replace(".", "__"): value})
+    assert said.startswith(f"{full_key}: ")
+
+
+@pytest.mark.parametrize(
+    ("full_key", "nearest"),
+    [("sede", "seed"), ("split.trian", "train"), ("models.cnn.filtres", "filters"), ("models.cnn.epoch", "epochs")],
+)
+def test_an_unknown_key_is_one_line_with_the_nearest_right_one(problems, full_key, nearest):
+    (said,) = problems(**{full_key.replace(".", "__"): 1})
+    assert said.startswith(f"{full_key}: unknown key")
+    assert repr(nearest) in said
+
+
+@pytest.mark.parametrize("full_key", ["seed", "split", "split.test", "training", "models", "models.cnn.lr"])
+def test_a_missing_key_or_block_is_one_line(problems, full_key):
+    assert problems(**{full_key.replace(".", "__"): MISSING}) == [f"{full_key}: missing key"]
+
+
+@pytest.mark.parametrize(
+    ("change", "full_key"),
+    [
+        ({"training__optimiser": "adam"}, "training.optimiser"),
+        ({"training__optimizer": "adan"}, "training.optimizer"),
+        ({"training": None}, "training"),
+    ],
+)
+def test_a_mistake_in_training_is_one_line_and_not_one_a_model(problems, change, full_key):
+    (said,) = problems(**change)
+    assert said.startswith(f"{full_key}: ")
+
+
+@pytest.mark.parametrize("name", ["two words", "a/b", "a.b", "-x", ""])
+def test_a_models_name_that_is_no_word_is_one_line(problems, name):
+    (said,) = problems(models={name: PARAMS["models"]["cnn"]})
+    assert said.startswith("models")
+    assert name in said
+
+
+def test_all_mistakes_are_named_at_once(problems):
+    said = problems(
+        seed=-1, split__trian=1, pack=MISSING, training__schedule="x", models__cnn__lr=-1, models__vgg16__lr="fast"
+    )
+    keys = ["models.cnn.lr", "models.vgg16.lr", "pack", "seed", "split.trian", "training.schedule"]
+    assert sorted(line.partition(":")[0] for line in said) == keys
+
+
+def test_epochs_of_a_part_are_no_more_than_epochs(problems, read):
+    of_cnn = {"models__cnn__epochs": 2, "models__cnn__warmup_epochs": 0}
+    phases = [{"epochs": 2, "lr": 0.5}]
+    assert read(**of_cnn, models__cnn__phases=phases, models__cnn__frozen_epochs=2).models["cnn"].phases[0].lr == 0.5
+    for key, value in (("warmup_epochs", 3), ("frozen_epochs", 3), ("phases", [*phases, {"epochs": 1, "lr": 0.5}])):
+        (said,) = problems(**{**of_cnn, f"models__cnn__{key}": value})
+        assert said.startswith(f"models.cnn.{key}: ")
+
+
+def test_what_does_not_fit_together_is_named(problems, read):
+    assert read(image_size_px=36).pack.stored_size_px == 36
+    assert read(split__train=0.8, split__val=0.1, split__test=0.1).split.train == 0.8  # their sum is not quite 1
+    (sums,) = problems(split__train=0.9)
+    assert sums.startswith("split: train + val + test is 1.2")
+    size, test = problems(image_size_px=37, split__train=0.85, split__test=0)
+    assert size.startswith("pack.stored_size_px is 36")
+    assert test.startswith("split.test is 0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"- 1", b"seed: [1", b"seed: \xff", b"seed: 1\0", b"seed: !!python/name:os.system", b"a: *b", b"<<: 3"),
+        *(b"seed: 2024-02-30", b"seed: !!bool 3", b"[[]]: 1", TEXT.encode() + b"seed: 2\n"),
+    ],
+)
+def test_a_file_that_is_no_parameters_is_one_line(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_params(tmp_path / "params.yaml")
+    (said,) = error.value.args
+    assert "\n" not in said
+
+
+def test_the_number_of_classes_is_that_of_the_embedded_set():
+    with (ROOT / "stages/drawing/flower_classes.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == N_FLOWER_CLASSES

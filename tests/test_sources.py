@@ -1,0 +1,195 @@
+"""What a script is made of: its text changes with the meaning of the code, and with nothing else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from stages.code import write_descriptions
+from stages.runtime import sources
+from stages.runtime.errors import UserError
+from tests.imports import ROOT
+
+FILES = {
+    "requirements.txt": (
+        "numpy==2.4.6 ; python_full_version < '3.12' \\\n    --hash=sha256:00\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12'\npillow==13.0.0\njinja2==3.1.6\nunused==1.0\n"
+    ),
+    "kit/__init__.py": '"""All there is."""\n',
+    "kit/train.py": '"""Train."""\nimport os\n\nfrom kit.learning import loop\n\nloop.run()\n',
+    "kit/report.py": "import jinja2\nfrom .scores.table import write\n",
+    "kit/learning/__init__.py": "",
+    "kit/learning/loop.py": '''
+import numpy as np
+
+def run(epochs=3):
+    """Run."""
+    from PIL import Image  # only here
+
+    return Image, np, f"{epochs} epochs"
+''',
+    "kit/learning/rates.csv": "0.1\n",
+    "kit/scores/__init__.py": "from kit.scores.digits import DIGITS\n",
+    "kit/scores/digits.py": "DIGITS = 3\n",
+    "kit/scores/table.py": "def write(): pass\n",
+    "kit/scores/__pycache__/table.pyc": "",
+    "kit/notes.txt": "beside scripts\n",
+}
+PYTHON = r'''
+"""Doc."""
+from __future__ import annotations
+@decorate
+async def f(a, /, b: int = 1, *args, c, d=None, **kw) -> None:
+    "Doc."
+    async with a as b, c:
+        return [i async for i in j if k], {**a, 1: None}, a[1:, ::2, ...], 1e400, -1j, b"\xff", u"k", "\U0001fae8"
+class A(B, metaclass=C):
+    """Doc."""
+    x: int
+    y: str = f"" "a" f"b{x!r:>{y}}" 'c' f"{{" f"{x=}" f"{y = :}" rf"\d{x:%Y{y}-{z}x}" f"{f'{x}' 'y'}\N{BULLET}"
+match x:
+    case {"a": 1, **rest}: pass
+    case [1, *_, None] | A(b=2): pass
+try: a
+except* E as e: raise F from e
+lambda *a, b=1: (yield)
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        write(tmp_path / name, text)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    write(path, text.replace(old, new))
+
+
+def changed_by_edit(project: Path, file: str, old: str, new: str) -> list[str]:
+    """Return the names of the lines of train.py and report.py that an edit of a file changes."""
+    before = [sources.describe(f"kit.{name}", project).splitlines() for name in ("train", "report")]
+    replace(project / file, old, new)
+    after = [sources.describe(f"kit.{name}", project).splitlines() for name in ("train", "report")]
+    return [
+        line.split()[1] for lines, others in zip(after, before, strict=True) for line in lines if line not in others
+    ]
+
+
+def described(module: str, project: Path) -> list[str]:
+    """Return the lines without their hashes and versions."""
+    return [" ".join(line.split()[:2]) for line in sources.describe(module, project).splitlines()]
+
+
+def test_a_script_is_made_of_all_that_it_imports_directly_or_not(project: Path):
+    # kit.learning is an empty module; the function's own import counts
+    assert described("kit.train", project) == [
+        "module kit.learning.loop",
+        "module kit.train",
+        "file kit/learning/rates.csv",
+        "package numpy",
+        "package pillow",
+    ]
+
+
+def test_a_package_on_the_way_is_run_and_counts(project: Path):
+    assert described("kit.report", project) == [
+        "module kit.report",
+        "module kit.scores",
+        "module kit.scores.digits",
+        "module kit.scores.table",
+        "package jinja2",
+    ]
+
+
+def test_an_import_for_type_checkers_does_not_count(project: Path):
+    write(project / "kit/typed.py", "if TYPE_CHECKING:\n    import kit.report\nelse:\n    import kit.scores.digits\n")
+    found = described("kit.typed", project)
+    assert "module kit.report" not in found
+    assert "module kit.scores.digits" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import numpy as np\n", "import numpy as np  # a comment\n\n\n"),
+        ('"""Run."""', '"""Run, whatever happens."""'),
+        ("def run(epochs=3):", "def run(\n    epochs = (3),\n):"),
+        ('f"{epochs} epochs"', 'f"{epochs}" f" epochs"'),
+    ],
+    ids=["comment", "docstring", "layout", "strings"],
+)
+def test_what_does_nothing_does_not_show(project: Path, old: str, new: str):
+    assert changed_by_edit(project, "kit/learning/loop.py", old, new) == []
+
+
+def test_a_constant_shows_in_its_module_only(project: Path):
+    assert changed_by_edit(project, "kit/learning/loop.py", "epochs=3", "epochs=4") == ["kit.learning.loop"]
+
+
+def test_a_data_file_shows_where_a_module_beside_it_is_imported(project: Path):
+    assert changed_by_edit(project, "kit/learning/rates.csv", "0.1", "0.2") == ["kit/learning/rates.csv"]
+
+
+def test_a_pin_shows_where_its_package_is_imported(project: Path):
+    assert changed_by_edit(project, "requirements.txt", "jinja2==3.1.6", "jinja2==3.2") == ["jinja2"]
+    assert changed_by_edit(project, "requirements.txt", "unused==1.0", "unused==1.1") == []
+
+
+def test_a_package_pinned_for_each_python_has_one_line_under_all(project: Path):
+    assert "package numpy 2.4.6 2.5.5\n" in sources.describe("kit.train", project)
+
+
+def test_a_package_without_a_pin_is_refused(project: Path):
+    replace(project / "requirements.txt", "jinja2", "jinja3")
+    with pytest.raises(UserError, match="jinja2"):
+        sources.describe("kit.report", project)
+
+
+def test_a_hash_is_the_same_under_every_version_of_python(project: Path):
+    # written down once, under 3.11, 3.12 and 3.13; syntax that one of them reads its own way
+    write(project / "kit/syntax.py", PYTHON)
+    assert sources.describe("kit.syntax", project) == "module kit.syntax 8d295b15281d\n"
+
+
+def test_trees_that_do_other_things_are_spelt_differently():
+    texts = [
+        "x = None",
+        "x = 'None'",
+        "x = []",
+        "x: None",
+        "return",
+        "return None",
+        "{**a}",
+        "{None: a}",
+        "f(*a)",
+        "f(**a)",
+    ]
+    texts += [
+        "f'{a}b'",
+        "f'a{b}'",
+        "f'{a!r}'",
+        "b'a'",
+        "'a' + 'b'",
+        "'ab' + ''",
+        "def f(a, b=None): 1",
+        "def f(a=None, b=1): 1",
+    ]
+    assert len({sources.spell(ast.parse(text)) for text in texts}) == len(texts)
+
+
+def test_the_stage_writes_a_text_for_each_script_and_each_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    write_descriptions(tmp_path)
+    sources_of = [*Path("stages").glob("*.py"), *Path("stages/models").glob("*.py")]
+    expected = {str(path.relative_to("stages").with_suffix(".txt")) for path in sources_of if path.stem != "__init__"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.txt")} == expected
+    assert "module stages.ensemble " in (tmp_path / "ensemble.txt").read_text()

@@ -1,0 +1,230 @@
+"""The stage `split` on folders made here: what it writes, what it refuses, and what it remembers."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+
+from stages.pixels.decoding import hash_pixels
+from stages.runtime.errors import UserError
+from tests.image_folders import picture, read_manifest, run_split, save
+from tests.imports import ROOT
+
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Return a folder in which the stage has run: three classes, a copy of one picture."""
+    folder = tmp_path_factory.mktemp("done")
+    counts = {"007": 4, "NA": 6, "rose": 10}
+    save(folder, *(f"images/{name}/{i}.png" for name, count in counts.items() for i in range(count)))
+    shutil.copy(folder / "images/rose/0.png", folder / "images/rose/copy.png")
+    run_split(folder, figures=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(done):
+    return read_manifest(done)
+
+
+def _refuse(folder, **changes):
+    """Run the stage, which refuses, and return its lines."""
+    with pytest.raises(UserError) as caught:
+        run_split(folder, **changes)
+    assert not (folder / "data/manifest.csv").exists()
+    return list(caught.value.args)
+
+
+def _contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_manifest_has_a_row_for_every_image(done, manifest):
+    assert manifest.columns.tolist() == ["path", "label", "class", "split", "sha256", "width", "height", "group"]
+    paths = sorted(path.relative_to(done / "images").as_posix() for path in (done / "images").rglob("*.png"))
+    assert manifest["path"].tolist() == paths
+    assert (manifest["class"] == manifest["path"].str.split("/").str[0]).all()
+    assert (manifest["label"] == manifest["class"].map({"007": 0, "NA": 1, "rose": 2})).all()
+    for row in manifest.to_dict("records"):
+        path = done / "images" / row["path"]
+        assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert row["group"] == hash_pixels(Image.open(path).convert("RGB"))[:16]
+        assert (row["width"], row["height"]) == (72, 56)
+
+
+def test_classes_are_split_by_the_fractions_and_copies_stay_together(manifest):
+    counts = pd.crosstab(manifest["class"], manifest["split"])[list(SPLITS)]
+    assert counts.loc["007"].tolist() == [2, 1, 1]
+    assert counts.loc["NA"].tolist() == [3, 2, 1]  # 3, 1.5, 1.5: the one left over goes to val
+    assert np.abs(counts.loc["rose"] - [5.5, 2.75, 2.75]).max() < 2  # the copy may come on top
+    assert manifest[manifest["path"].isin(["rose/0.png", "rose/copy.png"])]["split"].nunique() == 1
+
+
+def test_class_counts_are_those_of_the_manifest(done, manifest):
+    counts = pd.read_csv(done / "metrics/class_counts.csv", keep_default_na=False, dtype={"class": str})
+    assert counts.columns.tolist() == ["class", *SPLITS, "total"]
+    assert counts["class"].tolist() == ["007", "NA", "rose"]
+    for row in counts.to_dict("records"):
+        of_class = manifest[manifest["class"] == row["class"]]
+        assert [row[split] for split in SPLITS] == [(of_class["split"] == split).sum() for split in SPLITS]
+        assert row["total"] == len(of_class)
+    facts = json.loads((done / "metrics/dataset.json").read_text(encoding="utf-8"))
+    assert facts["n_images"] == {column: int(counts[column].sum()) for column in (*SPLITS, "total")}
+    assert facts["classes"] == counts.set_index("class").to_dict("index")
+    assert (facts["smallest_class"], facts["largest_class"], facts["imbalance_ratio"]) == (4, 11, 2.75)
+    assert (facts["n_exact_copies"], facts["n_near_copies"], facts["n_groups_of_copies"]) == (1, 0, 1)
+    assert facts["width_px"] == {"min": 72, "median": 72, "max": 72}
+    for name in ("class_counts", "samples"):
+        with Image.open(done / f"metrics/{name}.png") as image:
+            assert min(image.size) > 100
+
+
+def test_a_second_run_gives_the_same_bytes_on_any_processor(done, tmp_path):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    arguments = ["images", "data/manifest.csv", "data/rejected.csv", "metrics", "--params", "recipe.yaml"]
+    less = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "Nehalem"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | less
+    subprocess.run([sys.executable, "-m", "stages.split", *arguments], cwd=tmp_path, env=environment, check=True)
+    (tmp_path / "data/timings.csv").unlink()
+    assert _contents(tmp_path) == _contents(done)
+
+
+def test_given_splits_are_kept_and_classes_txt_names_the_classes(tmp_path):
+    paths = [f"{split}/{name}/{i}.png" for split in SPLITS for name in "12" for i in range(2)]
+    save(tmp_path / "images", *paths)
+    (tmp_path / "images/classes.txt").write_text("2,Rose – 玫瑰\n1,NA\n", encoding="utf-8")
+    run_split(tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert manifest["path"].tolist() == sorted(paths)
+    assert (manifest["split"] == manifest["path"].str.split("/").str[0]).all()
+    assert (manifest["class"] == manifest["path"].str.split("/").str[1].map({"1": "NA", "2": "Rose – 玫瑰"})).all()
+
+
+def test_a_missing_test_split_is_cut_from_train_and_said_so(tmp_path, capsys):
+    save(tmp_path / "images", *(f"train/{label}/{i}.png" for label in "ab" for i in range(9)))
+    save(tmp_path / "images", *(f"valid/{label}/{i}.png" for label in "ab" for i in range(3)), first=50)
+    run_split(tmp_path)
+    assert "cut from its train: 6 test images" in capsys.readouterr().out
+    manifest = read_manifest(tmp_path)
+    assert manifest.loc[manifest["path"].str.startswith("valid/"), "split"].eq("val").all()
+    of_train = manifest[manifest["path"].str.startswith("train/")]
+    assert of_train["split"].value_counts().to_dict() == {"train": 12, "test": 6}  # 9 of each class, by 0.5 : 0.25
+
+
+def test_an_input_that_only_trains_has_no_test_split(tmp_path):
+    save(tmp_path / "images", *(f"{label}/{i}.png" for label in "ab" for i in range(4)))
+    run_split(tmp_path, test=0.0)
+    assert read_manifest(tmp_path)["split"].value_counts().to_dict() == {"train": 6, "val": 2}
+    facts = json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))
+    assert facts["n_images"] == {"train": 6, "val": 2, "test": 0, "total": 8}
+
+
+# What is refused
+
+
+def test_a_mistake_is_a_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "stages.split", "nowhere", "manifest.csv", "rejected.csv", "metrics"]
+    command += ["--params", str(ROOT / "params.yaml")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: images: nowhere: ")
+
+
+def test_copies_between_given_splits_are_named_with_both_paths_and_leave_train(tmp_path):
+    places = [f"{name}/{label}/{i}.png" for name in SPLITS for label in "ab" for i in range(2)]
+    save(tmp_path / "images", *places)
+    picture(places.index("test/a/0.png")).save(tmp_path / "images/train/a/exact.png")
+    ImageOps.mirror(picture(places.index("val/b/1.png"))).save(tmp_path / "images/train/b/mirrored.jpg")
+    exact, near, _ = _refuse(tmp_path)
+    assert exact == "images/train/a/exact.png: the same picture in two splits (a copy of test/a/0.png)"
+    assert near == "images/train/b/mirrored.jpg: the same picture in two splits (a near copy of val/b/1.png)"
+    run_split(tmp_path, images_policy="skip")
+    assert sorted(read_manifest(tmp_path)["path"]) == sorted(places)
+
+
+def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
+    save(tmp_path / "images", *(f"{split}/{name}/1.png" for split in SPLITS for name in "abc"))
+    for path in ("test/b", "train/c", "val/c", "test/c"):
+        (tmp_path / "images" / path / "1.png").write_bytes(b"")
+    of_b, of_c = _refuse(tmp_path, images_policy="skip")
+    assert "class b: no usable image in test; " in of_b
+    assert "class c: no usable image in train, val, test; " in of_c
+
+
+def test_classes_that_are_too_small_have_a_line_each(tmp_path):
+    save(tmp_path / "images", *(f"{'many' if i < 4 else f'few{i % 2}'}/{i}.png" for i in range(8)))
+    assert [line.split(":")[1] for line in _refuse(tmp_path)] == [" class few0", " class few1"]
+
+
+# What is remembered
+
+
+def test_added_images_and_copies_leave_the_earlier_ones_where_they_were(tmp_path):
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(20)))
+    run_split(tmp_path)
+    before = read_manifest(tmp_path).set_index("path")["split"]
+    save(tmp_path / "images", *(f"{'ab'[i % 3 == 0]}/{i}.png" for i in range(20, 50)), first=20)
+    for path in before.index:
+        ImageOps.mirror(Image.open(tmp_path / "images" / path)).save(tmp_path / "images" / f"{path} mirrored.bmp")
+    run_split(tmp_path)
+    after = read_manifest(tmp_path).set_index("path")["split"]
+    assert after[before.index].equals(before)
+    assert after[before.index + " mirrored.bmp"].tolist() == before.tolist()
+    assert (read_manifest(tmp_path)["split"] == "test").mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_images_that_were_taken_away_come_back_to_their_splits(tmp_path):
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(40)))
+    run_split(tmp_path)
+    before = read_manifest(tmp_path).set_index("path")["split"]
+    shutil.copytree(tmp_path / "images", tmp_path / "all")
+    for i in range(20):
+        (tmp_path / f"images/{'ab'[i % 2]}/{i}.png").unlink()
+    run_split(tmp_path)
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(100, 130)), first=100)
+    run_split(tmp_path)
+    shutil.copytree(tmp_path / "all", tmp_path / "images", dirs_exist_ok=True)
+    run_split(tmp_path)
+    assert read_manifest(tmp_path).set_index("path")["split"][before.index].equals(before)
+
+
+@pytest.mark.parametrize("between", ["without", "with"])
+def test_another_folder_in_between_leaves_the_ledger_as_it_was(tmp_path, between):
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(20)))
+    run_split(tmp_path)
+    before = read_manifest(tmp_path).set_index("path")["split"]
+    (tmp_path / "images").rename(tmp_path / "first")
+    tops = [f"{split}/" for split in SPLITS] if between == "with" else [""]
+    save(tmp_path / "images", *(f"{top}{name}/{i}.png" for top in tops for name in "cd" for i in range(4)), first=100)
+    run_split(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "images")
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(200, 220)), first=200)
+    run_split(tmp_path)
+    assert read_manifest(tmp_path).set_index("path")["split"][before.index].equals(before)
+
+
+def test_a_test_picture_stays_one_when_most_of_its_copies_stood_in_train(tmp_path):
+    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(16)))
+    run_split(tmp_path, images_copy_bits=0)
+    before = read_manifest(tmp_path).query("`class` == 'a'").set_index("path")["split"]
+    joined = [before.index[before == "test"][0], *before.index[before == "train"][:3]]
+    manifest = read_manifest(tmp_path).set_index("path")
+    with pytest.MonkeyPatch.context() as patch:  # as if a new picture were a near copy of all four
+        regroup = {manifest["group"][path]: manifest["group"][joined].min() for path in joined}
+        patch.setattr(
+            "stages.dataset.image_table.group_copies",
+            lambda pixels, *_: [regroup.get(each[:16], each[:16]) for each in pixels],
+        )
+        run_split(tmp_path)
+    assert set(read_manifest(tmp_path).set_index("path")["split"][joined]) == {"test"}
