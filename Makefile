@@ -16,7 +16,7 @@ repro: .venv/installed $(if $(JOBS),side-by-side)  ## run what is out of date, t
 # DVC runs one stage after another. So: all that trainings read, until nothing of it is out of date; the trainings of
 # inputs, then the root's, JOBS at once, each through a dvc of its own, on a GPU of its own unless CUDA_VISIBLE_DEVICES
 # names one; all else, and what failed here, is left to the plain `dvc repro` that follows.
-OUT_OF_DATE = dvc repro --dry | sed -n "s/^Running stage '\(.*\)':$$/\1/p"
+OUT_OF_DATE = dvc repro --dry --keep-going 2>/dev/null | sed -n "s/^Running stage '\(.*\)':$$/\1/p"
 GPUS := $(if $(JOBS),$(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU))
 side-by-side: .venv/installed
 	@[ '$(JOBS)' -ge 1 ] 2>/dev/null || { echo "error: JOBS: expected 1 or more, found '$(JOBS)'" >&2; exit 2; }

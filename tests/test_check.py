@@ -66,7 +66,11 @@ MISTAKES = {
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
     "no weights of timm's": ({"models__seventh": {**TIMM, "network": "resnet18.a1_in2k"}}, ["models.seventh"]),
     "patches that do not fit": (
-        {"pack__stored_size_px": 40, "image_size_px": 40, "models__seventh": {**TIMM, "network": "test_vit"}},
+        {
+            "pack__stored_size_px": 40,
+            "image_size_px": 40,
+            "models__seventh": {**TIMM, "network": "vit_tiny_patch16_224"},
+        },
         ["models.seventh"],
     ),
     "several at once": (

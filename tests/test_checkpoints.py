@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from stages.models import resnet50, timm, vgg
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings, Phase
@@ -102,30 +101,6 @@ def test_these_settings_end_a_round_early_and_keep_the_best_of_an_earlier_one(tm
     assert [row["round"] for row in history].count(1) < 4
     _, history = train(tmp_path, hard_task(SETTINGS["best of an earlier round"]))
     assert [row["round"] for row in history if row["best"]] == [1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: vgg.build_model(3, 32, depth=11, batch_norm=True, dense_units=4, dropout=0.5),
-        lambda: resnet50.build_model(3, 32),
-        lambda: timm.build_model(3, 32, network="vit_tiny_patch16_224", dropout=0.5, drop_path=0.2),
-    ],
-    ids=["vgg", "resnet50", "a transformer of timm's"],
-)
-def test_each_architecture_goes_on_to_the_same_bits(build, tmp_path):
-    def seeded() -> nn.Module:
-        torch.manual_seed(1)
-        return build()
-
-    images = noise_split(4, 36)
-    task = make_task(change_settings(batch_size=2, schedule="cosine"), images, images, size_px=32)
-    undisturbed = train(tmp_path / "undisturbed", task, network=seeded())
-    train(tmp_path, task, stop_in=2, network=seeded())
-    best, history = train(tmp_path, task, network=seeded())
-    assert history == undisturbed[1]
-    assert same_bits(best, undisturbed[0])
 
 
 def test_a_training_stopped_between_its_last_epoch_and_the_model_file_trains_no_more(tmp_path):
@@ -242,29 +217,15 @@ def test_a_damaged_checkpoint_is_the_users_to_remove(damage, tmp_path):
         checkpoint.read()
 
 
-def test_a_full_disk_leaves_the_older_state_and_is_told_by_the_next_write(tmp_path, monkeypatch):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without a disk that is always full")
+def test_a_full_disk_leaves_the_older_state_and_is_told_by_the_next_write(tmp_path):
     checkpoint = Checkpoint(tmp_path / "cnn.safetensors", "a")
     checkpoint.write(STATE)
     checkpoint.wait()
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refuse)
-        checkpoint.write({**STATE, "position": {}})
-        with pytest.raises(OSError, match="No space left") as error:
-            checkpoint.write({**STATE, "position": {}})
-    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(checkpoint.path))
+    (tmp_path / ".cnn.a.unfinished.checkpoint").symlink_to("/dev/full")
+    checkpoint.write({**STATE, "position": {}})
+    with pytest.raises(OSError, match="No space left") as error:
+        checkpoint.write(STATE)
+    assert error.value.errno == errno.ENOSPC
     assert is_whole(checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["cnn.a.checkpoint"]
-
-
-def test_a_disk_that_fills_up_while_the_state_is_written_is_said_to_be_full(tmp_path):
-    if not Path("/dev/full").exists():
-        pytest.skip("a system without /dev/full")
-    checkpoint = Checkpoint(tmp_path / "cnn.safetensors", "a")
-    (tmp_path / ".cnn.a.unfinished.checkpoint").symlink_to("/dev/full")
-    checkpoint.write(STATE)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.wait()

@@ -116,3 +116,8 @@ def test_the_first_steps_are_those_of_the_parameters_and_of_nothing_else(changes
 
 def test_adamw_shrinks_a_weight_by_the_rate_times_its_decay():
     assert steps([0.0], first=8.0, optimizer="adamw", weight_decay=0.25) == pytest.approx(8 * 0.25, rel=1e-6)
+
+
+def test_lamb_steps_in_proportion_to_the_weights_also_without_decay():
+    # Adam's first step with an epsilon of 1 is 1 / (1 + 1); times the ratio of the norms, 8 / 0.5
+    assert steps([1.0], first=8.0, optimizer="lamb", epsilon=1.0) == pytest.approx(8, rel=1e-5)

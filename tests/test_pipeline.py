@@ -94,18 +94,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
+def share(clone: Clone, folder: Path, way: str = "") -> None:
+    """Push, and pull in another clone, which is then complete."""
+    clone.commit()
+    clone.run("dvc push")
+    clone.run(f"git clone -q . {folder}")
+    second = clone.beside(folder)
+    second.run(f"dvc pull {way}")
+    assert second.repro() == set()
+    assert second.run(f"dvc status {way}").strip() == "Data and pipelines are up to date."
+    assert second.bytes_of("data/models", "metrics") == clone.bytes_of("data/models", "metrics")
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("finished")
 def test_a_second_clone_pulls_everything_and_runs_nothing(finished, tmp_path):
     finished.run(f"dvc remote add --default folder {tmp_path / 'remote'}")
-    finished.commit()
-    finished.run("dvc push")
-    finished.run(f"git clone -q . {tmp_path / 'second'}")
-    second = finished.beside(tmp_path / "second")
-    second.run("dvc pull")
-    assert second.repro() == set()
-    assert second.run("dvc status").strip() == "Data and pipelines are up to date."
-    assert second.bytes_of("data/models", "metrics") == finished.bytes_of("data/models", "metrics")
+    share(finished, tmp_path / "some_inputs_are_unused", "--with-deps report")
+    finished.run("dvc repro --all-pipelines")
+    share(finished, tmp_path / "all_inputs_are_there")
 
 
 @pytest.mark.slow
@@ -119,14 +126,14 @@ def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(finished
     (tmp_path / ".venv/installed").touch()
     output = clone.run("make repro JOBS=2")
     assert "[train@cnn] " in output
-    outputs = ("data/models", "data/predictions", f"{DRAWN}/models", "metrics")
+    outputs = ("data/models", "data/predictions", f"{DRAWN}/models/vgg19.safetensors", "metrics")
     assert clone.bytes_of(*outputs) == finished.bytes_of(*outputs)
     assert clone.read("dvc.lock") == finished.read("dvc.lock")
     assert ran(clone.run("make repro JOBS=2")) == set()
 
     def spoil(params: dict) -> None:
         params["split"]["seed"] += 1  # what trainings read is made anew before they run side by side
-        params["models"]["spoilt"] = {**params["models"]["cnn"], "optimizer": "sgd", "lr": 100}
+        params["models"]["spoilt"] = {**params["models"]["cnn"], "optimizer": "sgd", "lr": 100, "weight_decay": 100}
 
     clone.edit(spoil)
     output = clone.run("make repro JOBS=2", expected=2)

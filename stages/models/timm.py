@@ -40,7 +40,7 @@ class Arguments(Section):
 
         with torch.device("meta"):  # no memory for the weights
             try:
-                network = _create(self.network, image_size_px).eval()
+                network = _create(self.network, image_size_px, self.drop_path).eval()
                 network(torch.zeros(2, 3, image_size_px, image_size_px))
                 patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
                 patch_px = patch if isinstance(patch, int) else patch[0]
@@ -68,16 +68,17 @@ def build_model(n_classes: int, image_size_px: int, *, network: str, dropout: fl
 
     from stages.networks.layers import join_head
 
-    backbone = _create(network, image_size_px, **({"drop_path_rate": drop_path} if drop_path else {}))
+    backbone = _create(network, image_size_px, drop_path)
     joined = join_head(backbone, image_size_px, (), n_classes, dropout=0)
     if dropout:
         joined.head.insert(1, nn.Dropout(dropout))
     return joined
 
 
-def _create(network: str, image_size_px: int, **options: Any):
+def _create(network: str, image_size_px: int, drop_path: float):
     import timm
 
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     config = timm.get_pretrained_cfg(network)
     if config and config.fixed_input_size:  # a transformer's: its positions are made for one size
         options["img_size"] = image_size_px
