@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 DRAWN = "data/weights/drawn"
 FLOWERS = "data/flowers/params.yaml"
@@ -41,7 +41,13 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
     for block in models.values():
         settings = {**params["training"], **block}
         small = {"filters": 2, "dense_units": 4, "depth": 11, "batch_size": 8}
-        most = {"epochs": 3, "frozen_epochs": 1, "warmup_epochs": 1, "rounds": 2, "patience": 1}
+        most = {
+            "epochs": 3 if settings["rounds"] > 1 else 2,
+            "frozen_epochs": 1,
+            "warmup_epochs": 1,
+            "rounds": 2,
+            "patience": 1,
+        }
         block |= {key: value for key, value in small.items() if key in settings}
         block |= {key: min(value, settings[key]) for key, value in most.items()}
         block["phases"] = [{"epochs": 1, "lr": phase["lr"]} for phase in settings["phases"]]

@@ -11,8 +11,8 @@ import pytest
 
 from stages import check
 from stages.runtime.process import exit_cleanly
-from tests.imports import ROOT
 from tests.parameters import MISSING, write_params
+from tests.repository import ROOT
 
 SCRATCH = "data/weights/scratch"
 TIMM = {"architecture": "timm", "weights": SCRATCH, "lr": 0.1}

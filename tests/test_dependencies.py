@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.runtime.sources import describe, find_imports
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 FLOORS = [  # a room imports from floors below its own; stages import from all
     {"runtime"},

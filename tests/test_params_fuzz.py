@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.runtime.errors import UserError
 from stages.settings.reading import read_params
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 TEXT = (ROOT / "params.yaml").read_bytes()
 WORDS = [match.span() for match in re.finditer(rb"(?<=: )[^\s#]+|[\w.]+(?=:)", TEXT)]  # its keys and values

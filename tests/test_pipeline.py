@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.imports import ROOT
 from tests.pipelines import DRAWN, Clone, ran
+from tests.repository import ROOT
 
 SIXTH = "{architecture: timm, network: resnet18, weights: data/weights/scratch, lr: 0.001, epochs: 1}"
 SEVENTH = SIXTH.replace("data/weights/scratch", "data/models/sixth.safetensors")
 
 
-def keep_only(*names: str) -> Callable[[dict], None]:
-    """Return a change of the parameters that leaves some models alone."""
+def keep_only(*names: str, **changes) -> Callable[[dict], None]:
+    """Return a change of the parameters that leaves some models alone, with some keys changed."""
 
     def change(params: dict) -> None:
-        params["models"] = {name: params["models"][name] for name in names}
+        params["models"] = {name: params["models"][name] | changes for name in names}
 
     return change
 
@@ -35,12 +35,12 @@ def epochs_of(history: Path) -> list[int]:
 
 def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp_path):
     name, folder = "vgg19_pretrained", tmp_path / "clone"
-    clone = Clone(folder, change=keep_only(name))
+    clone = Clone(folder, change=keep_only(name, epochs=4))
     assert clone.kill_when("dvc repro", lambda: any(folder.glob(f"data/models/{name}.*.checkpoint")))
     output = clone.run("dvc repro")
     assert f"{name}: goes on from" in output
     assert ran(output) == {f"train@{name}", f"evaluate@{name}", "ensemble", "report"}
-    assert epochs_of(folder / f"metrics/models/{name}/history.csv") == [1, 2, 3]
+    assert epochs_of(folder / f"metrics/models/{name}/history.csv") == [1, 2, 3, 4]
     assert clone.repro() == set()
 
     # what a model leaves behind that is no longer in the parameters
@@ -137,7 +137,7 @@ def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(finished
 
     clone.edit(spoil)
     output = clone.run("make repro JOBS=2", expected=2)
-    assert "[train@spoilt] error: spoilt: the loss is not finite" in output
+    assert "[train@spoilt] error: spoilt: the validation loss is nan" in output
     assert "[train@cnn] cnn epoch 1/" in output
     before, after = (each.read("dvc.lock")["stages"]["train@cnn"] for each in (finished, clone))
     assert before["outs"] != after["outs"]

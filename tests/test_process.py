@@ -17,7 +17,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import unfinished, write_text
 from stages.runtime.process import Terminated, exit_cleanly, note_time
 from stages.runtime.workers import TASKS_PER_WORKER, count_cores, open_pool, spread
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 STAGE = """
 import sys, time

@@ -22,8 +22,8 @@ from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
 from stages.training.loop import Task, fit, open_checkpoint
 from stages.training.processes import ALONE, Processes, join_processes, spread_out
-from tests.imports import ROOT
 from tests.parameters import write_params
+from tests.repository import ROOT
 from tests.trainings import (
     CPU,
     change_settings,

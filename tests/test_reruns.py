@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 sys.path.insert(0, str(ROOT / ".ci"))
 import rerun_tables as tables

@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 from stages.runtime.errors import UserError
 from stages.settings.reading import block_type, list_architectures, read_params
 from stages.settings.types import N_FLOWER_CLASSES, ModelSettings
-from tests.imports import ROOT
 from tests.parameters import MISSING, PARAMS, write_params
+from tests.repository import ROOT
 
 CHECKED = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]["cmd"].split()[4:]
 FILES = [ROOT / path for path in CHECKED] + sorted((ROOT / "recipes").glob("*.yaml"))

@@ -8,7 +8,7 @@ import pytest
 from stages.code import write_descriptions
 from stages.runtime import sources
 from stages.runtime.errors import UserError
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 FILES = {
     "requirements.txt": (

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from stages.pixels.decoding import hash_pixels
 from stages.runtime.errors import UserError
 from tests.image_folders import picture, read_manifest, run_split, save
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 SPLITS = ("train", "val", "test")
 

@@ -16,7 +16,7 @@ from stages.models.timm import build_model
 from stages.networks.model_files import build_network, save_weights, write_card
 from stages.networks.start_weights import load_start_weights
 from stages.runtime.errors import UserError
-from tests.imports import ROOT
+from tests.repository import ROOT
 
 META = torch.device("meta")  # shapes without numbers: a VGG in no time
 VGG = {"dense_units": 4, "dropout": 0}
