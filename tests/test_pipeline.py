@@ -34,32 +34,35 @@ def epochs_of(history: Path) -> list[int]:
 
 
 def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp_path):
-    name, folder = "vgg19_pretrained", tmp_path / "clone"
-    clone = Clone(folder, change=keep_only(name, epochs=4))
-    assert clone.kill_when("dvc repro", lambda: any(folder.glob(f"data/models/{name}.*.checkpoint")))
+    clone = Clone(tmp_path, change=keep_only("cnn", epochs=60))  # long enough to be killed in
+    small = clone.read()["models"]["cnn"]
+    clone.edit(lambda params: params.update(models={"small": {**small, "epochs": 1}}), f"{DRAWN}/params.yaml")
+    clone.edit(
+        lambda params: params["models"]["cnn"].update(weights=f"{DRAWN}/models/small.safetensors", frozen_epochs=1)
+    )
+    assert clone.kill_when("dvc repro", lambda: any(tmp_path.glob("data/models/cnn.*.checkpoint")))
     output = clone.run("dvc repro")
-    assert f"{name}: goes on from" in output
-    assert ran(output) == {f"train@{name}", f"evaluate@{name}", "ensemble", "report"}
-    assert epochs_of(folder / f"metrics/models/{name}/history.csv") == [1, 2, 3, 4]
-    assert clone.repro() == set()
+    assert "cnn: goes on from" in output
+    assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "report"}
+    assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
     # what a model leaves behind that is no longer in the parameters
     for stray in ("data/predictions/removed.npz", "metrics/models/removed.json", "metrics/models/removed/history.csv"):
-        (folder / stray).parent.mkdir(exist_ok=True)
-        (folder / stray).write_text("removed", encoding="utf-8")
+        (tmp_path / stray).parent.mkdir(exist_ok=True)
+        (tmp_path / stray).write_text("removed", encoding="utf-8")
     clone.commit()
     output = clone.run(f"dvc exp run -S '+models.sixth={SIXTH}' -S '+models.seventh={SEVENTH}'")
     of_both = {f"{stage}@{model}" for stage in ("train", "evaluate") for model in ("sixth", "seventh")}
     assert ran(output) == {"check", *of_both, "ensemble", "report"}
-    assert members(folder) == [name, "sixth", "seventh"]
+    assert members(tmp_path) == ["cnn", "sixth", "seventh"]
     starts = [
-        json.loads((folder / f"metrics/models/{model}.json").read_text(encoding="utf-8"))["start"]
-        for model in members(folder)
+        json.loads((tmp_path / f"metrics/models/{model}.json").read_text(encoding="utf-8"))["start"]
+        for model in members(tmp_path)
     ]
-    assert starts[0].startswith(f"{DRAWN}/models/vgg19.safetensors (sha256 ")
+    assert starts[0].startswith(f"{DRAWN}/models/small.safetensors (sha256 ")
     assert starts[1] == "scratch"
     assert starts[2].startswith("data/models/sixth.safetensors (sha256 ")
-    report = (folder / "metrics/report.html").read_text(encoding="utf-8")
+    report = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
     for page in (report, clone.run("python -m stages.reporting.score_table metrics")):
         assert "seventh" in page
         assert "removed" not in page
