@@ -88,15 +88,6 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     assert clone.repro() == set()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which two models, one of them from drawn weights, have been trained one after another."""
-    clone = Clone(tmp_path_factory.mktemp("finished"), change=keep_only("cnn", "vgg19_pretrained"))
-    clone.repro()
-    clone.commit()
-    return clone
-
-
 def share(clone: Clone, folder: Path, way: str = "") -> None:
     """Push, and pull in another clone, which is then complete."""
     clone.commit()
@@ -110,23 +101,25 @@ def share(clone: Clone, folder: Path, way: str = "") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("finished")
-def test_a_second_clone_pulls_everything_and_runs_nothing(finished, tmp_path):
+def test_trainings_side_by_side_are_those_of_one_after_another_and_a_second_clone_pulls_them(tmp_path):
+    finished, clone = (
+        Clone(tmp_path / name, change=keep_only("cnn", "vgg19_pretrained")) for name in ("serial", "clone")
+    )
+    finished.run("dvc repro")
+    check_side_by_side(clone, finished)
     finished.run(f"dvc remote add --default folder {tmp_path / 'remote'}")
     share(finished, tmp_path / "some_inputs_are_unused", "--with-deps report")
     finished.run("dvc repro --all-pipelines")
     share(finished, tmp_path / "all_inputs_are_there")
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("finished")
-def test_trainings_side_by_side_end_with_the_bytes_of_one_after_another(finished, tmp_path):
-    clone = Clone(tmp_path, change=keep_only("cnn", "vgg19_pretrained"))
-    (tmp_path / ".venv").mkdir()
+def check_side_by_side(clone: Clone, finished: Clone) -> None:
+    """Run `make repro JOBS=2` in a clone: as the finished one, then for nothing, then with a training that fails."""
+    (clone.folder / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
         if part.name != "installed":
-            (tmp_path / ".venv" / part.name).symlink_to(part)
-    (tmp_path / ".venv/installed").touch()
+            (clone.folder / ".venv" / part.name).symlink_to(part)
+    (clone.folder / ".venv/installed").touch()
     output = clone.run("make repro JOBS=2")
     assert "[train@cnn] " in output
     outputs = ("data/models", "data/predictions", f"{DRAWN}/models/vgg19.safetensors", "metrics")
