@@ -62,10 +62,10 @@ def _say_switch(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checked", type=Path, help="is written if all is right")
-    parser.add_argument("params", type=Path, nargs="+")
+    parser.add_argument("params", type=Path, nargs="+", help="the pipeline's own, then those of its inputs")
     arguments = parser.parse_args()
     problems = []
-    for path in arguments.params:
+    for number, path in enumerate(arguments.params):
         try:
             params = read_params(path)
         except UserError as error:
@@ -73,6 +73,8 @@ def main() -> None:
             continue
         if isinstance(params, Recipe):
             problems += [f"{path}: {problem}" for problem in find_problems(params)]
+        if number == 0 and not getattr(params, "ensemble", None):
+            problems.append(f"{path}: ensemble: missing key; expected the models' vote in the first file")
     if problems:
         raise UserError(*problems)
     write_text(arguments.checked, CHECKED)

@@ -59,6 +59,7 @@ MISTAKES = {
     "shares that sum to 1.2": ({"split__train": 0.9}, ["split"]),
     "an unknown architecture": ({"models__cnn__architecture": "vit"}, ["models.cnn.architecture"]),
     "a block that is missing": ({"augment": MISSING}, ["augment"]),
+    "no vote, which only an input may lack": ({"ensemble": MISSING}, ["ensemble"]),
     "a typo in training": ({"training__optimiser": "adam"}, ["training.optimiser"]),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
     "images too small for VGG": ({"image_size_px": 31}, ["models.vgg16", "models.vgg19_pretrained"]),

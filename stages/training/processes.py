@@ -59,7 +59,7 @@ def join_processes(device: torch.device) -> Processes:
         return ALONE
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # long: the others wait while the first one packs images, or hashes a large pack
+    # long: the others wait while the first one hashes a large pack
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
     atexit.register(distributed.destroy_process_group)
     return Processes(distributed.get_rank(), distributed.get_world_size())
