@@ -1,7 +1,7 @@
 """Measure what this project promises of its speed: training, growth with the number of images, and DVC's own time.
 
     python -m benchmarks [--only training growth noop]
-    python -m benchmarks --only training --size 224 --batch 32 256 --seconds 2     # a GPU, in ten minutes
+    python -m benchmarks --only training --size 224 --batch 32 256     # a GPU, in half an hour
 
 Writes benchmarks/results/<the chip's name>.json, or one with the image size in its name if that is given. Where the
 pipeline was not run, the embedded set is drawn, split and packed first; `noop` needs a pipeline that is up to date.
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="image size of the trainings, in pixels; by default the pipeline's")
     parser.add_argument("--batch", type=int, nargs="+", help="batch sizes of the trainings; by default each model's")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of a training's limit or peer")
+    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of a training, or an epoch's")
     arguments = parser.parse_args()
     chosen = arguments.only or ["training", "growth", "noop"]
     chip = name_chip()

@@ -4,17 +4,18 @@
 
 Three ways to train the same network on the same images with the same batches, measured in turn, `rounds` times:
 
-- real: one epoch as `stages/train.py` runs it (packed data, augmentation, metrics), and the checkpoint of the epoch
+- real: epochs as `stages/train.py` runs them (packed data, augmentation, metrics), each with the checkpoint of the one
   before, whose way to the disk it overlaps;
 - limit: forward, backward and optimizer step on one batch that is already there, over and over;
-- peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2 and 4 workers, v2 transforms and a plain loop,
-  in the same precision; and once more in plain fp32.
+- peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2, 4 and so on workers, up to the cores, v2
+  transforms and a plain loop, in the same precision, compiled where the model is; and once more in plain fp32.
 
 The result is one JSON object on stdout.
 """
 
 import argparse
 import copy
+import itertools
 import json
 import resource
 import statistics
@@ -34,21 +35,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from stages.networks.batches import View, place_pack
+from stages.networks.batches import View
 from stages.networks.devices import choose_device, computes_bf16
 from stages.networks.model_files import build_network, write_card
 from stages.networks.start_weights import SCRATCH
 from stages.pixels.packed_splits import open_splits
 from stages.pixels.packing import write_packed_split
 from stages.runtime.files import write_json
+from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 from stages.settings.types import ModelSettings, Recipe
 from stages.training.checkpoints import Checkpoint
 from stages.training.learner import Learner
-from stages.training.loop import Task, train_one_epoch
+from stages.training.loop import Task, place_network, train_one_epoch
 from stages.training.progress import EpochProgress
-
-WORKERS = (0, 1, 2, 4)
 
 
 def finish(device: torch.device) -> None:
@@ -66,24 +66,28 @@ def timed(run: Callable[[], int], device: torch.device) -> float:
 
 
 class Real:
-    """One epoch of the project's own training at a time."""
+    """The project's own training, an epoch at a time."""
 
     def __init__(self, network: nn.Module, task: Task, folder: Path):
         self.task = task
-        self.placed = place_pack(task.train, task.device)
+        network = place_network(network, task)
         self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
         self.checkpoint = Checkpoint(folder / "network.safetensors", "benchmark")
         self.n_epochs = 0
 
-    def __call__(self) -> int:
+    def __call__(self, n_epochs: int = 1) -> int:
+        for _ in range(n_epochs):
+            self._run_epoch()
+        return n_epochs * len(self.task.train)
+
+    def _run_epoch(self) -> None:
         task = self.task
         epoch = task.settings.frozen_epochs  # in the epochs before, the backbone rests
         if self.n_epochs:
             self.checkpoint.write(self.learner.state_dict())
         progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
-        train_one_epoch(self.learner, task, self.placed, self.n_epochs, epoch, progress)
+        train_one_epoch(self.learner, task, self.n_epochs, epoch, progress)
         self.n_epochs += 1
-        return len(task.train)
 
 
 class Plain:
@@ -93,6 +97,8 @@ class Plain:
         self.network, self.settings, self.device, self.fast = network, settings, device, fast
         self.in_bf16 = fast and settings.precision == "bf16" and computes_bf16(device)
         self.network.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+        if fast and settings.compile != "none":
+            network.compile(dynamic=False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-5, fused=fast or None)
 
     def __call__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
@@ -112,8 +118,8 @@ class Plain:
 
 
 def first(loader: Iterable, n_images: int) -> Iterable:
-    """Give batches until there were `n_images`."""
-    for images, labels in loader:
+    """Give batches, epoch after epoch, until there were `n_images`."""
+    for images, labels in itertools.chain.from_iterable(itertools.repeat(loader)):
         yield images, labels
         n_images -= len(labels)
         if n_images <= 0:
@@ -144,7 +150,7 @@ def build_loader(folder: Path, task: Task, n_workers: int) -> DataLoader:
 def choose_workers(folder: Path, task: Task, plain: Plain, n_images: int) -> tuple[int, DataLoader]:
     """Return the number of workers with which the plain loop is fastest, and its loader, warmed up."""
     speeds = {}
-    for n_workers in WORKERS:
+    for n_workers in (0, *(2**power for power in range(count_cores().bit_length()))):
         loader = build_loader(folder, task, n_workers)
         plain(first(loader, 2 * task.settings.batch_size))
         speeds[n_workers] = timed(lambda loader=loader: plain(first(loader, n_images // 2)), task.device), loader
@@ -203,26 +209,27 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
     """Return images/s of each way (medians), and the medians of the ratios within a round.
 
     Args:
-        aim_s: a measurement of the limit, or of the peer, takes about so many seconds.
+        aim_s: one measurement takes about so many seconds, and no less than an epoch.
     """
     with tempfile.TemporaryDirectory(dir="data") as name:
         folder = Path(name)
         network, task = prepare(read_params(), model, folder, size_px, batch_size)
         settings, device = task.settings, task.device
         copies = [copy.deepcopy(network) for _ in range(3)]
-        network.to(device, memory_format=torch.channels_last)
         real = Real(network, task, folder)
-        speed = timed(real, device)  # warm-up
+        real()  # warm-up
         speed = timed(real, device)
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        n_images = min(len(task.train), max(8 * settings.batch_size, int(speed * aim_s)))
+        peak_gpu_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
+        n_images = max(8 * settings.batch_size, int(speed * aim_s))
+        n_epochs = max(1, n_images // len(task.train))
         limit, peer = (Plain(each, settings, device, fast=True) for each in copies[:2])
         slow_peer = Plain(copies[2], settings, device, fast=False)
         n_workers, loader = choose_workers(folder / "images", task, peer, n_images)
         images, labels = next(iter(loader))
         one = images.to(device, memory_format=torch.channels_last), labels.to(device)
         ways = {
-            "real": real,
+            "real": lambda: real(n_epochs),
             "limit": lambda: limit([one] * (n_images // settings.batch_size)),
             "peer": lambda: peer(first(loader, n_images)),
             "peer_fp32": lambda: slow_peer(first(loader, n_images // 2)),
@@ -233,9 +240,9 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
             for way, run in ways.items():
                 speeds[way].append(timed(run, device))
         real.checkpoint.wait()
-        gflop = count_gflop(limit.network, one[0])
+        gflop = count_gflop(slow_peer.network, one[0])  # which is never compiled
     rounds = pd.DataFrame(speeds)
-    result = {
+    return {
         "model": model,
         "image_size_px": task.view.size_px,
         "batch_size": settings.batch_size,
@@ -247,11 +254,9 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
         "gflop_per_image": round(gflop, 3),
         "limit_tflop_per_s": round(statistics.median(speeds["limit"]) * gflop / 1000, 3),
         "peak_memory_mib": round(peak_mib),
+        "peak_gpu_memory_mib": round(peak_gpu_mib),
         "rounds": {way: [round(value, 1) for value in values] for way, values in speeds.items()},
     }
-    if device.type == "cuda":
-        result["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
-    return result
 
 
 def main() -> None:
@@ -260,7 +265,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="pixels; by default the pipeline's own packs and image_size_px")
     parser.add_argument("--batch", type=int, help="images in a batch; by default the model's batch_size")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of the limit, or of the peer")
+    parser.add_argument("--seconds", type=float, default=6, help="of one measurement, at least an epoch's")
     arguments = parser.parse_args()
     print(json.dumps(measure(arguments.model, arguments.size, arguments.batch, arguments.rounds, arguments.seconds)))
 

@@ -6,11 +6,10 @@ PREDICTIONS is the folder of `<model>.npz`; what else lies there is not read. Wh
 the validation split. METRICS_JSON holds
 
 - accuracy, loss, ...: of the vote on the test split, as for every model;
-- val: the same on the validation split. Of a fitted vote it is cross-fitted, so that it can be compared with other
-  models and experiments: each image is judged by a vote whose weights and temperatures were fitted without its fold,
-  one of five. The equal vote has nothing to fit;
-- voting, weights, temperatures: how this vote is taken, fitted to all of the validation split;
-- equal, fitted: the scores of both votes on the test split;
+- val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
+  each image is judged by a vote that was fitted without its fold, one of five;
+- voting, weights, and a linear pool's temperatures: how this vote is taken, fitted to all of the validation split;
+- votes: accuracy and loss of every kind of vote on the validation split, cross-fitted;
 - best_member, vs_best_member: of the model that is the most accurate on the validation split, and the difference to it.
 """
 
@@ -26,7 +25,7 @@ from stages.scoring.class_tables import write_tables
 from stages.scoring.comparison import compare
 from stages.scoring.predictions import read_predictions
 from stages.scoring.scores import score
-from stages.scoring.voting import cross_fit, equal_vote, fit_vote
+from stages.scoring.voting import VOTES, cross_fit
 from stages.settings.reading import read_params
 
 
@@ -42,24 +41,22 @@ def main() -> None:
     members = [read_predictions(arguments.predictions / f"{name}.npz") for name in names]
     val, test = (np.stack([getattr(m, f"{split}_probabilities") for m in members]) for split in ("val", "test"))
     val_labels, test_labels, class_names = members[0].val_labels, members[0].test_labels, members[0].class_names
-    votes = {"equal": equal_vote(len(names)), "fitted": fit_vote(val, val_labels)}
-    vote = votes[voting]
+    vote = VOTES[voting].fit(val, val_labels)
     probabilities = vote.probabilities(test)
     answers, member_answers = probabilities.argmax(axis=1), test.argmax(axis=2)
 
     best = int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())
     comparison = compare(answers == test_labels, member_answers[best] == test_labels, recipe.seed)
     scores = score(test_labels, probabilities)
-    val_probabilities = cross_fit(val, val_labels, recipe.seed) if voting == "fitted" else vote.probabilities(val)
+    of_val = {name: score(val_labels, cross_fit(kind, val, val_labels, recipe.seed)) for name, kind in VOTES.items()}
     write_json(
         arguments.metrics_json,
         {
             **scores,
-            "val": score(val_labels, val_probabilities),
+            "val": of_val[voting],
             "voting": voting,
-            "weights": dict(zip(names, vote.weights.round(6).tolist(), strict=True)),
-            "temperatures": dict(zip(names, vote.temperatures.round(6).tolist(), strict=True)),
-            **{way: score(test_labels, other.probabilities(test)) for way, other in votes.items()},
+            **{each: dict(zip(names, values.round(6).tolist(), strict=True)) for each, values in vars(vote).items()},
+            "votes": {name: {each: scores[each] for each in ("accuracy", "loss")} for name, scores in of_val.items()},
             "best_member": names[best],
             "vs_best_member": comparison,
         },

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.networks.batches import View, evaluation_batches, place_pack
+from stages.networks.batches import View, predict_batches
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import PackedSplit, open_splits
@@ -32,10 +32,9 @@ def predict_proba(network: nn.Module, split: PackedSplit, view: View) -> np.ndar
     """
     torch.backends.cudnn.allow_tf32 = False
     network.to(view.device)
-    batches = evaluation_batches(place_pack(split, view.device), BATCH_SIZE, view)
+    batches = predict_batches(lambda images: network(images).softmax(dim=1).cpu(), split, BATCH_SIZE, view)
     total = -(-len(split) // BATCH_SIZE)
-    rows = [network(images).softmax(dim=1).cpu() for images, _ in tqdm(batches, total=total, disable=None, leave=False)]
-    return torch.cat(rows).numpy()
+    return torch.cat([rows for rows, _ in tqdm(batches, total=total, disable=None, leave=False)]).numpy()
 
 
 def main() -> None:

@@ -4,9 +4,8 @@ python -m stages.pack MANIFEST IMAGES PACKED [--params PATH]
 """
 
 import argparse
+import csv
 from pathlib import Path
-
-import pandas as pd
 
 from stages.pixels.packed_splits import SPLITS
 from stages.pixels.packing import write_packed_split
@@ -23,15 +22,19 @@ def main() -> None:
     arguments = parser.parse_args()
     size_px = read_params(arguments.params).pack.stored_size_px
 
-    texts = dict.fromkeys(("path", "class", "split", "sha256"), str)  # "007"; and no class is called NaN
-    manifest = pd.read_csv(arguments.manifest, keep_default_na=False, dtype=texts)
-    for split in SPLITS:
-        rows = manifest[manifest["split"] == split]
-        paths = [arguments.images / path for path in rows["path"]]
-        write_packed_split(arguments.packed / split, paths, rows["label"].tolist(), rows["sha256"].tolist(), size_px)
-        print(f"pack: {len(rows)} {split} images at {size_px} px")
-    names = manifest.drop_duplicates("label").sort_values("label")["class"].tolist()
-    write_json(arguments.packed / "classes.json", names)
+    columns = {split: ([], [], []) for split in SPLITS}
+    names = {}
+    with arguments.manifest.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            paths, labels, sha256 = columns[row["split"]]
+            paths.append(f"{arguments.images}/{row['path']}")
+            labels.append(int(row["label"]))
+            sha256.append(row["sha256"])
+            names[labels[-1]] = row["class"]
+    for split, its in columns.items():
+        write_packed_split(arguments.packed / split, *its, size_px)
+        print(f"pack: {len(its[0])} {split} images at {size_px} px")
+    write_json(arguments.packed / "classes.json", [names[label] for label in sorted(names)])
 
 
 if __name__ == "__main__":

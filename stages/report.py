@@ -19,7 +19,7 @@ from PIL import Image
 
 from stages.reporting.curves import AREA, join_histories, plot_training
 from stages.reporting.score_table import SCORES, best_models, read_scores
-from stages.reporting.sentences import compare_in_words, start_in_words, vote_in_words
+from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
@@ -74,6 +74,7 @@ def gather(metrics: Path) -> dict[str, Any]:
         "models": models,
         "score_names": SCORES,
         "start_in_words": start_in_words,
+        "vote_names": VOTES,
         "best": best_models(scores),
         "dataset": dataset,
         "vote": vote_in_words(scores),

@@ -9,13 +9,10 @@ from stages.networks.batches import (
     STD,
     Changes,
     View,
-    _crop_on_device,
-    _crop_on_host,
-    evaluation_batches,
     iterate_batches,
     make_batch,
     no_changes,
-    place_pack,
+    predict_batches,
     share_rows,
 )
 from stages.networks.devices import choose_device
@@ -27,14 +24,14 @@ STORED, SIZE = 6, 4
 VIEW = View(SIZE, MEAN, STD, CPU)
 
 
-def _images(n: int) -> torch.Tensor:
+def _images(n: int) -> np.ndarray:
     """Return images, uint8 (n, STORED, STORED, 3), whose pixels say where they are: (image, row, column) * 10."""
     positions = np.stack(np.meshgrid(np.arange(n), np.arange(STORED), np.arange(STORED), indexing="ij"), axis=-1)
-    return torch.from_numpy((10 * positions).astype(np.uint8))
+    return (10 * positions).astype(np.uint8)
 
 
-def _placed(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return place_pack(PackedSplit(_images(n).numpy(), np.arange(n) % 3), CPU)
+def _pack(n: int) -> PackedSplit:
+    return PackedSplit(_images(n), np.arange(n) % 3)
 
 
 def _positions(batch: torch.Tensor) -> np.ndarray:
@@ -58,16 +55,8 @@ def test_a_crop_begins_at_its_own_row_and_column_and_a_flip_mirrors_its_columns(
     assert found[1, 0, :, 2].tolist() == [5, 4, 3, 2]
 
 
-def test_a_crop_on_the_device_is_the_one_on_the_host():
-    n = 200
-    top, left = torch.randint(3, (2, n), generator=torch.Generator().manual_seed(1))
-    changes = Changes(top, left, torch.arange(n) % 3 == 0, None, None)
-    arguments = (_images(5), torch.arange(n) % 5, changes, SIZE)
-    assert torch.equal(_crop_on_device(*arguments), _crop_on_host(*arguments))
-
-
 def test_pixels_are_normalised_by_the_views_mean_and_deviation():
-    images = torch.tensor([255, 0, 51], dtype=torch.uint8).expand(1, 1, 1, 3).contiguous()
+    images = np.array([[[[255, 0, 51]]]], dtype=np.uint8)
     view = View(1, (0.5, 0.25, 0.4), (0.5, 0.125, 0.1), CPU)
     # (1 - 0.5) / 0.5, (0 - 0.25) / 0.125, (0.2 - 0.4) / 0.1
     batch = make_batch(images, torch.tensor([0]), no_changes(1, 0), view)
@@ -102,7 +91,7 @@ def test_an_affine_shift_of_a_pixel_moves_the_image_by_a_pixel():
     ],
 )
 def test_brightness_contrast_and_saturation_by_hand(factors, expected):
-    images = torch.tensor([[[[100, 100, 100], [20, 40, 60]]] * 2], dtype=torch.uint8)
+    images = np.array([[[[100, 100, 100], [20, 40, 60]]] * 2], dtype=np.uint8)
     changes = _changes([0], [0], [False], colour=torch.tensor([factors], dtype=torch.float32))
     batch = make_batch(images, torch.tensor([0]), changes, View(2, (0, 0, 0), (1, 1, 1), CPU))
     np.testing.assert_allclose(255 * batch[0, :, 0].T, expected, rtol=0, atol=1e-3)
@@ -110,7 +99,7 @@ def test_brightness_contrast_and_saturation_by_hand(factors, expected):
 
 def test_the_order_is_the_one_that_was_given_and_changes_follow_it():
     changes = _changes([0, 1, 2, 0], [0, 0, 0, 0], [False] * 4)
-    batches = list(iterate_batches(_placed(5), torch.tensor([4, 0, 3, 1]), changes, 2, VIEW))
+    batches = list(iterate_batches(_pack(5), torch.tensor([4, 0, 3, 1]), changes, 2, VIEW))
     found = _positions(torch.cat([images for images, _ in batches]))
     assert found[:, 0, 0].tolist() == [[4, 0, 0], [0, 1, 0], [3, 2, 0], [1, 0, 0]]
     assert torch.cat([labels for _, labels in batches]).tolist() == [1, 0, 0, 1]
@@ -121,7 +110,7 @@ def test_the_order_is_the_one_that_was_given_and_changes_follow_it():
     [(8, 3, [3, 3, 2]), (7, 3, [3, 4]), (1, 3, [1])],  # an image alone joins the batch before it
 )
 def test_no_image_is_lost_and_none_is_alone_at_the_end(n, batch_size, sizes):
-    batches = list(iterate_batches(_placed(n), torch.arange(n), no_changes(n, 2), batch_size, VIEW))
+    batches = list(iterate_batches(_pack(n), torch.arange(n), no_changes(n, 2), batch_size, VIEW))
     assert [len(images) for images, _ in batches] == [len(labels) for _, labels in batches] == sizes
 
 
@@ -132,15 +121,33 @@ def test_the_shares_of_all_processes_hold_each_image_once(n, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     found = []
     for rank in range(count):
-        batches = evaluation_batches(_placed(n), 4, VIEW, (rank, count))
+        batches = predict_batches(lambda images: images, _pack(n), 4, VIEW, (rank, count))
         found += [image for images, _ in batches for image in _positions(images)[:, 0, 0].tolist()]
     assert found == [[image, 1, 1] for image in range(n)]  # centre crops: margin 2, one pixel on each side
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(8, [8, 3]), (3, [2, 2, 2, 2, 3]), (1, None)])
+def test_batches_that_do_not_fit_are_halved_and_no_image_is_lost(limit, sizes):
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > limit:
+            raise torch.OutOfMemoryError("out of memory, says the test")
+        return images
+
+    batches = predict_batches(predict, _pack(11), 8, VIEW)
+    if limit == 1:  # the last image would join the one before it
+        with pytest.raises(torch.OutOfMemoryError):
+            list(batches)
+        return
+    found, labels = map(list, zip(*batches, strict=True))
+    assert [len(images) for images in found] == sizes
+    assert _positions(torch.cat(found))[:, 0, 0, 0].tolist() == list(range(11))
+    assert torch.cat(labels).tolist() == [i % 3 for i in range(11)]
 
 
 def test_each_process_takes_its_share_of_every_batch():
     n, count = 23, 3
     order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
-    arguments = (_placed(n), order, no_changes(n, 2), 7, VIEW)
+    arguments = (_pack(n), order, no_changes(n, 2), 7, VIEW)
     whole = [_positions(images)[:, 0, 0, 0].tolist() for images, _ in iterate_batches(*arguments)]
     shares = [list(iterate_batches(*arguments, share=(rank, count))) for rank in range(count)]
     # the last two images are too few for three processes, which need two each: they join the batch before
@@ -156,3 +163,10 @@ def test_a_device_that_is_not_here_is_a_users_mistake(monkeypatch):
         monkeypatch.setenv("QUINTET_DEVICE", name)
         with pytest.raises(UserError, match=f"QUINTET_DEVICE={name}"):
             choose_device()
+
+
+def test_one_gpu_is_refused_to_several_processes(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("QUINTET_DEVICE", "cuda:0")
+    with pytest.raises(UserError, match="a GPU each"):
+        choose_device()

@@ -87,7 +87,7 @@ def test_a_mistake_is_a_line_that_names_the_key(problems, changes, keys):
 
 
 def test_a_key_that_stands_there_twice_is_named(problems, project, monkeypatch):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("    lr: 0.001\n", 2 * "    lr: 0.001\n", 1)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("    lr: 0.002\n", 2 * "    lr: 0.002\n", 1)
     monkeypatch.setattr("tests.test_check.write_params", lambda path: path.write_text(text, encoding="utf-8"))
     (said,) = problems()
     assert 'duplicate key "lr"' in said

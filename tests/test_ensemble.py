@@ -12,6 +12,7 @@ import pytest
 from stages import ensemble
 from stages.runtime.sources import follow_imports
 from stages.scoring.predictions import Predictions, write_predictions
+from stages.scoring.voting import VOTES
 
 ROOT = Path(__file__).parent.parent
 LABELS = np.array([0, 1, 0, 1, 1])
@@ -44,7 +45,7 @@ def test_val_scores_of_a_fitted_vote_are_those_of_images_that_it_was_not_fitted_
     # Fitted to all five images, the vote is right on each: temperatures of 10 make its wrong answers 0.52 to 0.48, and
     # the one that remembers the image tips them (the old scores). Fitted to the four others, who remembers the fifth
     # has no weight, for it is wrong on all four; and the others are wrong on the fifth.
-    scores = run(monkeypatch, tmp_path, "fitted")
+    scores = run(monkeypatch, tmp_path, "linear_pool")
     assert scores["val"]["accuracy"] == 0
     assert scores["accuracy"] == 1  # the test images are the same here, and the vote is fitted to them all
     assert list(scores["weights"].values()) == pytest.approx([0.2] * 5, abs=1e-5)
@@ -54,7 +55,7 @@ def test_val_scores_of_an_equal_vote_are_plain(tmp_path, monkeypatch):
     scores = run(monkeypatch, tmp_path, "equal")
     # on each image one member gives the right class 1, and four give it 0.3: 2.2 / 5 = 0.44
     assert scores["val"]["loss"] == pytest.approx(-math.log(0.44), abs=1e-6)
-    assert scores["temperatures"] == dict.fromkeys(NAMES, 1)
+    assert scores["weights"] == dict.fromkeys(NAMES, 0.2)
     table = pd.read_csv(tmp_path / "ensemble" / "answers.csv")
     assert table["actual"].tolist() == ["no", "yes", "no", "yes", "yes"]
     assert table["predicted"].tolist() == ["yes", "no", "yes", "no", "no"]  # 0.44 for the right one
@@ -64,8 +65,17 @@ def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeyp
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "removed.npz").write_text("of a model that was taken out")
     scores = run(monkeypatch, tmp_path, "equal")
-    assert list(scores["weights"]) == list(scores["temperatures"]) == NAMES
+    assert list(scores["weights"]) == NAMES
     assert scores["best_member"] == "zinnia"  # all are right on one image of five: the first
+
+
+@pytest.mark.parametrize("voting", VOTES)
+def test_the_vote_is_the_one_asked_for_and_all_are_shown_by_the_validation_split(tmp_path, monkeypatch, voting):
+    scores = run(monkeypatch, tmp_path, voting)
+    assert scores["voting"] == voting
+    assert ("temperatures" in scores) == (voting == "linear_pool")
+    assert scores["votes"].keys() == VOTES.keys()
+    assert scores["votes"][voting] == {name: scores["val"][name] for name in ("accuracy", "loss")}
 
 
 @pytest.mark.parametrize("stage", ["ensemble", "report"])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.runtime.errors import UserError
+from stages.runtime.process import exit_cleanly
 from stages.settings.types import ModelSettings
 from stages.training import learner as learner_module
 from stages.training.learner import Learner, copy_weights
@@ -116,11 +116,13 @@ def test_a_batch_that_does_not_fit_is_learnt_in_parts_to_the_same_step(
     assert capsys.readouterr().out.count("\n") == {2: 1, 4: 2}[n_parts]  # once for each doubling, in the first step
 
 
-def test_a_batch_that_does_not_fit_even_by_twos_is_the_users_to_mend():
+def test_a_batch_that_does_not_fit_even_by_twos_is_the_users_to_mend(capsys):
     learner = start(build_network(1), sgd())
     before = copy_state(learner.network.state_dict())
-    with pytest.raises(UserError, match="batch_size"):
-        learner.step(images(), LABELS, RATE)
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(lambda: learner.step(images(), LABELS, RATE))
+    assert ended.value.code == 2
+    assert "batch_size" in capsys.readouterr().err.splitlines()[-1]
     assert same_bits(learner.network.state_dict(), before)
 
 

@@ -13,11 +13,12 @@ from stages.runtime.errors import UserError
 from stages.settings.reading import list_architectures
 
 CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}
-VGG = {"depth": 11, "batch_norm": True, "dense_units": 8, "dropout": 0.5}
+VGG = {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}
+RESNET = {"filters": 2}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
 TINY = {  # each architecture at its smallest; of timm a convolutional network, and a transformer
     "cnn": (cnn, CNN),
-    "resnet50": (resnet50, {}),
+    "resnet50": (resnet50, RESNET),
     "timm test_resnet": (timm, {"network": "test_resnet", "dropout": 0.5, "drop_path": 0.1}),
     "timm test_vit": (timm, {"network": "test_vit", **PLAIN}),
     "vgg": (vgg, VGG),
@@ -55,15 +56,39 @@ def test_a_network_of_backbone_and_head_starts_as_the_seed_says_and_gives_a_logi
 @pytest.mark.parametrize(
     ("module", "arguments", "n_parameters"),
     [
-        (resnet50, {}, 25_557_032),
-        (vgg, {"depth": 16, "batch_norm": False, "dense_units": 4096, "dropout": 0.5}, 138_357_544),
-        (vgg, {"depth": 19, "batch_norm": False, "dense_units": 4096, "dropout": 0.5}, 143_667_240),
+        (resnet50, {"filters": 64}, 25_557_032),
+        (vgg, {**VGG, "depth": 16, "batch_norm": False, "filters": 64, "dense_units": 4096}, 138_357_544),
+        (vgg, {**VGG, "depth": 19, "batch_norm": False, "filters": 64, "dense_units": 4096}, 143_667_240),
         (timm, {"network": "resnet18", **PLAIN}, 11_689_512),
     ],
 )
 def test_networks_for_imagenet_have_the_published_number_of_parameters(module, arguments, n_parameters):
     with META:
         assert _count(module.build_model(1000, 224, **arguments)) == n_parameters
+
+
+@pytest.mark.parametrize(
+    ("theirs", "module", "arguments"),
+    [
+        ("resnet50", resnet50, {"filters": 64}),
+        ("vgg19_bn", vgg, {**VGG, "depth": 19, "filters": 64}),
+        ("vgg13", vgg, {**VGG, "depth": 13, "filters": 64, "batch_norm": False}),
+    ],
+)
+def test_torchvisions_weights_fit_and_give_torchvisions_features(theirs, module, arguments):
+    from torchvision import models
+
+    torch.manual_seed(1)
+    published = getattr(models, theirs)(weights=None)
+    ours = module.build_model(5, 64, **arguments).backbone
+    state = published.state_dict()
+    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
+    layers = [published.features] if "vgg" in theirs else list(published.children())[:-1]
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(
+            ours(images), nn.Sequential(*layers)(images)
+        )  # both in training, with each batch's statistics
 
 
 def test_the_small_cnn_has_the_parameters_that_a_pencil_gives():
@@ -80,7 +105,7 @@ def test_the_smallest_image_is_the_smallest_that_leaves_a_pixel(module, argument
     settings = module.Arguments(**arguments)
     settings.check(size_px)
     with META:
-        assert module.build_model(3, size_px, **arguments).head[1].in_features == {cnn: 16, vgg: 512}[module]
+        assert module.build_model(3, size_px, **arguments).head[1].in_features == 16
     with pytest.raises(ValueError, match=f"{size_px} px or more"):
         settings.check(size_px - 1)
     with META, pytest.raises(UserError, match="image_size_px"):

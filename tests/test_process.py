@@ -51,6 +51,29 @@ import os, subprocess, sys
 subprocess.call(f"{sys.executable} {sys.argv[1]} {sys.argv[2]}; echo ended with $?", shell=True,
                 env={**os.environ, "DVC_STAGE": "train"})
 """
+FAILING = """
+import atexit, time
+from stages.runtime.errors import UserError
+from stages.runtime.process import run_stage
+
+def main():
+    atexit.register(time.sleep, 60)  # as one of several processes waits there for the others
+    raise {error}
+
+run_stage(main)
+"""
+STUCK = """
+import signal, time
+from stages.runtime import process
+
+def main():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a process that waits for a GPU
+    print("running", flush=True)
+    time.sleep(60)
+
+process.GRACE_S = 0.5
+process.run_stage(main)
+"""
 STOPPED = "stopped by SIGTERM; run again to go on\n"
 
 
@@ -162,6 +185,26 @@ def test_a_stage_ends_when_the_dvc_that_runs_it_is_killed(start, tmp_path):
     dvc.kill()
     assert _all_end(shell_and_stage)
     assert dvc.communicate()[1] == STOPPED
+
+
+def test_a_stage_that_answers_no_signal_is_killed_after_its_dvc(start, tmp_path):
+    (tmp_path / "stage.py").write_text(STUCK, encoding="utf-8")
+    dvc = start(DVC, "stage.py", "")
+    assert dvc.stdout.readline() == "running\n"
+    shell_and_stage = [child.pid for child in psutil.Process(dvc.pid).children(recursive=True)]
+    dvc.kill()
+    assert _all_end(shell_and_stage)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [('UserError("no")', 2, "error: no"), ('RuntimeError("no")', 1, "RuntimeError: no")],
+    ids=["of the user", "of ours"],
+)
+def test_one_of_several_processes_that_fails_says_why_and_waits_for_none(start, error, code, said):
+    stage = start(FAILING.format(error=error), WORLD_SIZE="2")
+    assert stage.communicate(timeout=20)[1].splitlines()[-1] == said
+    assert stage.returncode == code
 
 
 def test_a_stage_runs_on_while_its_dvc_is_there(start, tmp_path):

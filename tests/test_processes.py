@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import nn
 from stages.networks.model_files import load_model
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
+from stages.training import processes as processes_module
 from stages.training.loop import Task, fit, open_checkpoint
 from stages.training.processes import ALONE, Processes, join_processes, spread_out
 from tests.parameters import write_params
@@ -80,17 +83,34 @@ def train(
     return {"best": best, "rows": rows, "n_calls": n_calls}
 
 
-def train_beside_another(rank: int, port: int, folder: Path) -> None:
+def train_beside_another(processes: Processes, folder: Path) -> None:
     """Train every case in this process and its fellow; leave what came out in `folder`."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    processes = join_processes(CPU)
     out = {name: train(build(), settings, processes) for name, (build, settings) in CASES.items()}
     build, settings = CASES["plain"]
     train(build(), settings, processes, folder)
     out["resumed"] = train(build(), settings, processes, folder)
-    torch.save(out, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.save(out, folder / f"{processes.rank}.pt")
+
+
+def run_two(function: Callable[[Processes, Path], None], folder: Path) -> None:
+    """Run a function in two processes that have met; it is given which of them it is in, and the folder."""
+
+    def join_and_run(rank: int) -> None:
+        torch.set_num_threads(1)
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        function(join_processes(CPU), folder)
+        torch.distributed.destroy_process_group()
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")  # what this process has imported is there
+    fellows = [fork.Process(target=join_and_run, args=(rank,)) for rank in (0, 1)]
+    for fellow in fellows:
+        fellow.start()
+    for fellow in fellows:
+        fellow.join(timeout=120)
+    assert [fellow.exitcode for fellow in fellows] == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +123,7 @@ def of_one() -> dict[str, dict]:
 def of_two(of_one, tmp_path_factory) -> list[dict]:
     """What two processes left, first that of rank 0."""
     folder = tmp_path_factory.mktemp("of_two")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    fork = multiprocessing.get_context("fork")  # what this process has imported for `of_one` is there
-    fellows = [fork.Process(target=train_beside_another, args=(rank, port, folder)) for rank in (0, 1)]
-    for fellow in fellows:
-        fellow.start()
-    for fellow in fellows:
-        fellow.join(timeout=120)
-    assert [fellow.exitcode for fellow in fellows] == [0, 0]
+    run_two(train_beside_another, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -137,6 +148,22 @@ def test_two_processes_go_on_from_their_checkpoint_to_the_same_bits(of_two):
     assert [rank["resumed"]["n_calls"] for rank in of_two] == [2, 0]  # with two epochs at once, then with the third
     for rank in of_two:
         assert same_bits(rank["resumed"]["best"], rank["plain"]["best"])
+
+
+def wait_for_the_first(processes: Processes, _: Path) -> None:
+    """Wait in two ways for the first process, which is late for both."""
+    time.sleep(2 if processes.is_first else 0)
+    assert processes.tell_all("state" if processes.is_first else None) == "state"
+    if processes.is_first:
+        time.sleep(2)
+    else:
+        with pytest.raises(RuntimeError, match=r"[Tt]imed out"):
+            processes.add_up(torch.ones(1))
+
+
+def test_the_others_wait_for_hours_until_the_first_one_has_hashed_and_no_longer_for_minutes(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes_module, "TIMEOUT", timedelta(seconds=1))
+    run_two(wait_for_the_first, tmp_path)
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):

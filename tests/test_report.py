@@ -15,6 +15,7 @@ from stages.report import gather, rank_classes, render_page
 from stages.reporting.curves import AREA, plot_training
 from stages.runtime.errors import UserError
 from stages.scoring.class_tables import write_tables
+from stages.scoring.voting import VOTES
 
 MODELS = ["vgg_any", "cnn", "a.b-c"]  # in the order of the parameters
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
@@ -30,11 +31,10 @@ FACTS = {
 VOTE = {
     **SCORES,
     "val": SCORES,
-    "voting": "fitted",
+    "voting": "linear_pool",
     "weights": dict(zip(MODELS, [0.0, 0.96, 0.04], strict=True)),
     "temperatures": dict.fromkeys(MODELS, 1.0),
-    "equal": SCORES,
-    "fitted": SCORES,
+    "votes": {kind: {"accuracy": 0.7, "loss": 1.2} for kind in VOTES},
     "best_member": "cnn",
     "vs_best_member": {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0},
 }
@@ -115,8 +115,21 @@ def test_every_model_has_its_scores_curves_and_confusion_matrix_in_the_order_of_
 def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross_fitted(html):
     text = Page(html).text
     assert "3 classes; 15 images to train on,\n3 to validate and 4 to test." in text
+    assert "The ensemble is the linear pool of 3 models, fitted on the validation split." in text
     assert "little more than cnn, calibrated" in text
+    assert "linear pool (used)" in text
     assert "cross-fitted" in text
+
+
+def test_a_pool_without_temperatures_shows_none(metrics, tmp_path):
+    shutil.copytree(metrics, tmp_path / "metrics")
+    pool = {**VOTE, "voting": "logarithmic_pool", "weights": dict.fromkeys(MODELS, 0.5)}
+    del pool["temperatures"]
+    (tmp_path / "metrics/ensemble.json").write_text(json.dumps(pool))
+    text = Page(render_page(gather(tmp_path / "metrics"))).text
+    assert "the logarithmic pool of 3 models" in text
+    assert "logarithmic pool (used)" in text
+    assert "0.500" in text
 
 
 def run(monkeypatch, *arguments):

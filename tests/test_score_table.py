@@ -16,7 +16,7 @@ def scores(accuracy: float, loss: float, **more) -> dict:
 
 WEIGHTS = {"vgg19_pretrained": 0.5, "another": 0.3, "cnn": 0.2}  # in the order of the parameters
 FILES = {
-    "ensemble": scores(0.75, 0.9, voting="fitted", weights=WEIGHTS),
+    "ensemble": scores(0.75, 0.9, voting="logarithmic_pool", weights=WEIGHTS),
     "models/cnn": scores(0.7, 1.25, start="scratch"),
     "models/vgg19_pretrained": scores(0.75004, 1.0, start="data/weights/drawn/vgg19.safetensors (sha256 12ab)"),
     "models/another": scores(0.6, 1.5, start="data/models/cnn.safetensors (sha256 34cd)"),
@@ -48,7 +48,7 @@ def test_text_columns_are_aligned(metrics):
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split() == ["model", "starts", "from", "accuracy", "loss", "macro", "F1", "top-5", "ECE"]
     assert lines[4].split() == ["cnn", "scratch", "0.7000", "1.2500", "0.5000", "0.9000", "0.0500"]
-    assert lines[-1].split()[:5] == ["ensemble", "fitted", "vote", "of", "3"]
+    assert lines[-1].split()[:5] == ["ensemble", "logarithmic", "pool", "of", "3"]
 
 
 def test_markdown_marks_the_best_and_names_the_weights(metrics):
@@ -79,9 +79,9 @@ def test_scores_that_are_not_there_are_one_line_and_exit_code_2(tmp_path):
 
 def vote(weight: float, accuracy: float, others: int = 1) -> dict:
     names = ["cnn", *(f"other{i}" for i in range(others))]
-    weights = dict.fromkeys(names, (1 - weight) / max(others, 1)) | {"cnn": weight}
+    weights = dict.fromkeys(names, 1.5 * (1 - weight) / max(others, 1)) | {"cnn": 1.5 * weight}  # of any sum
     rows = dict.fromkeys(names, scores(0.8, 0.5, start="scratch"))
-    return rows | {"ensemble": scores(accuracy, 0.4, voting="fitted", weights=weights)}
+    return rows | {"ensemble": scores(accuracy, 0.4, voting="logarithmic_pool", weights=weights)}
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def test_every_committed_parameter_file_is_right(path):
 def test_what_a_models_block_does_not_say_training_says(read):
     models = read(training__epsilon=0.5, training__batch_size=9, models__cnn__batch_size=7).models
     assert (models["cnn"].epsilon, models["cnn"].batch_size) == (0.5, 7)
-    assert models["cnn"].arguments() == {"filters": 32, "padding": "same", "dense_units": 1024, "dropout": 0.5}
-    assert (models["resnet50"].epsilon, models["resnet50"].batch_size) == (
-        0.5,
-        PARAMS["models"]["resnet50"]["batch_size"],
-    )
+    assert models["cnn"].arguments() == {
+        name: PARAMS["models"]["cnn"][name] for name in ("filters", "padding", "dense_units", "dropout")
+    }
+    assert (models["resnet50"].epsilon, models["resnet50"].batch_size) == (0.5, 9)
+    assert (models["resnet50"].lr, models["resnet50"].filters) == (PARAMS["models"]["resnet50"]["lr"], 16)
 
 
 @pytest.mark.parametrize("architecture", list_architectures())
@@ -61,7 +61,7 @@ def test_no_architecture_takes_a_key_that_training_has(architecture):
 
 @pytest.mark.parametrize("written", ["1e-5", "1e-05", "1E-5", "0.00001", "1.0e-5"])
 def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
-    (tmp_path / "params.yaml").write_text(TEXT.replace("lr: 0.001\n", f"lr: {written}\n", 1), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(TEXT.replace("    lr: 0.002\n", f"    lr: {written}\n", 1), encoding="utf-8")
     assert read_params(tmp_path / "params.yaml").models["cnn"].lr == 0.00001
 
 

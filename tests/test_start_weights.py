@@ -19,7 +19,7 @@ from stages.runtime.errors import UserError
 from tests.repository import ROOT
 
 META = torch.device("meta")  # shapes without numbers: a VGG in no time
-VGG = {"dense_units": 4, "dropout": 0}
+VGG = {"filters": 64, "dense_units": 4, "dropout": 0}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
 
 
@@ -94,7 +94,7 @@ def test_weights_of_timm_with_their_classifier_start_the_same_network_of_ours(pa
     [
         (lambda: vgg.build_model(3, 32, depth=19, batch_norm=True, **VGG), "vgg19_bn"),
         (lambda: vgg.build_model(3, 32, depth=16, batch_norm=False, **VGG), "vgg16"),
-        (lambda: resnet50.build_model(3, 32), "resnet50"),
+        (lambda: resnet50.build_model(3, 32, filters=64), "resnet50"),
         *(
             (lambda name=name: build_model(3, 224, network=name, **PLAIN), name)
             for name in ("convnext_atto", "efficientnet_b0", "efficientformer_l1", "vit_tiny_patch16_224")

@@ -9,7 +9,6 @@ from torch import nn
 
 from stages.models import resnet50, timm, vgg
 from stages.models.cnn import build_model
-from stages.networks.batches import place_pack
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import Phase
@@ -63,11 +62,13 @@ def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
 
 def states_after_epochs(network: nn.Module, task: Task) -> list[dict[str, dict[str, torch.Tensor]]]:
     """Return the states of backbone and head before the training, and whenever the network was validated."""
-    states = []
+    states, learning = [], True
 
     def keep(net: nn.Module, _: tuple) -> None:
-        if not net.training:
+        nonlocal learning
+        if learning and not net.training:
             states.append({part: copy_state(getattr(net, part).state_dict()) for part in ("backbone", "head")})
+        learning = net.training
 
     keep(network.eval(), ())
     network.register_forward_pre_hook(keep)
@@ -120,7 +121,7 @@ def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
     assert marked is max(history, key=lambda row: row["val_accuracy"])  # the first of equals
     assert marked["val_accuracy"] > history[-1]["val_accuracy"]
     learner = Learner(network, task.settings, None, ALONE, CPU)
-    assert validate(learner, task, place_pack(task.val, CPU)) == (marked["val_loss"], marked["val_accuracy"])
+    assert validate(learner, task) == (marked["val_loss"], marked["val_accuracy"])
     assert same_bits(best, network.state_dict())
 
 
@@ -157,8 +158,8 @@ def test_a_round_starts_from_the_best_weights_so_far():
     "build",
     [
         lambda: build_model(3, 32, filters=2, padding="same", dense_units=4, dropout=0.5),
-        lambda: vgg.build_model(3, 32, depth=11, batch_norm=True, dense_units=4, dropout=0.5),
-        lambda: resnet50.build_model(3, 32),
+        lambda: vgg.build_model(3, 32, depth=11, batch_norm=True, filters=2, dense_units=4, dropout=0.5),
+        lambda: resnet50.build_model(3, 32, filters=2),
         lambda: timm.build_model(3, 32, network="resnet18", dropout=0.5, drop_path=0),
     ],
     ids=["cnn", "vgg", "resnet50", "timm"],
@@ -233,11 +234,19 @@ def test_nothing_is_learnt_from_the_validation_images():
     assert same_bits(best, run(tiny_cnn(), make_task(settings, val=noise_split(9)))[0])
 
 
+@pytest.mark.parametrize(("batch_size", "n_images", "sizes"), [(5, 12, [5, 5, 2]), (1000, 200, [128, 72])])
+def test_validation_takes_no_larger_batches_than_training_and_no_more_than_128_images(batch_size, n_images, sizes):
+    network = linear_network()
+    shown = spy(network, training=False)
+    run(network, make_task(change_settings(epochs=1, batch_size=batch_size), val=noise_split(n_images)))
+    assert [len(batch) for batch in shown] == sizes
+
+
 def test_the_average_of_the_weights_is_what_is_validated_and_kept():
     network, task = tiny_cnn(), make_task(change_settings(epochs=1, ema_decay=0.5))
     best, (row,) = run(network, task)
     learner = Learner(network, task.settings, None, ALONE, CPU)  # the network has the best weights
-    assert validate(learner, task, place_pack(task.val, CPU)) == (row["val_loss"], row["val_accuracy"])
+    assert validate(learner, task) == (row["val_loss"], row["val_accuracy"])
     assert not same_bits(best, run(tiny_cnn(), make_task(change_settings(epochs=1)))[0])
 
 

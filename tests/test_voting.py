@@ -5,13 +5,14 @@ import pytest
 
 from stages.scoring.voting import (
     N_FOLDS,
+    VOTES,
+    EqualVote,
+    LinearPool,
+    LogarithmicPool,
     assign_folds,
     cross_fit,
-    equal_vote,
     fit_temperature,
-    fit_vote,
     fit_weights,
-    soft_vote,
     temper,
 )
 
@@ -23,31 +24,52 @@ def _random_probabilities(n_models: int, n_images: int, n_classes: int) -> np.nd
     return np.random.default_rng(0).dirichlet(np.ones(n_classes), (n_models, n_images))
 
 
-def test_soft_vote_is_the_weighted_mean():
-    # 3/4 of A and 1/4 of B: 0.5625 + 0.0625 = 0.625; 0.375 + 0 = 0.375
-    vote = soft_vote(np.stack([A, B]), np.array([0.75, 0.25]))
-    assert vote.tolist() == [[0.625, 0.375], [0.375, 0.625]]
-    assert soft_vote(np.stack([A, B]), np.array([0.0, 1.0])).tolist() == B.tolist()
-
-
-def test_soft_vote_ignores_model_order():
-    probabilities, weights = _random_probabilities(4, 20, 3), np.array([0.1, 0.2, 0.3, 0.4])
-    order = [2, 0, 3, 1]
-    np.testing.assert_allclose(
-        soft_vote(probabilities[order], weights[order]), soft_vote(probabilities, weights), rtol=0, atol=1e-12
-    )
-
-
-@pytest.mark.parametrize("weights", [[0.5, 0.4], [1.5, -0.5]])
-def test_weights_off_the_simplex_are_refused(weights):
-    with pytest.raises(ValueError, match="non-negative weights that sum to 1"):
-        soft_vote(np.stack([A, B]), np.array(weights))
-
-
 def test_the_equal_vote_is_the_plain_mean():
-    probabilities = _random_probabilities(5, 20, 7)
-    vote = equal_vote(5).probabilities(probabilities)
-    np.testing.assert_allclose(vote, probabilities.mean(axis=0), rtol=0, atol=1e-12)
+    vote = EqualVote.fit(np.stack([A, B]), np.array([0, 1]))
+    np.testing.assert_allclose(vote.probabilities(np.stack([A, B])), [[0.5, 0.5], [0.25, 0.75]], rtol=0, atol=1e-12)
+
+
+def test_the_linear_pool_is_a_weighted_mean():
+    # 3/4 of A and 1/4 of B: 0.5625 + 0.0625 = 0.625; 0.375 + 0 = 0.375
+    pool = LinearPool(np.array([0.75, 0.25]), np.ones(2))
+    np.testing.assert_allclose(pool.probabilities(np.stack([A, B])), [[0.625, 0.375], [0.375, 0.625]], atol=1e-12)
+
+
+def test_the_logarithmic_pool_is_a_product_of_powers():
+    # the first at odds of 3, squared, and the second at odds of 1/3: 9 / 3 = 3 to 1; even odds leave 0 to 1 as it is
+    pool = LogarithmicPool(np.array([2.0, 1.0]))
+    np.testing.assert_allclose(pool.probabilities(np.stack([A, B])), [[0.75, 0.25], [0, 1]], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
+def test_no_vote_depends_on_the_order_of_its_members(kind):
+    models, labels, order = _random_probabilities(4, 60, 3), np.arange(60) % 3, [2, 0, 3, 1]
+    votes = kind.fit(models, labels), kind.fit(models[order], labels)
+    np.testing.assert_allclose(votes[0].weights[order], votes[1].weights, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(votes[0].probabilities(models), votes[1].probabilities(models[order]), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(votes[0].probabilities(models).sum(axis=1), 1)
+
+
+def test_two_members_that_err_independently_have_the_weights_of_their_own_calibration():
+    # Of each class: both right, one, none, as often as with two independent members at odds of 3 and 9. Then Bayes
+    # multiplies the odds, so that weights of 1 are the best; a member that was squared needs half of that.
+    cells = [(first, second) for first in (0, 1) for second in (0, 1) for _ in range((1, 3)[first] * (1, 9)[second])]
+    right = np.array(cells)  # 40 images of class 0, and as many of class 1
+    odds = np.array([3.0, 9.0])
+    labels = np.repeat([0, 1], len(right))
+    says_0 = np.concatenate([right, 1 - right]) == 1
+    share = np.where(says_0, odds / (1 + odds), 1 / (1 + odds)).T
+    models = np.stack([share, 1 - share], axis=2)
+    np.testing.assert_allclose(LogarithmicPool.fit(models, labels).weights, [1, 1], rtol=0, atol=1e-3)
+    models[1] = temper(models[1], 0.5)
+    np.testing.assert_allclose(LogarithmicPool.fit(models, labels).weights, [1, 0.5], rtol=0, atol=1e-3)
+
+
+def test_a_member_that_misleads_has_no_weight():
+    labels = np.arange(40) % 2
+    good = np.where(np.arange(40)[:, None] % 10, np.eye(2)[labels] * 0.6 + 0.2, 0.5)
+    weights = LogarithmicPool.fit(np.stack([good, 1 - good]), labels).weights
+    assert weights[1] == 0 < weights[0]
 
 
 def test_temperature_is_a_power_of_the_probabilities():
@@ -82,10 +104,10 @@ def test_fitted_weights_lie_on_the_simplex_and_follow_the_members():
     np.testing.assert_allclose(fit_weights(probabilities[order], labels), weights[order], rtol=0, atol=1e-9)
 
 
-def test_the_fitted_vote_tempers_each_member_before_it_weighs():
+def test_the_linear_pool_tempers_each_member_before_it_weighs():
     # Both members answer alike, the second at odds of 9 instead of 3: the temperatures are 1 and 2, and the vote is 3/4
     members = np.stack([np.tile([0.75, 0.25], (4, 1)), np.tile([0.9, 0.1], (4, 1))])
-    vote = fit_vote(members, np.array([0, 0, 0, 1]))
+    vote = LinearPool.fit(members, np.array([0, 0, 0, 1]))
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)
     np.testing.assert_allclose(vote.probabilities(members), members[0], rtol=0, atol=1e-3)
 
@@ -99,13 +121,15 @@ def test_every_fold_has_its_share_of_every_class():
     assert folds.tolist() == assign_folds(labels, seed=1).tolist() != assign_folds(labels, seed=2).tolist()
 
 
-def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it():
+@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
+def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it(kind):
     members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
     fold = assign_folds(labels, seed=1) == 0
-    expected = fit_vote(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
-    np.testing.assert_allclose(cross_fit(members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
+    expected = kind.fit(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
+    np.testing.assert_allclose(cross_fit(kind, members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
 
 
-def test_one_image_is_judged_by_the_equal_vote():
+@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
+def test_one_image_is_judged_by_the_equal_vote(kind):
     members = np.array([[[0.75, 0.25]], [[0.25, 0.75]]])
-    np.testing.assert_allclose(cross_fit(members, np.array([0]), seed=1), [[0.5, 0.5]], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(cross_fit(kind, members, np.array([0]), seed=1), [[0.5, 0.5]], rtol=0, atol=1e-12)

@@ -1,23 +1,28 @@
 """VGG11 to VGG19: five blocks of 3x3 convolutions, and two dense layers on what they leave of the image.
 
-Source: Simonyan and Zisserman 2014, configurations A, B, D and E; the convolutions are torchvision's, whose parameter
-names timm shares. Unlike timm's, the head flattens what is there: at 64 px 2 x 2 x 512, not 7 x 7 x 512.
+Source: Simonyan and Zisserman 2014, configurations A, B, D and E; parameters are named as in torchvision and timm, so
+that their weights fit. Unlike timm's, the head flattens what is there: at 64 px 2 x 2 x 512, not 7 x 7 x 512.
 """
 
-from collections import OrderedDict
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stages.settings.types import Rate, Section, Units
 
-CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # of each block
 MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel has to be left
 
 
 class Arguments(Section):
-    """`depth` counts the layers with weights; plain deep nets hardly start without batch normalisation."""
+    """`depth` counts the layers with weights; `filters` are the first block's, and double up to eightfold.
+
+    Plain deep nets hardly start without batch normalisation.
+    """
 
     depth: Literal[11, 13, 16, 19]
     batch_norm: bool
+    filters: Annotated[int, Field(ge=1, le=1024)] = 64
     dense_units: Units
     dropout: Rate
 
@@ -28,15 +33,35 @@ class Arguments(Section):
             )
 
 
-def build_model(n_classes: int, image_size_px: int, *, depth: int, batch_norm: bool, dense_units: int, dropout: float):
+def build_model(
+    n_classes: int,
+    image_size_px: int,
+    *,
+    depth: int,
+    batch_norm: bool,
+    filters: int,
+    dense_units: int,
+    dropout: float,
+):
     """Build the network, of `backbone` and `head`, with He's initialisation."""
+    from collections import OrderedDict
+
     from torch import nn
-    from torchvision.models.vgg import cfgs, make_layers
 
     from stages.networks.layers import initialise, join_head
 
-    features = make_layers(cfgs[CONFIGURATIONS[depth]], batch_norm=batch_norm)
-    backbone = nn.Sequential(OrderedDict(features=features))
+    layers: list[nn.Module] = []
+    n_inputs = 3
+    for number, n_convolutions in enumerate(CONVOLUTIONS[depth]):
+        n_outputs = filters * min(2**number, 8)
+        for _ in range(n_convolutions):
+            layers.append(nn.Conv2d(n_inputs, n_outputs, 3, padding=1))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(n_outputs))
+            layers.append(nn.ReLU(inplace=True))
+            n_inputs = n_outputs
+        layers.append(nn.MaxPool2d(2))
+    backbone = nn.Sequential(OrderedDict(features=nn.Sequential(*layers)))
     network = join_head(backbone, image_size_px, (dense_units, dense_units), n_classes, dropout)
     initialise(network)
     return network

@@ -11,11 +11,13 @@ def choose_device() -> torch.device:
     """Return the device that QUINTET_DEVICE names ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
 
     Raises:
-        UserError: QUINTET_DEVICE names no device, or one that this machine lacks.
+        UserError: QUINTET_DEVICE names no device, one that this machine lacks, or one GPU for several processes.
     """
     name = os.environ.get("QUINTET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each
+    elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+        raise UserError(f"QUINTET_DEVICE={name}: several processes need a GPU each; set CUDA_VISIBLE_DEVICES instead")
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:

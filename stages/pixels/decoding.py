@@ -72,7 +72,8 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
                 image.seek(0)
-                return Picture(_to_rgb(ImageOps.exif_transpose(image)), n_frames)
+                ImageOps.exif_transpose(image, in_place=True)
+                return Picture(_to_rgb(image), n_frames)
     except (UnusableImageError, MemoryError):
         raise
     except UnidentifiedImageError:

@@ -16,7 +16,7 @@ ROWS_PER_TASK = 64
 
 
 def write_packed_split(
-    folder: Path, paths: Sequence[Path], labels: Sequence[int], sha256: Sequence[str], size_px: int
+    folder: Path, paths: Sequence[Path | str], labels: Sequence[int], sha256: Sequence[str], size_px: int
 ) -> None:
     """Decode and resize the images, and write them and their labels; memory holds a few of them at a time.
 
@@ -54,8 +54,8 @@ def take_room(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _fill_rows(file: Path, size_px: int, task: tuple[int, Sequence[Path], Sequence[str]]) -> None:
+def _fill_rows(file: Path, size_px: int, task: tuple[int, Sequence[Path | str], Sequence[str]]) -> None:
     start, paths, sha256 = task
     images = np.load(file, mmap_mode="r+")
     for row, (path, digest) in enumerate(zip(paths, sha256, strict=True), start):
-        images[row] = read_square(path, size_px, digest)
+        images[row] = read_square(Path(path), size_px, digest)

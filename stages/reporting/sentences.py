@@ -5,13 +5,14 @@ Imports nothing heavy, as the table of scores does not.
 
 from typing import Any
 
+VOTES = {"equal": "equal vote", "linear_pool": "linear pool", "logarithmic_pool": "logarithmic pool"}
 NEARLY_ALL = 0.9  # of the weight: such a vote is one member's
 
 
 def start_in_words(row: dict[str, Any]) -> str:
     """Name the weights that a model started from; the file's hash is in the metrics."""
     if "start" not in row:
-        return f"{row['voting']} vote of {len(row['weights'])}"
+        return f"{VOTES[row['voting']]} of {len(row['weights'])}"
     return row["start"].split(" (")[0].removesuffix(".safetensors")
 
 
@@ -23,14 +24,15 @@ def vote_in_words(scores: dict[str, dict[str, Any]]) -> str:
     """
     vote = scores["ensemble"]
     name, weight = max(vote["weights"].items(), key=lambda item: item[1])
-    if weight <= NEARLY_ALL or len(vote["weights"]) == 1:
+    share = weight / sum(vote["weights"].values())
+    if share <= NEARLY_ALL or len(vote["weights"]) == 1:
         return ""
     member = scores[name]
     difference = round(100 * (vote["accuracy"] - member["accuracy"]), 1)
     gain = f"is {abs(difference)} points {'more' if difference > 0 else 'less'} accurate than {name} alone"
     return (
-        f"The fitted vote is little more than {name}, calibrated: that member has {weight:.2f} of the weight. "
-        f"On the test split the vote {gain if difference else f'gains no accuracy over {name} alone'}; "
+        f"The {VOTES[vote['voting']]} is little more than {name}, calibrated: that member has {share:.2f} of the "
+        f"weight. On the test split the vote {gain if difference else f'gains no accuracy over {name} alone'}; "
         f"its loss is {vote['loss']:.4f} instead of {member['loss']:.4f}, "
         f"its calibration error {vote['ece']:.4f} instead of {member['ece']:.4f}."
     )

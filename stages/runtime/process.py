@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from stages.runtime.errors import UserError
 
 TIMINGS = Path("data/timings.csv")  # ignored by git and DVC: a time in a tracked file would never be the same twice
 LOOK_S = 0.5
+GRACE_S = 30  # from a signal to SIGKILL
 REMEDIES = {  # of what only the user can mend
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give permission"),
@@ -36,13 +38,27 @@ def run_stage(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _raise_terminated)
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGTERM)
-    exit_cleanly(main)
+    try:
+        exit_cleanly(main)
+    except BaseException as error:
+        if "WORLD_SIZE" in os.environ:
+            _leave(error)
+        raise
     with suppress(OSError):  # the outputs are there, whether or not the time can be noted
         note_time(time.perf_counter() - started)
 
 
+def _leave(error: BaseException) -> None:
+    """End without all that is done at exit: one of several processes would wait there for the others, for ever."""
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.code if isinstance(error, SystemExit) else 1)
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; a full or forbidden disk, or a signal, ends the process with a line, as do mistakes of the user."""
+    """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
     try:
         main()
     except UserError as error:
@@ -52,6 +68,12 @@ def exit_cleanly(main: Callable[[], None]) -> None:
             raise
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         _exit_with(2, f"error: {what}; {REMEDIES[error.errno]}, and run again")
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")
+        if not torch or not isinstance(error, torch.OutOfMemoryError):
+            raise
+        what = ". ".join(str(error).split(". ")[:3])  # how much was wanted, and what there is; advice follows
+        _exit_with(2, f"error: {what}; lower batch_size or image_size_px, or stop what else runs there")
     except KeyboardInterrupt as error:
         sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         _exit_with(128 + sign, f"stopped by {sign.name}; run again to go on")
@@ -71,7 +93,8 @@ def _raise_terminated(*_: object) -> None:
 def end_with_parent(sign: int) -> None:
     """Send a signal to this process as soon as its parent, or the `dvc` that runs the stage, is no more.
 
-    A `dvc` that is killed takes neither its shell nor the shell's child, which is this process, with it.
+    A `dvc` that is killed takes neither its shell nor the shell's child, which is this process, with it. What waits for
+    a GPU answers no signal: it is killed a while later.
     """
     watched = []
     for parent in psutil.Process().parents():
@@ -83,6 +106,8 @@ def end_with_parent(sign: int) -> None:
         while all(map(_is_alive, watched)):
             time.sleep(LOOK_S)
         os.kill(os.getpid(), sign)
+        time.sleep(GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

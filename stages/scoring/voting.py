@@ -1,73 +1,105 @@
-"""The soft vote of several models; its weights and temperatures, where they are fitted; and scores that stay honest."""
+"""How several models vote, with weights fitted on images that none of them learnt from; and scores that stay honest."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 TINY = 1e-12
 MAX_STEPS = 1000
 N_FOLDS = 5
 
 
-def soft_vote(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average the models' class probabilities.
-
-    Args:
-        probabilities: float, shape (n_models, n_images, n_classes); rows sum to 1.
-        weights: float, shape (n_models,); non-negative, sum to 1.
-    Returns:
-        float, shape (n_images, n_classes); rows sum to 1.
-    Raises:
-        ValueError: a row, or the weights, do not sum to 1, or a weight is negative.
-    Source: soft voting, as in scikit-learn's VotingClassifier(voting="soft").
-    """
-    if not np.isclose(weights.sum(), 1) or (weights < 0).any():
-        raise ValueError(f"expected non-negative weights that sum to 1, found {weights}")
-    if not np.allclose(probabilities.sum(axis=2), 1, atol=1e-4):
-        raise ValueError("expected probabilities whose rows sum to 1")
-    return np.tensordot(weights, probabilities, axes=1)
-
-
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Soften (above 1) or sharpen (below 1) probabilities, (n_images, n_classes), as a softmax temperature does."""
-    logits = np.log(np.maximum(probabilities, TINY)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return softmax(log(probabilities) / temperature)
+
+
+def log(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logarithm, of zero that of a tiny number."""
+    return np.log(np.maximum(probabilities, TINY))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return rows that sum to 1."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
-class Vote:
-    """A way to vote: a weight and a temperature per model, shapes (n_models,)."""
+class EqualVote:
+    """The plain mean of the models' probabilities: the assignment's, and all that can be had without labels.
 
-    weights: np.ndarray
-    temperatures: np.ndarray
+    Source: soft voting, as in scikit-learn's VotingClassifier(voting="soft").
+    """
+
+    weights: np.ndarray  # (n_models,)
+
+    @classmethod
+    def fit(cls, models: np.ndarray, labels: np.ndarray) -> "EqualVote":
+        """Count the models."""
+        return cls(np.full(len(models), 1 / len(models)))
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
-        return soft_vote(np.stack(list(map(temper, models, self.temperatures))), self.weights)
+        return models.mean(axis=0)
 
 
-def equal_vote(n_models: int) -> Vote:
-    """Return the assignment's vote: the plain mean."""
-    return Vote(np.full(n_models, 1 / n_models), np.ones(n_models))
+@dataclass(frozen=True)
+class LinearPool:
+    """The weighted mean of tempered probabilities: says so where one model is sure, whatever the others think.
 
-
-def fit_vote(models: np.ndarray, labels: np.ndarray) -> Vote:
-    """Fit a temperature for each model, then the weights of all.
-
-    Args:
-        models: their probabilities, float, shape (n_models, n_images, n_classes).
-        labels: int, shape (n_images,).
+    Source: the linear opinion pool, Stone 1961.
     """
-    if not len(labels):  # what is left of one image without itself
-        return equal_vote(len(models))
-    temperatures = np.array([fit_temperature(each, labels) for each in models])
-    return Vote(fit_weights(np.stack(list(map(temper, models, temperatures))), labels), temperatures)
+
+    weights: np.ndarray  # (n_models,), non-negative, sum to 1
+    temperatures: np.ndarray  # (n_models,)
+
+    @classmethod
+    def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LinearPool":
+        """Fit a temperature for each model, then the weights of all."""
+        temperatures = np.array([fit_temperature(each, labels) for each in models])
+        return cls(fit_weights(np.stack(list(map(temper, models, temperatures))), labels), temperatures)
+
+    def probabilities(self, models: np.ndarray) -> np.ndarray:
+        """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
+        return np.tensordot(self.weights, np.stack(list(map(temper, models, self.temperatures))), axes=1)
 
 
-def cross_fit(models: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return what fitted votes say of images that they were not fitted to: a vote for each fold, fitted to the others.
+@dataclass(frozen=True)
+class LogarithmicPool:
+    """The product of the models' probabilities, each to the power of its weight: a class needs every model's consent.
+
+    Source: the logarithmic opinion pool, Genest and Zidek 1986. Weights may have any sum, so that temperatures are
+        part of them.
+    """
+
+    weights: np.ndarray  # (n_models,), non-negative
+
+    @classmethod
+    def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LogarithmicPool":
+        """Find the weights with the least cross-entropy on these images: it is convex in them."""
+        logits, images = log(models), np.arange(len(labels))
+
+        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+            pooled = softmax(np.tensordot(weights, logits, axes=1))
+            pull = (pooled * logits).sum(axis=2) - logits[:, images, labels]  # (n_models, n_images)
+            return -log(pooled[images, labels]).mean(), pull.mean(axis=1)
+
+        start = np.full(len(models), 1 / len(models))
+        return cls(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x)
+
+    def probabilities(self, models: np.ndarray) -> np.ndarray:
+        """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
+        return softmax(np.tensordot(self.weights, log(models), axes=1))
+
+
+Vote = EqualVote | LinearPool | LogarithmicPool
+VOTES: dict[str, type[Vote]] = {"equal": EqualVote, "linear_pool": LinearPool, "logarithmic_pool": LogarithmicPool}
+
+
+def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return what votes say of images that they were not fitted to: a vote for each fold, fitted to the others.
 
     Args:
         models: their probabilities, float, shape (n_models, n_images, n_classes).
@@ -80,7 +112,8 @@ def cross_fit(models: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     folds, probabilities = assign_folds(labels, seed), np.empty(models.shape[1:])
     for fold in np.unique(folds):
         held = folds == fold
-        probabilities[held] = fit_vote(models[:, ~held], labels[~held]).probabilities(models[:, held])
+        vote = (EqualVote if held.all() else kind).fit(models[:, ~held], labels[~held])  # of one image nothing is left
+        probabilities[held] = vote.probabilities(models[:, held])
     return probabilities
 
 
@@ -107,7 +140,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         tempered = temper(probabilities, np.exp(log_temperature))
-        return -np.log(np.maximum(tempered[np.arange(len(labels)), labels], TINY)).mean()
+        return -log(tempered[np.arange(len(labels)), labels]).mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded").x))
 

@@ -132,7 +132,7 @@ class ModelSettings(Section):
     ema_decay: Rate
     sync_batch_norm: bool
     precision: Literal["bf16", "fp32"]
-    compile: Literal["none", "default", "reduce-overhead"]
+    compile: Literal["none", "default"]
 
     @field_validator("phases", "warmup_epochs", "frozen_epochs")
     @classmethod
@@ -156,9 +156,9 @@ class ModelSettings(Section):
 
 
 class Ensemble(Section):
-    """The vote: of equal or fitted weights."""
+    """The vote; all but the equal one are fitted on the validation split (scoring/voting.py)."""
 
-    voting: Literal["equal", "fitted"]
+    voting: Literal["equal", "linear_pool", "logarithmic_pool"]
 
 
 class DrawnSet(Section):

@@ -9,7 +9,6 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.networks.devices import computes_bf16
-from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
 from stages.training.optimizers import build_optimizer, set_learning_rate
 from stages.training.processes import Processes
@@ -49,7 +48,7 @@ class Learner:
             self.network.backbone.train(not frozen)
             self.network.backbone.requires_grad_(not frozen)
         if self.processes.count > 1:  # anew, since what learns may have changed
-            self.parallel = DistributedDataParallel(self.network)
+            self.parallel = DistributedDataParallel(self.network, broadcast_buffers=False)
 
     def end_epoch(self) -> None:
         """Give all processes the first one's batch statistics, so that they validate the same network."""
@@ -68,7 +67,7 @@ class Learner:
         Returns:
             The batch's mean loss times its images, of this process's share, and logits (batch, n_classes).
         Raises:
-            UserError: not even two images at a time fit into the device's memory.
+            torch.OutOfMemoryError: not even two images at a time fit into the device's memory.
         """
         set_learning_rate(self.optimizer, rate)
         loss, logits = self._backward_in_parts(images, targets)
@@ -89,10 +88,7 @@ class Learner:
             except torch.OutOfMemoryError:
                 # of several processes, the others wait for this one's gradients: too late to divide here
                 if self.processes.count > 1 or len(images) < 4 * self.n_parts:
-                    raise UserError(
-                        f"{len(images) // self.n_parts} images of {images.shape[-1]} px at a time do not fit into the "
-                        f"memory of {self.device}; lower batch_size or image_size_px, or stop what else runs there"
-                    ) from None
+                    raise
             self.n_parts *= 2
             print(
                 f"out of memory on {self.device}: batches of {len(images)} are now learnt in {self.n_parts} parts; "
@@ -111,7 +107,7 @@ class Learner:
                 loss = self._cross_entropy(its_logits.float(), its_targets) / weight
             (loss * self.processes.count).backward()  # of several processes, the mean of gradients is taken
             losses.append(loss.detach())
-            logits.append(its_logits.detach().clone())  # a compiled graph gives the same memory again
+            logits.append(its_logits.detach())
         return torch.stack(losses).sum() * n_images, torch.cat(logits)
 
     def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.networks.batches import View, evaluation_batches, iterate_batches, place_pack
+from stages.networks.batches import View, iterate_batches, predict_batches
 from stages.networks.devices import prepare_for_training
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
@@ -109,14 +109,8 @@ def fit(
         The best weights, on the CPU, as a state dict.
     """
     settings = task.settings
-    prepare_for_training(task.device)
     check_processes(task)
-    network.to(task.device, memory_format=torch.channels_last)
-    if settings.sync_batch_norm and task.processes.count > 1:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    if settings.compile != "none":
-        # a graph for each size of batch: one graph for all sizes would depend on which came first
-        network.compile(mode=settings.compile, dynamic=False)
+    network = place_network(network, task)
     position, best = Position(), {}
     learner = Learner(network, settings, task.class_weights(), task.processes, task.device)
     if settings.precision == "bf16" and not learner.in_bf16 and task.processes.is_first:
@@ -125,12 +119,11 @@ def fit(
         position = Position(**state["position"])
         learner.load_state_dict(state["learner"])
         best = state["best"] or copy_weights(learner.best_network())
-    sets = place_pack(task.train, task.device), place_pack(task.val, task.device)
     if position.history and task.processes.is_first:
         on_epoch(position.history)  # DVC has deleted what the killed process wrote
     while position.round < settings.rounds:
         round_before = position.round
-        improved = position.move_on(run_epoch(learner, task, sets, position), settings)
+        improved = position.move_on(run_epoch(learner, task, position), settings)
         if improved:
             best = copy_weights(learner.best_network(), into=best)
         if round_before < position.round < settings.rounds:
@@ -144,6 +137,18 @@ def fit(
             checkpoint.write({"position": asdict(position), "learner": learner.state_dict(), "best": rest})
     network.load_state_dict(best)
     return best
+
+
+def place_network(network: nn.Module, task: Task) -> nn.Module:
+    """Bring the network to the device, and both into the state in which it is to learn."""
+    prepare_for_training(task.device)
+    network.to(task.device, memory_format=torch.channels_last)
+    if task.settings.sync_batch_norm and task.processes.count > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if task.settings.compile != "none":
+        # a graph for each size of batch: one graph for all sizes would depend on which came first
+        network.compile(dynamic=False)
+    return network
 
 
 def check_processes(task: Task) -> None:
@@ -167,7 +172,7 @@ def read_checkpoint(checkpoint: Checkpoint | None, task: Task) -> dict | None:
     return state
 
 
-def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> dict[str, float]:
+def run_epoch(learner: Learner, task: Task, position: Position) -> dict[str, float]:
     """Train for one epoch and validate; return the row of the history."""
     started = time.perf_counter()
     settings, epoch = task.settings, position.epoch
@@ -176,7 +181,7 @@ def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> 
     title = f"{task.name} epoch {number + 1:{len(str(n_epochs))}}/{n_epochs}"
     progress = EpochProgress(title, len(task.train), settings.batch_size, task.device, task.processes)
     try:
-        train_one_epoch(learner, task, sets[0], number, epoch, progress)
+        train_one_epoch(learner, task, number, epoch, progress)
         train_loss, train_accuracy = progress.scores()
     except NotFiniteError as error:
         rate = learning_rate(settings, epoch, (error.batch - 1) * settings.batch_size / len(task.train))
@@ -185,7 +190,7 @@ def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> 
             "try a smaller lr, a warm-up, gradient_clip, or precision fp32"
         ) from None
     speed = progress.images_per_s()
-    val_loss, val_accuracy = validate(learner, task, sets[1])
+    val_loss, val_accuracy = validate(learner, task)
     if not math.isfinite(val_loss):
         raise UserError(
             f"{task.name}: the validation loss is {val_loss} after epoch {number + 1}, at lr "
@@ -207,9 +212,7 @@ def run_epoch(learner: Learner, task: Task, sets: tuple, position: Position) -> 
     return row
 
 
-def train_one_epoch(
-    learner: Learner, task: Task, placed: tuple, number: int, epoch: int, progress: EpochProgress
-) -> None:
+def train_one_epoch(learner: Learner, task: Task, number: int, epoch: int, progress: EpochProgress) -> None:
     """Show the network every training image once; `number` counts all epochs from 0, `epoch` those of the round."""
     settings, view = task.settings, task.view
     generator = torch.Generator().manual_seed(derive_seed(task.seed, number, 0))
@@ -217,12 +220,13 @@ def train_one_epoch(
     order = torch.randperm(len(task.train), generator=generator)
     changes = draw_changes(len(order), task.train.images.shape[1] - view.size_px, task.augment, generator)
     policy, mix = build_policy(task.augment), build_mixer(settings, task.n_classes)
-    batches = iterate_batches(placed, order, changes, settings.batch_size, view, task.processes.share, policy)
+    batches = iterate_batches(task.train, order, changes, settings.batch_size, view, task.processes.share, policy)
     learner.start_epoch(epoch)
     for images, labels in progress.follow(batches):
         mixed, targets = mix(images, labels) if mix else (images, labels)
         rate = learning_rate(settings, epoch, progress.n_seen / progress.n_images)
-        loss, logits = learner.step(mixed, targets, rate)
+        # on a GPU, MixUp leaves another layout: slower, and compiled once more
+        loss, logits = learner.step(mixed.contiguous(memory_format=torch.channels_last), targets, rate)
         progress.add(loss, logits, labels)
     learner.end_epoch()
 
@@ -233,13 +237,17 @@ def derive_seed(*numbers: int) -> int:
 
 
 @torch.no_grad()
-def validate(learner: Learner, task: Task, placed: tuple) -> tuple[float, float]:
+def validate(learner: Learner, task: Task) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy on the validation images."""
     network = learner.best_network().eval()
-    batch_size = max(1, EVALUATION_BATCH // learner.n_parts)
+    # of each process; no more images than it learns from at a time
+    batch_size = min(EVALUATION_BATCH, task.settings.batch_size // task.processes.count)
     progress = EpochProgress(f"{task.name} validation", len(task.val), batch_size, task.device, task.processes)
-    for images, labels in evaluation_batches(placed, batch_size, task.view, task.processes.share):
+
+    def predict(images: torch.Tensor) -> torch.Tensor:
         with learner.autocast():
-            logits = network(images)  # (batch, n_classes)
+            return network(images)  # (batch, n_classes)
+
+    for logits, labels in predict_batches(predict, task.val, batch_size, task.view, task.processes.share):
         progress.add(functional.cross_entropy(logits.float(), labels, reduction="sum"), logits, labels)
     return progress.scores()

@@ -30,7 +30,9 @@ def build_optimizer(network: nn.Module, settings: ModelSettings) -> torch.optim.
         case "adamw":
             return torch.optim.AdamW(groups, fused=True, **common, **eps)
         case "nadam":
-            return torch.optim.NAdam(groups, **common, **eps)
+            # else its state lies on a GPU after a resume, where each step waits for it
+            capturable = next(network.parameters()).is_cuda
+            return torch.optim.NAdam(groups, capturable=capturable, **common, **eps)
         case "radam":
             return torch.optim.RAdam(groups, **common, **eps)
         case "rmsprop":

@@ -18,6 +18,8 @@ from stages.runtime.errors import UserError
 from stages.runtime.process import Terminated
 from stages.runtime.workers import count_cores
 
+TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others' share of a step
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -25,6 +27,7 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    patient: distributed.ProcessGroup | None = None  # the same processes, when they wait for hours
 
     @property
     def is_first(self) -> bool:
@@ -42,11 +45,11 @@ class Processes:
         return tensor
 
     def tell_all(self, value: object) -> object:
-        """Return the first process's value to every process."""
+        """Return the first process's value to every process, whenever it comes: it hashes a large pack before."""
         if self.count == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0)
+        distributed.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
 
@@ -54,15 +57,18 @@ ALONE = Processes()
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Meet the other processes that torchrun started, if it did; GPUs talk through NCCL, CPUs through gloo."""
+    """Meet the other processes that torchrun started, if it did; GPUs talk through NCCL, CPUs through gloo.
+
+    They part when a process ends without an error; one that fails must leave at once, as `run_stage` does.
+    """
     if "WORLD_SIZE" not in os.environ:
         return ALONE
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # long: the others wait while the first one hashes a large pack
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    patient = distributed.new_group(backend="gloo", timeout=timedelta(hours=12))
     atexit.register(distributed.destroy_process_group)
-    return Processes(distributed.get_rank(), distributed.get_world_size())
+    return Processes(distributed.get_rank(), distributed.get_world_size(), patient)
 
 
 def spread_out(module: str) -> None:

@@ -1,0 +1,95 @@
+"""Which way to vote: the kinds of scoring/voting.py, and two that were tried beside them, on validation images alone.
+
+    python -m benchmarks.votes PREDICTIONS [PREDICTIONS ...]
+
+PREDICTIONS is a folder of `<model>.npz` (data/predictions). Each image is judged by a vote that was fitted without its
+fold, one of five; the means over two ways to make the folds are printed. Where two kinds differ, the standard error of
+the difference says whether that is noise.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from stages.scoring.predictions import read_predictions
+from stages.scoring.voting import VOTES, cross_fit, log
+
+N_SEEDS = 2
+N_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class GreedySelection:
+    """The mean of members that were taken, with repetition, one after another, whichever helps the mean most.
+
+    Source: Caruana et al. 2004, by cross-entropy.
+    """
+
+    counts: np.ndarray  # (n_models,)
+
+    @classmethod
+    def fit(cls, models: np.ndarray, labels: np.ndarray) -> "GreedySelection":
+        counts, images = np.zeros(len(models)), np.arange(len(labels))
+        right_ones = models[:, images, labels]  # (n_models, n_images)
+        for _ in range(N_ROUNDS):
+            losses = -log((counts @ right_ones + right_ones) / (counts.sum() + 1)).mean(axis=1)
+            counts[losses.argmin()] += 1
+        return cls(counts)
+
+    def probabilities(self, models: np.ndarray) -> np.ndarray:
+        return np.tensordot(self.counts / self.counts.sum(), models, axes=1)
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """Multinomial regression on the members' log-probabilities, with a strong normal prior on its weights.
+
+    Source: Wolpert 1992; a class that has no image to fit on gets no probability.
+    """
+
+    regression: LogisticRegression
+    n_classes: int
+
+    @classmethod
+    def fit(cls, models: np.ndarray, labels: np.ndarray) -> "Stacking":
+        return cls(LogisticRegression(C=0.001, tol=0.01).fit(stack(models), labels), models.shape[2])
+
+    def probabilities(self, models: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((models.shape[1], self.n_classes))
+        probabilities[:, self.regression.classes_] = self.regression.predict_proba(stack(models))
+        return probabilities
+
+
+def stack(models: np.ndarray) -> np.ndarray:
+    """Return all log-probabilities of an image in a row: (n_images, n_models * n_classes)."""
+    return log(models).transpose(1, 0, 2).reshape(models.shape[1], -1)
+
+
+def compare(folder: Path) -> pd.DataFrame:
+    """Return accuracy and loss of every kind of vote on a set's validation images, and the loss above the best's."""
+    paths = sorted(folder.glob("*.npz"))
+    members = [read_predictions(path) for path in paths]
+    models, labels = np.stack([member.val_probabilities for member in members]), members[0].val_labels
+    images, losses, rows = np.arange(len(labels)), {}, {}
+    for name, kind in {**VOTES, "greedy_selection": GreedySelection, "stacking": Stacking}.items():
+        votes = [cross_fit(kind, models, labels, seed) for seed in range(N_SEEDS)]
+        losses[name] = -log(np.stack([vote[images, labels] for vote in votes])).mean(axis=0)  # of each image
+        rows[name] = {"accuracy": np.mean([(vote.argmax(axis=1) == labels).mean() for vote in votes])}
+    for path, member in zip(paths, members, strict=True):
+        losses[path.stem] = -log(member.val_probabilities[images, labels])
+        rows[path.stem] = {"accuracy": (member.val_probabilities.argmax(axis=1) == labels).mean()}
+    table = pd.DataFrame(rows).T
+    table["loss"] = [each.mean() for each in losses.values()]
+    best = losses[table["loss"].idxmin()]
+    table["above"] = [(each - best).mean() for each in losses.values()]
+    table["error"] = [(each - best).std() / len(labels) ** 0.5 for each in losses.values()]
+    return table
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        print(argument, compare(Path(argument)).round(4).to_string(), sep="\n", flush=True)

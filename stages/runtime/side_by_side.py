@@ -1,0 +1,130 @@
+"""What `dvc repro` would run, several stages at once: DVC itself runs one after another.
+
+    python -m stages.runtime.side_by_side [JOBS]
+
+A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
+share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. JOBS is by default the number of GPUs, and
+2 without any: two trainings on a core each are done sooner than one after the other on two. After a failure nothing
+new begins.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from graphlib import TopologicalSorter
+from queue import SimpleQueue
+
+from dvc.repo import Repo
+from dvc.stage import Stage
+
+from stages.runtime.errors import UserError
+from stages.runtime.process import run_stage
+from stages.runtime.workers import count_cores
+
+END = "report"  # what it needs is made; inputs that nothing uses are not
+
+
+def main() -> None:
+    gpus = list_gpus()
+    wanted = sys.argv[1] if len(sys.argv) > 1 else str(len(gpus) or 2)
+    if not wanted.isdecimal() or not int(wanted):
+        raise UserError(f"JOBS: expected how many stages may run at once, found {wanted!r}")
+    runner = Runner(int(wanted), gpus)
+    with ThreadPoolExecutor(int(wanted)) as pool:
+        try:
+            run_all(Repo(_wait_for_lock=True), pool, runner)  # as `dvc --wait-for-lock` does it
+        except UserError:
+            pool.shutdown(cancel_futures=True)  # what runs comes to its end
+            raise
+        except BaseException:
+            runner.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def list_gpus() -> list[str]:
+    """Return the ids of the GPUs that may be used."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+    with suppress(FileNotFoundError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+        return [str(number) for number in range(sum(line.startswith("GPU") for line in listed.splitlines()))]
+    return []
+
+
+class Runner:
+    """Runs stages, each with its share of the cores and one of the GPUs."""
+
+    def __init__(self, n_jobs: int, gpus: list[str]):
+        self.threads = str(-(-count_cores() // n_jobs))
+        self.places: SimpleQueue[str] = SimpleQueue()
+        for job in range(n_jobs):
+            self.places.put(gpus[job % len(gpus)] if gpus else "")
+        self.processes: set[subprocess.Popen] = set()
+
+    def run(self, stage: str) -> None:
+        """Run a stage to its end, and say after its name what it says.
+
+        Raises:
+            UserError: it failed.
+        """
+        environment = {"OMP_NUM_THREADS": self.threads, **os.environ}
+        gpu = self.places.get()
+        if gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        command = ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", stage]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(command, env=environment, **pipes) as process:
+            self.processes.add(process)
+            print(f"[{stage}] is out of date", flush=True)
+            for line in process.stdout:
+                print(f"[{stage}] {line}", end="", flush=True)
+        self.processes.remove(process)
+        self.places.put(gpu)
+        if process.returncode:
+            raise UserError(f"{stage} failed; `dvc repro {stage}` may say more")
+
+    def stop(self) -> None:
+        """End what runs: a stage ends with its dvc."""
+        for process in self.processes:
+            process.terminate()
+
+
+def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
+    """Run what is out of date, each stage as soon as what it depends on is there.
+
+    Raises:
+        UserError: a stage failed.
+    """
+    order = TopologicalSorter(find_needed(repo))
+    order.prepare()
+    running: dict[Future, Stage] = {}
+    while order.is_active():
+        for stage in sorted(order.get_ready(), key=lambda stage: stage.addressing):  # those of inputs first
+            with repo.lock:
+                is_stale = stage.changed()
+            if is_stale:
+                running[pool.submit(runner.run, stage.addressing)] = stage
+            else:
+                order.done(stage)
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            future.result()
+            order.done(running.pop(future))
+
+
+def find_needed(repo: Repo) -> dict[Stage, set[Stage]]:
+    """Return the stages that the last one needs, itself among them, each with those that it depends on."""
+    graph = repo.index.graph
+    needed: dict[Stage, set[Stage]] = {}
+    waiting = [stage for stage in graph if stage.addressing == END]
+    while waiting:
+        stage = waiting.pop()
+        needed[stage] = set(graph.successors(stage))
+        waiting += needed[stage] - needed.keys()
+    return needed
+
+
+if __name__ == "__main__":
+    run_stage(main)
