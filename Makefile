@@ -42,7 +42,7 @@ PACKAGES := $(if $(TORCH),--torch-backend $(TORCH) -c requirements.txt --no-veri
 	@echo "== .venv: a virtual environment with the pinned packages of requirements.txt (PyTorch is several GB: minutes)"
 	@$(PYTHON) -m venv .venv
 	@if .venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV); \
-	then .venv/bin/uv pip install --quiet --python .venv/bin/python $(PACKAGES); \
+	then .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python $(PACKAGES); \
 	else .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; fi
 	@touch $@
 
