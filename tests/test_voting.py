@@ -70,6 +70,7 @@ def test_a_member_that_misleads_has_no_weight():
     good = np.where(np.arange(40)[:, None] % 10, np.eye(2)[labels] * 0.6 + 0.2, 0.5)
     weights = LogarithmicPool.fit(np.stack([good, 1 - good]), labels).weights
     assert weights[1] == 0 < weights[0]
+    assert LogarithmicPool.fit(np.stack([1 - good, 1 - good]), labels).weights.tolist() == [0.5, 0.5]
 
 
 def test_temperature_is_a_power_of_the_probabilities():

@@ -1,7 +1,7 @@
 """ResNet50: 7x7/2 stem, bottlenecks 3, 4, 6, 3, average pooling, one dense layer.
 
 Source: He et al. 2015; the stride lies in the 3x3 convolution and parameters are named as in torchvision and timm, so
-that their weights fit. Built here, since importing torchvision takes longer than importing torch.
+that their weights fit. Built here for its width, which torchvision's does not let choose.
 """
 
 from typing import Annotated

@@ -78,7 +78,10 @@ class LogarithmicPool:
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LogarithmicPool":
-        """Find the weights with the least cross-entropy on these images: it is convex in them."""
+        """Find the weights with the least cross-entropy on these images: it is convex in them.
+
+        Where every member says less than nothing, so that all would be zero, they are equal.
+        """
         logits, images = log(models), np.arange(len(labels))
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -87,7 +90,8 @@ class LogarithmicPool:
             return -log(pooled[images, labels]).mean(), pull.mean(axis=1)
 
         start = np.full(len(models), 1 / len(models))
-        return cls(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x)
+        weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x
+        return cls(weights if weights.any() else start)
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
