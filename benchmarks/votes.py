@@ -46,7 +46,7 @@ class GreedySelection:
 
 @dataclass(frozen=True)
 class Stacking:
-    """Multinomial regression on the members' log-probabilities, with a strong normal prior on its weights.
+    """Multinomial regression on the members' log-probabilities, with a strong normal prior (the best of four).
 
     Source: Wolpert 1992; a class that has no image to fit on gets no probability.
     """
@@ -56,7 +56,7 @@ class Stacking:
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "Stacking":
-        return cls(LogisticRegression(C=0.001, tol=0.01).fit(stack(models), labels), models.shape[2])
+        return cls(LogisticRegression(C=0.03, tol=0.01).fit(stack(models), labels), models.shape[2])
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         probabilities = np.zeros((models.shape[1], self.n_classes))
