@@ -43,6 +43,7 @@ PACKAGES := $(if $(TORCH),--torch-backend $(TORCH) -c requirements.txt --no-veri
 	@$(PYTHON) -m venv .venv
 	@if .venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV); \
 	then .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python $(PACKAGES); \
+	elif [ '$(TORCH)' ]; then echo "error: TORCH=$(TORCH) needs uv, which cannot be had here; leave it out" >&2; exit 2; \
 	else .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; fi
 	@touch $@
 
