@@ -31,11 +31,11 @@ bench: .venv/installed  ## measure training, growth and DVC's own time; writes b
 	@python -m benchmarks $(ARGS)
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra dev --extra onnx --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command "make lock" --upgrade -o requirements.txt
 
 # TORCH=cpu, or cu126: another build of PyTorch, of the same version, from PyTorch's own index, whose hashes are others
-PACKAGES := $(if $(TORCH),--torch-backend $(TORCH) -c requirements.txt --no-verify-hashes -r pyproject.toml --extra dev,--require-hashes -r requirements.txt)
+PACKAGES := $(if $(TORCH),--torch-backend $(TORCH) -c requirements.txt --no-verify-hashes -r pyproject.toml --extra dev --extra onnx,--require-hashes -r requirements.txt)
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	    f"error: Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: make PYTHON=python3.12 ...")'

@@ -180,9 +180,8 @@ def prepare(
         _, (train,) = open_splits(folder, ("train",))
     settings = params.models[model]
     settings = settings.model_copy(update={"batch_size": batch_size or settings.batch_size})
-    card = write_card(
-        settings.architecture, settings.arguments(), names, size_px or params.image_size_px, start=SCRATCH
-    )
+    sizes_px = train.images.shape[1], size_px or params.image_size_px
+    card = write_card(settings.architecture, settings.arguments(), names, sizes_px, start=SCRATCH)
     torch.manual_seed(params.seed)
     task = Task(
         name=model,

@@ -1,9 +1,10 @@
 """The models vote: each block of `models` is a member, and its probabilities are all that the vote needs of it.
 
-    python -m stages.ensemble PREDICTIONS METRICS_JSON METRICS_FOLDER [--params PATH]
+    python -m stages.ensemble PREDICTIONS VOTE VOTE_PREDICTIONS METRICS_JSON METRICS_FOLDER [--params PATH]
 
 PREDICTIONS is the folder of `<model>.npz`; what else lies there is not read. Whatever is fitted or chosen here is so on
-the validation split. METRICS_JSON holds
+the validation split. VOTE says how it is taken, for whoever has the models; VOTE_PREDICTIONS what it says of the
+validation images (cross-fitted) and of the test images, as a model's predictions do. METRICS_JSON holds
 
 - accuracy, loss, ...: of the vote on the test split, as for every model;
 - val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
@@ -23,15 +24,15 @@ from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
 from stages.scoring.comparison import compare
-from stages.scoring.predictions import read_predictions
+from stages.scoring.predictions import Predictions, read_predictions, write_predictions
 from stages.scoring.scores import score
-from stages.scoring.voting import VOTES, cross_fit
+from stages.scoring.voting import VOTES, cross_fit, write_vote
 from stages.settings.reading import read_params
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("predictions", "metrics_json", "metrics_folder"):
+    for name in ("predictions", "vote", "vote_predictions", "metrics_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
@@ -48,7 +49,12 @@ def main() -> None:
     best = int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())
     comparison = compare(answers == test_labels, member_answers[best] == test_labels, recipe.seed)
     scores = score(test_labels, probabilities)
-    of_val = {name: score(val_labels, cross_fit(kind, val, val_labels, recipe.seed)) for name, kind in VOTES.items()}
+    fitted = {name: cross_fit(kind, val, val_labels, recipe.seed) for name, kind in VOTES.items()}
+    of_val = {name: score(val_labels, each) for name, each in fitted.items()}
+    write_vote(arguments.vote, names, voting, vote)
+    write_predictions(
+        arguments.vote_predictions, Predictions(fitted[voting], val_labels, probabilities, test_labels, class_names)
+    )
     write_json(
         arguments.metrics_json,
         {

@@ -42,7 +42,8 @@ def main() -> None:
 
     settings = config.models[arguments.model]
     class_names, (train, val) = open_splits(arguments.packed, ("train", "val"))
-    card = write_card(settings.architecture, settings.arguments(), class_names, config.image_size_px, SCRATCH)
+    sizes_px = train.images.shape[1], config.image_size_px
+    card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH)
     torch.manual_seed(config.seed)
     network = build_network(card)
     card = replace(card, start=load_start_weights(network, Path(settings.weights)))

@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str) -> dict:
         write_predictions(folder / "predictions" / f"{name}.npz", predictions)
     recipe = SimpleNamespace(seed=1, models=dict.fromkeys(NAMES), ensemble=SimpleNamespace(voting=voting))
     monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
-    arguments = [folder / "predictions", folder / "ensemble.json", folder / "ensemble"]
+    arguments = [folder / name for name in ("predictions", "vote.json", "vote.npz", "ensemble.json", "ensemble")]
     monkeypatch.setattr("sys.argv", ["ensemble", *map(str, arguments)])
     ensemble.main()
     return json.loads((folder / "ensemble.json").read_text())

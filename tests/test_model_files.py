@@ -11,7 +11,7 @@ from stages.networks.model_files import build_network, load_model, save_weights,
 from stages.runtime.errors import UserError
 
 ARGUMENTS = {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5}
-CARD = write_card("cnn", ARGUMENTS, ["NA", "Rose – 玫瑰"], 16, "scratch")
+CARD = write_card("cnn", ARGUMENTS, ["NA", "Rose – 玫瑰"], (18, 16), "scratch")
 
 
 def _network() -> torch.nn.Module:

@@ -134,7 +134,7 @@ def test_timms_dropout_and_stochastic_depth_reach_the_network():
     ("network", "white"), [("vit_small_patch16_224.augreg_in21k", (1.0, 1.0, 1.0)), ("resnet18", (2.249, 2.429, 2.640))]
 )
 def test_pixels_are_normalised_as_timms_weights_expect(network, white):
-    card = write_card("timm", {"network": network, **PLAIN}, ["a", "b"], 1, "scratch")
+    card = write_card("timm", {"network": network, **PLAIN}, ["a", "b"], (1, 1), "scratch")
     images = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
     view = View(1, card.mean, card.std, torch.device("cpu"))
     assert make_batch(images, torch.tensor([0]), no_changes(1, 0), view).flatten().tolist() == pytest.approx(

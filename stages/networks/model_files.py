@@ -25,19 +25,24 @@ class ModelCard:
     architecture: str  # the name of the file in stages/models
     arguments: dict[str, Any]  # of its build_model
     class_names: list[str]
-    image_size_px: int
+    stored_size_px: int  # side of the square that an image is resized to
+    image_size_px: int  # side of the centre of it that the network sees
     start: str  # "scratch", or what the weights started from
     mean: tuple[float, ...]  # of the pixels in 0..1, subtracted before the network
     std: tuple[float, ...]
 
 
 def write_card(
-    architecture: str, arguments: dict[str, Any], class_names: list[str], image_size_px: int, start: str
+    architecture: str, arguments: dict[str, Any], class_names: list[str], sizes_px: tuple[int, int], start: str
 ) -> ModelCard:
-    """Return a new network's card; the pixels are normalised as ImageNet's, unless its architecture says otherwise."""
+    """Return a new network's card; the pixels are normalised as ImageNet's, unless its architecture says otherwise.
+
+    Args:
+        sizes_px: of the stored image, and of its centre that the network sees.
+    """
     module = importlib.import_module(f"stages.models.{architecture}")
     mean, std = module.normalisation(**arguments) if hasattr(module, "normalisation") else (MEAN, STD)
-    return ModelCard(architecture, arguments, class_names, image_size_px, start, mean, std)
+    return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std)
 
 
 def build_network(card: ModelCard) -> nn.Module:

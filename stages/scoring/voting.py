@@ -1,9 +1,15 @@
 """How several models vote, with weights fitted on images that none of them learnt from; and scores that stay honest."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
+
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json
 
 TINY = 1e-12
 MAX_STEPS = 1000
@@ -100,6 +106,25 @@ class LogarithmicPool:
 
 Vote = EqualVote | LinearPool | LogarithmicPool
 VOTES: dict[str, type[Vote]] = {"equal": EqualVote, "linear_pool": LinearPool, "logarithmic_pool": LogarithmicPool}
+
+
+def write_vote(path: Path, names: Sequence[str], kind: str, vote: Vote) -> None:
+    """Write who votes and how, to the last bit: with the members' model files, all that an answer needs."""
+    write_json(path, {"voting": kind, "members": names, **{key: part.tolist() for key, part in vars(vote).items()}})
+
+
+def read_vote(path: Path) -> tuple[list[str], Vote]:
+    """Return the members' names, and the vote that takes their probabilities in that order.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro ensemble`") from None
+    names, kind = content.pop("members"), content.pop("voting")
+    return names, VOTES[kind](**{key: np.array(part) for key, part in content.items()})
 
 
 def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
