@@ -68,7 +68,9 @@ def test_a_model_that_quintet_wrote_gives_its_backbone_and_not_its_head(path, na
         "cnn": {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.0},
         "timm": {"network": "test_convnext", **PLAIN},
     }[name]
-    trained, network = (build_network(write_card(name, arguments, names, (32, 32), "scratch")) for names in ("ab", "abc"))
+    trained, network = (
+        build_network(write_card(name, arguments, names, (32, 32), "scratch")) for names in ("ab", "abc")
+    )
     save_weights(path, trained.state_dict(), asdict(write_card(name, arguments, ["a", "b"], (32, 32), "scratch")))
     head = network.head[-1].weight.clone()
     load_start_weights(network, path)
