@@ -6,7 +6,11 @@ UV := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test test-all bench lint docs lock clean
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-all bench lint docs lock clean
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-9s %s\n' "$$name" "$$what"; done
 
 repro: .venv/installed  ## run what is out of date, two stages at once, then print the table; JOBS=1: one after another
 	@echo "== runs only the stages whose parameters, code or data changed"
