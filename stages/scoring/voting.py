@@ -71,12 +71,16 @@ class LogarithmicPool:
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
-        logits, images = log(models), np.arange(len(labels))
+        logits, n_images = log(models).astype(float), len(labels)
+        logits -= logits[:, np.arange(n_images), labels, None]  # of every class against the right one
+        logits = logits.reshape(len(models), -1)
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            pooled = softmax(np.tensordot(weights, logits, axes=1))
-            pull = (pooled * logits).sum(axis=2) - logits[:, images, labels]  # (n_models, n_images)
-            return -log(pooled[images, labels]).mean(), pull.mean(axis=1)
+            pooled = (weights @ logits).reshape(n_images, -1)
+            highest = pooled.max(axis=1, keepdims=True)
+            powers = np.exp(pooled - highest)
+            sums = powers.sum(axis=1, keepdims=True)
+            return (np.log(sums) + highest).mean(), logits @ (powers / sums).ravel() / n_images
 
         start = np.full(len(models), 1 / len(models))
         weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x
