@@ -38,7 +38,7 @@ from stages.scoring.intervals import accuracy_interval, f1_macro_interval
 from stages.scoring.predictions import Predictions, read_predictions, write_predictions
 from stages.scoring.scores import score
 from stages.scoring.temperatures import calibrate
-from stages.scoring.voting import VOTES, write_vote
+from stages.scoring.voting import VOTES, EqualVote, write_vote
 from stages.settings.reading import read_params
 
 
@@ -130,9 +130,8 @@ def main() -> None:
     weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
     how = {"voting": voting, "weights": weights, "best_member": best}
     write_json(arguments.metrics_json, {**scores, "val": val_scores, **how})
-    on_test = compare_on_test(
-        {**members, "ensemble": of_vote}, VOTES["equal"].fit(val, val_labels).probabilities(test), seed
-    )
+    equal = EqualVote.fit(val, val_labels).probabilities(test)
+    on_test = compare_on_test({**members, "ensemble": of_vote}, equal, seed)
     without = leave_out(VOTES[voting], names, val, val_labels, seed)
     write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(val_labels, voting, votes, without)}))
 

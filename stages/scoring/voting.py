@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
-from stages.scoring.temperatures import TINY, fit_temperature, log, softmax, temper
+from stages.scoring.cross_entropy import TINY, cross_entropy, log, margins, softmax
+from stages.scoring.temperatures import fit_temperature, temper
 
 MAX_STEPS = 1000
 
@@ -71,19 +72,10 @@ class LogarithmicPool:
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
-        logits, n_images = log(models).astype(float), len(labels)
-        logits -= logits[:, np.arange(n_images), labels, None]  # of every class against the right one
-        logits = logits.reshape(len(models), -1)
-
-        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            pooled = (weights @ logits).reshape(n_images, -1)
-            highest = pooled.max(axis=1, keepdims=True)
-            powers = np.exp(pooled - highest)
-            sums = powers.sum(axis=1, keepdims=True)
-            return (np.log(sums) + highest).mean(), logits @ (powers / sums).ravel() / n_images
-
         start = np.full(len(models), 1 / len(models))
-        weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x
+        weights = minimize(
+            cross_entropy, start, margins(models, labels), jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)
+        ).x
         return cls(weights if weights.any() else start)
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
