@@ -22,7 +22,7 @@ COMPARISON_JSON says what of it is more than noise, on the test split unless it 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +67,21 @@ def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: 
 
 
 def compare_on_val(
-    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Mapping[str, np.ndarray]
+    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Return what COMPARISON_JSON says of the validation images.
 
     Args:
         voting: the kind of vote that is taken.
         votes: {kind: what it says, cross-fitted, float, shape (n_images, n_classes)}.
-        without: {member: the same of the vote without it}.
+        without: each member, and the same of the vote without it.
     """
 
     def measure(probabilities: np.ndarray) -> dict[str, float]:
         scores = score(labels, probabilities)
         return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
 
-    of_votes, of_fewer = ({key: measure(each) for key, each in group.items()} for group in (votes, without))
+    of_votes, of_fewer = ({key: measure(each) for key, each in group} for group in (votes.items(), without))
     accuracy, loss = of_votes[voting].values()
     return {
         "votes": of_votes,
