@@ -15,11 +15,12 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"settings"},
     {"pixels"},
     {"dataset", "networks", "drawing", "scoring"},
-    {"training", "reporting"},
+    {"training", "reporting", "inference"},
     {"models"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STAGES = ROOT / "stages"
+TOOLS = {"predict", "export"}  # for people, with what the stages made
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
@@ -74,8 +75,8 @@ def test_a_stage_without_training_imports_no_torch(script: str):
     assert not re.search(r"^package (torch|torchvision|timm) ", describe(f"stages.{script}", ROOT), re.MULTILINE)
 
 
-def test_every_script_is_a_stage():
-    assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS
+def test_every_script_is_a_stage_or_a_tool():
+    assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS - TOOLS
 
 
 @each_stage

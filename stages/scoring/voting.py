@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
@@ -88,6 +87,8 @@ class LogarithmicPool:
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
+        from scipy.optimize import minimize  # a second, which an answer of the vote need not wait for
+
         logits, images = log(models), np.arange(len(labels))
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -166,6 +167,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     Source: temperature scaling, Guo et al. 2017.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         tempered = temper(probabilities, np.exp(log_temperature))
