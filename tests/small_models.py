@@ -26,12 +26,16 @@ def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SI
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # those of residual branches start at 0
-    for _ in range(3):
-        network(2 * torch.randn(8, 3, size_px, size_px))  # so that the batch statistics are not a new network's
     with torch.no_grad():
-        list(network.modules())[-1].weight.mul_(100)  # a last layer starts with answers that are all alike
+        for _ in range(3):
+            images = 2 * torch.randn(8, 3, size_px, size_px)
+            network(images)  # so that the batch statistics are not a new network's
+        logits, last = network.eval()(images), list(network.modules())[-1]
+        scale = 1 / logits.std(dim=0)  # of logits that are near 0 and hardly differ from picture to picture
+        last.weight.mul_(scale[:, None])
+        last.bias.copy_((last.bias - logits.mean(dim=0)) * scale)
     save_weights(path, network.state_dict(), asdict(card))
-    return network.eval()
+    return network
 
 
 def save_models(folder: Path, kind: str, vote: Vote) -> None:

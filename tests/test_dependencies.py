@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.runtime.sources import describe, find_imports
+from tests.parameters import PARAMS
 from tests.repository import ROOT
 
 FLOORS = [  # a room imports from floors below its own; stages import from all
@@ -98,3 +99,9 @@ def test_every_path_of_a_command_is_listed(stage: dict):
 
 def test_training_never_sees_the_test_split():
     assert not {"data/packed", "data/packed/test", "data/manifest.csv"} & set(ALL_STAGES[".:train"]["deps"])
+
+
+def test_every_model_and_the_vote_are_artifacts():
+    artifacts = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
+    models = {name: f"data/models/{name}.safetensors" for name in PARAMS["models"]}
+    assert {name: each["path"] for name, each in artifacts.items()} == {"vote": "data/models", **models}
