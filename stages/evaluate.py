@@ -7,34 +7,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-from tqdm import tqdm
 
-from stages.networks.batches import View, predict_batches
+from stages.inference.probabilities import predict_proba
+from stages.networks.batches import View
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
-from stages.pixels.packed_splits import PackedSplit, open_splits
+from stages.pixels.packed_splits import open_splits
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
-
-BATCH_SIZE = 128
-
-
-@torch.no_grad()
-def predict_proba(network: nn.Module, split: PackedSplit, view: View) -> np.ndarray:
-    """Return class probabilities, float32 (n_images, n_classes), in the split's order.
-
-    In float32 throughout: a score should not depend on the device's idea of bfloat16, or of TF32.
-    """
-    torch.backends.cudnn.allow_tf32 = False
-    network.to(view.device)
-    batches = predict_batches(lambda images: network(images).softmax(dim=1).cpu(), split, BATCH_SIZE, view)
-    total = -(-len(split) // BATCH_SIZE)
-    return torch.cat([rows for rows, _ in tqdm(batches, total=total, disable=None, leave=False)]).numpy()
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.runtime.sources import describe, find_imports
+from tests.parameters import PARAMS
 from tests.repository import ROOT
 
 FLOORS = [  # a room imports from floors below its own; stages import from all
@@ -15,11 +16,12 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"settings"},
     {"pixels"},
     {"dataset", "networks", "drawing", "scoring"},
-    {"training", "reporting"},
+    {"training", "reporting", "inference"},
     {"models"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STAGES = ROOT / "stages"
+TOOLS = {"predict", "export"}  # for people, with what the stages made
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
@@ -74,8 +76,8 @@ def test_a_stage_without_training_imports_no_torch(script: str):
     assert not re.search(r"^package (torch|torchvision|timm) ", describe(f"stages.{script}", ROOT), re.MULTILINE)
 
 
-def test_every_script_is_a_stage():
-    assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS
+def test_every_script_is_a_stage_or_a_tool():
+    assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS - TOOLS
 
 
 @each_stage
@@ -97,3 +99,9 @@ def test_every_path_of_a_command_is_listed(stage: dict):
 
 def test_training_never_sees_the_test_split():
     assert not {"data/packed", "data/packed/test", "data/manifest.csv"} & set(ALL_STAGES[".:train"]["deps"])
+
+
+def test_every_model_and_the_vote_are_artifacts():
+    artifacts = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
+    models = {name: f"data/models/{name}.safetensors" for name in PARAMS["models"]}
+    assert {name: each["path"] for name, each in artifacts.items()} == {"vote": "data/models", **models}

@@ -47,7 +47,7 @@ class Walk:
             return [], []
         for entry in entries:
             its_path = f"{path}/{entry.name}" if path else entry.name
-            if _is_hidden(entry.name):
+            if is_hidden(entry.name):
                 self.passed_over["hidden"] += 1
             elif UNPRINTABLE.search(entry.name):
                 self.reject(its_path, "name", "rename it")
@@ -90,7 +90,7 @@ class Walk:
         """Return the names of the folders directly in a folder; none if there are files in it, or no such folder."""
         if not (self.folder / path).is_dir():
             return set()
-        entries = [entry for entry in os.scandir(self.folder / path) if not _is_hidden(entry.name)]
+        entries = [entry for entry in os.scandir(self.folder / path) if not is_hidden(entry.name)]
         return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
 
     def count_all_but(self, named: set[str]) -> None:
@@ -100,5 +100,6 @@ class Walk:
             self.passed_over["not in labels.csv"] += len(paths - named)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Tell what a user did not put there, or does not see: by the name of a file or folder."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES

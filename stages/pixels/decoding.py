@@ -99,8 +99,22 @@ def hash_pixels(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
+def fit_square(content: bytes, size_px: int, max_pixels: int | None = None) -> np.ndarray:
+    """Decode an image file's bytes, centre-crop the picture to a square and resize it.
+
+    Args:
+        max_pixels: width x height beyond which nothing is decoded; None is no limit.
+    Returns:
+        uint8, shape (size_px, size_px, 3), RGB.
+    Raises:
+        UnusableImageError: no picture can be made of them.
+    """
+    image = decode(content, max_pixels, shrink_to_px=size_px).image
+    return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
+
+
 def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarray:
-    """Decode an image file, centre-crop it to a square and resize it.
+    """Decode and resize an image file, as `fit_square` does.
 
     Args:
         sha256: of the file's bytes, as the manifest lists it; None is not checked.
@@ -113,7 +127,6 @@ def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarr
         content = read_content(path)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
-        image = decode(content, shrink_to_px=size_px).image
-        return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
+        return fit_square(content, size_px)
     except UnusableImageError as error:
         raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None

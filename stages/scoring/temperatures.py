@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from stages.scoring.calibration import expected_calibration_error, reliability_bins
 from stages.scoring.cross_entropy import cross_entropy, log, margins, softmax
@@ -20,6 +19,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     Source: temperature scaling, Guo et al. 2017.
     """
+    from scipy.optimize import minimize_scalar  # a second, which an answer of the vote need not wait for
+
     of_all = margins(probabilities[None], labels)
 
     def loss(log_temperature: float) -> float:

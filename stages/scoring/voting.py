@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
@@ -72,6 +71,8 @@ class LogarithmicPool:
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
+        from scipy.optimize import minimize  # a second, which an answer of the vote need not wait for
+
         start = np.full(len(models), 1 / len(models))
         weights = minimize(
             cross_entropy, start, margins(models, labels), jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)

@@ -1,0 +1,80 @@
+"""Hold the ONNX graphs of the models and of their vote against PyTorch, on the whole test split, and time both.
+
+    python -m benchmarks.export [--models data/models] [--packed data/packed] [--rounds 5]
+
+Printed for each: the largest difference of a probability, on how many images the answers are the same, and images/s of
+`evaluate`'s way in PyTorch and of onnxruntime, in the same batches and with the same number of threads; one after the
+other in each round, the median of all rounds.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.inference.ensembles import load_ensemble
+from stages.inference.graphs import IMAGES, write_onnx
+from stages.inference.probabilities import BATCH_SIZE
+from stages.pixels.packed_splits import open_splits
+from stages.runtime.process import exit_cleanly
+from stages.runtime.workers import count_cores
+
+
+def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -> dict[str, float]:
+    """Export a model, or by None the vote, and return how it differs from PyTorch's, and both speeds."""
+    import onnxruntime
+
+    ensemble = load_ensemble(models, name)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        started = time.perf_counter()
+        write_onnx(path, ensemble)
+        duration_s = time.perf_counter() - started
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        size_mb = path.stat().st_size / 1e6
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "torch": lambda batch: ensemble.predict_proba(batch, torch.device("cpu")),
+        "onnxruntime": lambda batch: session.run(None, {IMAGES: batch})[0],
+    }
+    answers, durations = {}, {way: [] for way in ways}
+    for _ in range(n_rounds + 1):  # the first warms up
+        for way, answer in ways.items():
+            started = time.perf_counter()
+            parts = [answer(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
+            durations[way].append(time.perf_counter() - started)
+            answers[way] = np.concatenate(parts)
+    same = (answers["torch"].argmax(axis=1) == answers["onnxruntime"].argmax(axis=1)).sum()
+    return {
+        "largest_difference": np.abs(answers["torch"] - answers["onnxruntime"]).max(),
+        "same_answers": f"{same}/{len(images)}",
+        **{f"{way}_images_per_s": round(len(images) / median(times[1:])) for way, times in durations.items()},
+        "export_s": round(duration_s, 1),
+        "file_mb": round(size_mb, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=Path("data/models"))
+    parser.add_argument("--packed", type=Path, default=Path("data/packed"))
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", count_cores())))
+    images = np.array(open_splits(arguments.packed, ("test",))[1][0].images)
+    names = sorted(path.stem for path in arguments.models.glob("*.safetensors"))
+    rows = {name or "vote": compare(arguments.models, name, images, arguments.rounds) for name in [*names, None]}
+    print(f"{len(images)} images, batches of {BATCH_SIZE}, {torch.get_num_threads()} threads")
+    print(pd.DataFrame(rows).T.to_string())
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

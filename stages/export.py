@@ -1,0 +1,33 @@
+"""Write the vote, or one model, as an ONNX graph that runs without this project, and without PyTorch.
+
+    python -m stages.export FILE [--model NAME] [--models FOLDER]
+
+The graph takes pictures of the stored size as uint8, and gives probabilities; cropping, normalisation and the vote are
+in it. Its metadata say how to resize a picture, and name the classes. Needs the extra `onnx` of pyproject.toml.
+"""
+
+import argparse
+from pathlib import Path
+
+from stages.runtime.process import exit_cleanly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="to write, .onnx")
+    parser.add_argument(
+        "--models", type=Path, default=Path("data/models"), metavar="FOLDER", help="by default %(default)s"
+    )
+    parser.add_argument("--model", metavar="NAME", help="one of them alone; by default they vote")
+    arguments = parser.parse_args()
+
+    from stages.inference.ensembles import load_ensemble
+    from stages.inference.graphs import describe_members, write_onnx
+
+    ensemble = load_ensemble(arguments.models, arguments.model)
+    write_onnx(arguments.file, ensemble)
+    print(f"{arguments.file}: {describe_members(ensemble)}; {arguments.file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,83 @@
+"""A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.inference.probabilities import predict_proba
+from stages.networks.batches import View
+from stages.networks.model_files import ModelCard, load_model
+from stages.pixels.packed_splits import PackedSplit
+from stages.runtime.errors import UserError
+from stages.scoring.voting import EqualVote, Vote, read_vote
+
+VOTE_FILE = "vote.json"
+
+
+class Member(NamedTuple):
+    """A model that votes."""
+
+    name: str
+    network: nn.Module
+    card: ModelCard
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members in the vote's order, and the vote; where one has no weight in it, None stands for it."""
+
+    members: list[Member | None]
+    vote: Vote
+
+    @property
+    def card(self) -> ModelCard:
+        """Class names and sizes, in which all members agree, are those of the first."""
+        return next(member.card for member in self.members if member)
+
+    def predict_proba(self, images: np.ndarray, device: torch.device) -> np.ndarray:
+        """Return class probabilities, (n_images, n_classes).
+
+        Args:
+            images: uint8, shape (n_images, stored_size_px, stored_size_px, 3), as `pack` stores them.
+        """
+        split = PackedSplit(images, np.zeros(len(images), np.int64))
+        # a member of no weight says 1 throughout, which no pool counts: so the sum keeps its order, and its last bits
+        probabilities = np.ones((len(self.members), len(images), len(self.card.class_names)), np.float32)
+        for row, member in zip(probabilities, self.members, strict=True):
+            if member:
+                view = View(member.card.image_size_px, tuple(member.card.mean), tuple(member.card.std), device)
+                row[:] = predict_proba(member.network, split, view, bar=False)
+        return self.vote.probabilities(probabilities)
+
+
+def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
+    """Load a model of the folder, or its vote with the members that have a weight in it.
+
+    Args:
+        folder: holds NAME.safetensors of each model, and vote.json.
+        model: a name; None is the vote.
+    Raises:
+        UserError: there is no such folder, model or vote, or its members are not of one pipeline.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder of models, found none; name it with --models, or run `dvc repro`")
+    if model is not None:
+        found = sorted(path.stem for path in folder.glob("*.safetensors"))
+        if model not in found:
+            raise UserError(f"--model: expected one of {', '.join(found) or 'none'} in {folder}, found {model}")
+        return Ensemble([_load(folder, model)], EqualVote(np.ones(1)))
+    names, vote = read_vote(folder / VOTE_FILE)
+    weights = zip(names, vote.weights, strict=True)
+    ensemble = Ensemble([_load(folder, name) if weight else None for name, weight in weights], vote)
+    cards = [member.card for member in ensemble.members if member]
+    if len({(tuple(card.class_names), card.stored_size_px) for card in cards}) > 1:
+        raise UserError(f"{folder}: expected models of the same classes and picture size; run `dvc repro`")
+    return ensemble
+
+
+def _load(folder: Path, name: str) -> Member:
+    return Member(name, *load_model(folder / f"{name}.safetensors"))

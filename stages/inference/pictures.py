@@ -1,0 +1,58 @@
+"""Paths become pictures: files, folders and lists of them, decoded as `pack` does it, a few at a time."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from stages.dataset.walk import is_hidden
+from stages.pixels.decoding import UnusableImageError, fit_square, read_content
+from stages.runtime.workers import spread
+
+MAX_PIXELS = 100_000_000  # a larger one is taken for a decompression bomb, as by images_max_pixels
+FILES_PER_TASK = 8
+FEW = 64  # of which the processes would take longer to start than the work takes
+
+
+def list_files(names: Iterable[str]) -> Iterator[str]:
+    """Yield files as they are named, those of a folder and all below it sorted; `-` stands for the lines of stdin.
+
+    Hidden files, and those that a system leaves behind, are passed over in folders.
+    """
+    for name in names:
+        if name == "-":
+            yield from chain.from_iterable(map(_list_folder, filter(None, (line.rstrip("\n") for line in sys.stdin))))
+        else:
+            yield from _list_folder(name)
+
+
+def _list_folder(name: str) -> Iterator[str]:
+    if not Path(name).is_dir():
+        yield name
+        return
+    for folder, folders, files in os.walk(name):
+        folders[:] = sorted(each for each in folders if not is_hidden(each))
+        yield from (str(Path(folder, each)) for each in sorted(files) if not is_hidden(each))
+
+
+def read_pictures(paths: Sequence[str], size_px: int) -> Iterator[tuple[str, np.ndarray | str]]:
+    """Yield each path with its picture, uint8 (size_px, size_px, 3), or with why there is none; over all cores."""
+    tasks = (paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK))
+    read = partial(_read_some, size_px)
+    for pictures in map(read, tasks) if len(paths) <= FEW else spread(read, tasks):
+        yield from pictures
+
+
+def _read_some(size_px: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
+    return [(path, _read(path, size_px)) for path in paths]
+
+
+def _read(path: str, size_px: int) -> np.ndarray | str:
+    try:
+        return fit_square(read_content(Path(path)), size_px, MAX_PIXELS)
+    except UnusableImageError as error:
+        return error.detail

@@ -1,0 +1,51 @@
+"""A folder of small untrained models and their vote, as a pipeline leaves them."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.networks.model_files import build_network, save_weights, write_card
+from stages.scoring.voting import Vote, write_vote
+
+CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
+STORED, SIZE = 36, 32
+BLOCKS = {
+    "cnn": ("cnn", {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}),
+    "vgg": ("vgg", {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}),
+    "resnet50": ("resnet50", {"filters": 2}),
+}
+
+
+def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SIZE) -> torch.nn.Module:
+    """Save a network that says something else of each picture; return it in evaluation mode."""
+    card = write_card(architecture, arguments, CLASSES, (size_px + STORED - SIZE, size_px), "scratch")
+    torch.manual_seed(1)
+    network = build_network(card)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # those of residual branches start at 0
+    with torch.no_grad():
+        for _ in range(3):
+            images = 2 * torch.randn(8, 3, size_px, size_px)
+            network(images)  # so that the batch statistics are not a new network's
+        logits, last = network.eval()(images), list(network.modules())[-1]
+        scale = 1 / logits.std(dim=0)  # of logits that are near 0 and hardly differ from picture to picture
+        last.weight.mul_(scale[:, None])
+        last.bias.copy_((last.bias - logits.mean(dim=0)) * scale)
+    save_weights(path, network.state_dict(), asdict(card))
+    return network
+
+
+def save_models(folder: Path, kind: str, vote: Vote) -> None:
+    """Save the models of BLOCKS, and their vote."""
+    for name, (architecture, arguments) in BLOCKS.items():
+        save_model(folder / f"{name}.safetensors", architecture, arguments)
+    write_vote(folder / "vote.json", list(BLOCKS), kind, vote)
+
+
+def noise(n: int, size_px: int = STORED) -> np.ndarray:
+    """Return stored pictures, uint8 (n, size_px, size_px, 3), coarse enough to differ after all poolings."""
+    coarse = np.random.default_rng(1).integers(0, 256, (n, size_px // 4, size_px // 4, 3), dtype=np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)

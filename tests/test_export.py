@@ -1,0 +1,153 @@
+"""Models outside of this project: as an ONNX graph, in plain torchvision and in plain timm, they say the same."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages import export
+from stages.inference.ensembles import load_ensemble
+from stages.inference.graphs import EnsembleGraph, pool, write_onnx
+from stages.runtime.errors import UserError
+from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool
+from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, noise, save_model, save_models
+
+CPU = torch.device("cpu")
+NO_DROPOUT = {"dropout": 0, "drop_path": 0}
+VOTES = [
+    EqualVote(np.full(3, 1 / 3)),
+    LinearPool(np.array([0.25, 0, 0.75]), np.array([0.5, 1.0, 2.0])),
+    LogarithmicPool(np.array([0.7, 0.0, 0.6])),
+]
+
+
+def run_graph(path: Path, images: np.ndarray) -> np.ndarray:
+    return pytest.importorskip("onnxruntime").InferenceSession(path).run(None, {"images": images})[0]
+
+
+def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+
+
+@pytest.mark.parametrize("vote", VOTES, ids=lambda vote: type(vote).__name__)
+def test_a_vote_of_tensors_is_that_of_arrays(vote):
+    members = np.random.default_rng(1).dirichlet(np.full(6, 0.1), (3, 50)).astype(np.float32)
+    members[:, :5] = np.eye(6, dtype=np.float32)[:5]  # no logarithm of zero
+    found = pool(vote, torch.from_numpy(members)).numpy()
+    np.testing.assert_allclose(found, vote.probabilities(members), rtol=0, atol=1e-5)
+
+
+def test_the_network_that_is_exported_says_the_same_as_the_vote(tmp_path):
+    save_models(tmp_path, "logarithmic_pool", VOTES[2])
+    ensemble = load_ensemble(tmp_path)
+    with torch.no_grad():
+        found = EnsembleGraph(ensemble).eval()(torch.from_numpy(noise(5)))
+    assert_same(found.numpy(), ensemble.predict_proba(noise(5), CPU))
+
+
+@pytest.mark.slow
+def test_the_graph_of_a_vote_says_the_same_of_any_number_of_pictures_and_what_it_is(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    save_models(tmp_path, "logarithmic_pool", LogarithmicPool(np.array([0.7, 0.6, 0.0])))
+    monkeypatch.setattr(sys, "argv", ["export", f"{tmp_path}/vote.onnx", "--models", str(tmp_path)])
+    export.main()
+    expected = load_ensemble(tmp_path).predict_proba(noise(5), CPU)
+    assert_same(run_graph(tmp_path / "vote.onnx", noise(5)), expected)
+    np.testing.assert_allclose(run_graph(tmp_path / "vote.onnx", noise(5)[3:4]), expected[3:4], rtol=0, atol=2e-6)
+    properties = pytest.importorskip("onnx").load(tmp_path / "vote.onnx").metadata_props
+    said = {each.key: each.value for each in properties}
+    assert json.loads(said["classes"]) == CLASSES
+    assert f"{STORED} x {STORED}" in said["resizing"]
+    assert "cnn 0.7, vgg 0.6" in said["what"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        BLOCKS["resnet50"],
+        ("timm", {"network": "test_resnet", **NO_DROPOUT}),
+        ("timm", {"network": "test_vit", "dropout": 0.1, "drop_path": 0.1}),
+    ],
+)
+def test_every_architecture_can_be_exported(tmp_path, architecture, arguments):
+    pytest.importorskip("onnxscript")
+    save_model(tmp_path / "one.safetensors", architecture, arguments)
+    ensemble = load_ensemble(tmp_path, "one")
+    write_onnx(tmp_path / "one.onnx", ensemble)
+    assert_same(run_graph(tmp_path / "one.onnx", noise(3)), ensemble.predict_proba(noise(3), CPU))
+
+
+def test_without_the_packages_of_the_extra_it_is_a_users_mistake(tmp_path, monkeypatch):
+    save_model(tmp_path / "cnn.safetensors", "cnn", {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0})
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(sys, "argv", ["export", f"{tmp_path}/a.onnx", "--models", str(tmp_path), "--model", "cnn"])
+    with pytest.raises(UserError, match="onnx"):
+        export.main()
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def open_in_torchvision_resnet(path: Path) -> nn.Module:
+    import torchvision
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    network = torchvision.models.resnet50(num_classes=len(state["head.1.bias"]))
+    names = {name: name.replace("backbone.", "").replace("head.1.", "fc.") for name in state}
+    network.load_state_dict({names[name]: tensor for name, tensor in state.items()})
+    return network
+
+
+def open_in_torchvision_vgg(path: Path) -> nn.Module:
+    import torchvision
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    widths = [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"]  # VGG11's, at 2 filters instead of 64
+    network = torchvision.models.VGG(torchvision.models.vgg.make_layers(widths, batch_norm=True))
+    head = [nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout()]
+    network.avgpool, network.classifier = nn.Identity(), nn.Sequential(*head, nn.Linear(8, len(CLASSES)))
+    network.load_state_dict({k.replace("backbone.", "").replace("head.", "classifier."): v for k, v in state.items()})
+    return network
+
+
+def open_in_timm(path: Path, name: str) -> nn.Module:
+    import timm
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    network = timm.create_model(name, num_classes=len(state["head.1.bias"]))
+    classifier = network.pretrained_cfg["classifier"]
+    names = {key: key.replace("backbone.", "").replace("head.1.", f"{classifier}.") for key in state}
+    network.load_state_dict({names[key]: tensor for key, tensor in state.items()})
+    return network
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "openers"),
+    [
+        pytest.param(
+            "resnet50",
+            {"filters": 64},  # narrower ones are nobody else's
+            [open_in_torchvision_resnet, partial(open_in_timm, name="resnet50")],
+            marks=pytest.mark.slow,
+        ),
+        ("vgg", BLOCKS["vgg"][1], [open_in_torchvision_vgg]),
+        ("timm", {"network": "test_convnext", **NO_DROPOUT}, [partial(open_in_timm, name="test_convnext")]),
+    ],
+    ids=["resnet50", "vgg", "timm"],
+)
+def test_a_model_opened_in_plain_torchvision_or_timm_says_the_same(tmp_path, architecture, arguments, openers):
+    network = save_model(tmp_path / "model.safetensors", architecture, arguments)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        for open_elsewhere in openers:
+            found = open_elsewhere(tmp_path / "model.safetensors").eval()(images)
+            np.testing.assert_allclose(found, network(images), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,141 @@
+"""Asking trained models about pictures: the same answers as `evaluate` and `ensemble` give, and what is no picture."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import predict
+from stages.inference import ensembles, pictures, probabilities
+from stages.inference.ensembles import load_ensemble
+from stages.networks.batches import View
+from stages.networks.devices import choose_device
+from stages.networks.model_files import load_model
+from stages.pixels.packed_splits import PackedSplit
+from stages.pixels.packing import write_packed_split
+from stages.runtime.errors import UserError
+from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool
+from tests.small_models import BLOCKS, CLASSES, STORED, noise, save_models
+
+VOTES = {
+    "equal": EqualVote(np.full(3, 1 / 3)),
+    "linear_pool": LinearPool(np.array([0.25, 0, 0.75]), np.array([0.5, 1.0, 2.0])),
+    "logarithmic_pool": LogarithmicPool(np.array([0.7, 0.0, 0.6])),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Work in a folder with models, and seven photographs of two classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUINTET_DEVICE", "cpu")
+    monkeypatch.setattr(probabilities, "BATCH_SIZE", 3)
+    save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"])
+    Path("images/b").mkdir(parents=True)
+    Path("images/a").mkdir()
+    for number, image in enumerate(noise(7, 88)):
+        Image.fromarray(image[:, :70]).save(f"images/{'ab'[number % 2]}/{number}.jpg")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: str = "") -> int:
+    """Run the command; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments, "--models", "models"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    try:
+        predict.main()
+    except SystemExit as error:
+        return error.code
+    return 0
+
+
+def list_images() -> list[str]:
+    return [str(path) for path in sorted(Path("images").rglob("*.jpg"))]
+
+
+def evaluate(name: str) -> np.ndarray:
+    """Return what `pack` and then `evaluate` make of the images in their order."""
+    write_packed_split(Path("packed"), list_images(), [0] * 7, [""] * 7, STORED)
+    network, card = load_model(Path(f"models/{name}.safetensors"))
+    split = PackedSplit(np.load("packed/images.npy", mmap_mode="r"), np.load("packed/labels.npy"))
+    view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
+    return probabilities.predict_proba(network, split, view)
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_answers_of_a_model_are_those_of_evaluate_to_the_last_bit(folder, monkeypatch, few):
+    monkeypatch.setattr(pictures, "FEW", few)  # 0: decoded by other processes
+    expected = evaluate("cnn")
+    found = dict(predict.answer(list_images(), Path("models"), "cnn", pytest.fail))
+    assert list(found) == list_images()
+    for row, top in zip(expected, found.values(), strict=True):
+        assert top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
+    assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+
+
+@pytest.mark.parametrize("kind", VOTES)
+def test_answers_of_the_vote_are_those_of_ensemble_and_who_has_no_weight_is_not_loaded(folder, monkeypatch, kind):
+    save_models(Path("models"), kind, VOTES[kind])
+    members = np.stack([evaluate(name) for name in BLOCKS])
+    expected = VOTES[kind].probabilities(members)
+    if kind != "equal":
+        Path("models/vgg.safetensors").unlink()
+    found = load_ensemble(Path("models")).predict_proba(np.load("packed/images.npy"), choose_device())
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over(folder, monkeypatch, capsys):
+    Path("images/a/.DS_Store").touch()
+    Path("images/a/Thumbs.db").touch()
+    assert run(monkeypatch, "images/b/1.jpg", "images", "-", "--csv", stdin="images/b/5.jpg\n\nimages/a/0.jpg\n") == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["path", *(f"{column}_{rank}" for rank in range(1, 6) for column in ("class", "probability"))]
+    numbers = [int(Path(row[0]).stem) for row in rows[1:]]
+    assert numbers == [1, 0, 2, 4, 6, 1, 3, 5, 5, 0]
+
+
+def test_what_is_no_picture_is_named_and_the_others_are_answered(folder, monkeypatch, capsys):
+    Path("images/a/notes.txt").write_text("no image")
+    Path("images/a/cut.jpg").write_bytes(Path("images/a/0.jpg").read_bytes()[:300])
+    assert run(monkeypatch, "images", "nowhere.jpg", "--json") == 1
+    output = capsys.readouterr()
+    answered = [json.loads(line) for line in output.out.splitlines()]
+    assert [each["path"] for each in answered] == list_images()[:4] + list_images()[5:]
+    assert [line.partition(":")[0] for line in output.err.splitlines()[:3]] == [
+        "images/a/cut.jpg",
+        "images/a/notes.txt",
+        "nowhere.jpg",
+    ]
+    for each in answered:
+        assert {top["class"] for top in each["top"]} < set(CLASSES)
+        shares = [top["probability"] for top in each["top"]]
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch, capsys):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 70 * 88 - 1)
+    assert run(monkeypatch, "images/a/0.jpg") == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"], ["images", "--model", "cmn"], ["images", "--models", "nowhere"]])
+def test_nothing_to_ask_or_nobody_who_answers_is_a_users_mistake(folder, monkeypatch, arguments):
+    if "nowhere" in arguments:
+        Path("models").rename("elsewhere")
+    with pytest.raises(UserError) as error:
+        run(monkeypatch, *arguments)
+    assert len(error.value.args) == 1
+
+
+def test_members_of_different_classes_do_not_vote_together(folder, monkeypatch):
+    names = [*CLASSES[:-1], "thistle"]
+    monkeypatch.setattr("tests.small_models.CLASSES", names)
+    save_models(Path("other"), "equal", VOTES["equal"])
+    Path("other/cnn.safetensors").rename(Path("models/cnn.safetensors"))
+    with pytest.raises(UserError):
+        ensembles.load_ensemble(Path("models"))
