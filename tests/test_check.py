@@ -66,6 +66,7 @@ MISTAKES = {
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
     "no weights of timm's": ({"models__seventh": {**TIMM, "network": "resnet18.a1_in2k"}}, ["models.seventh"]),
+    "a model called as the vote is": ({"models__ensemble": {**TIMM, "network": "resnet18"}}, ["models.ensemble"]),
     "patches that do not fit": (
         {
             "pack__stored_size_px": 40,
