@@ -30,7 +30,7 @@ def find_problems(recipe: Recipe) -> Iterator[str]:
         expected = f"images: expected a folder of images, or one that an input under data/ makes, found {found}"
         yield f"{expected}: {images}{_say_switch(images)}"
     if "ensemble" in recipe.models:
-        yield "models.ensemble: expected another name, since the vote is called so in tables and figures; rename the block"
+        yield "models.ensemble: expected another name, since the vote is called so in tables; rename the block"
     trained = {Path(f"data/models/{name}.safetensors") for name in recipe.models}
     for name, model in recipe.models.items():
         weights = Path(model.weights)
