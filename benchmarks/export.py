@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pandas as pd
 import torch
 
 from stages.inference.ensembles import load_ensemble
@@ -27,7 +26,7 @@ from stages.runtime.process import exit_cleanly
 from stages.runtime.workers import count_cores
 
 
-def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -> dict[str, float]:
+def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -> dict[str, object]:
     """Export a model, or by None the vote, and return how it differs from PyTorch's, and both speeds."""
     import onnxruntime
 
@@ -54,7 +53,7 @@ def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -
             answers[way] = np.concatenate(parts)
     same = (answers["torch"].argmax(axis=1) == answers["onnxruntime"].argmax(axis=1)).sum()
     return {
-        "largest_difference": np.abs(answers["torch"] - answers["onnxruntime"]).max(),
+        "largest_difference": f"{np.abs(answers['torch'] - answers['onnxruntime']).max():.1e}",
         "same_answers": f"{same}/{len(images)}",
         **{f"{way}_images_per_s": round(len(images) / median(times[1:])) for way, times in durations.items()},
         "export_s": round(duration_s, 1),
@@ -70,10 +69,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", count_cores())))
     images = np.array(open_splits(arguments.packed, ("test",))[1][0].images)
-    names = sorted(path.stem for path in arguments.models.glob("*.safetensors"))
-    rows = {name or "vote": compare(arguments.models, name, images, arguments.rounds) for name in [*names, None]}
     print(f"{len(images)} images, batches of {BATCH_SIZE}, {torch.get_num_threads()} threads")
-    print(pd.DataFrame(rows).T.to_string())
+    for name in [*sorted(path.stem for path in arguments.models.glob("*.safetensors")), None]:
+        row = compare(arguments.models, name, images, arguments.rounds)
+        print(f"{name or 'vote':<20}", *(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
 
 
 if __name__ == "__main__":
