@@ -1,6 +1,9 @@
 """Score a trained model on the packed validation and test images, and keep what it says of each.
 
-python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS METRICS_JSON METRICS_FOLDER
+    python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS ATTENTION METRICS_JSON METRICS_FOLDER
+
+ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
+where it has no convolutions to look at.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from stages.networks.attention import choose_mistakes, draw_attention, write_attention
 from stages.networks.batches import View, predict_batches
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
@@ -22,6 +26,7 @@ from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
 
 BATCH_SIZE = 128
+N_MISTAKES = 100  # whose maps are kept
 
 
 @torch.no_grad()
@@ -39,7 +44,7 @@ def predict_proba(network: nn.Module, split: PackedSplit, view: View) -> np.ndar
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model_file", "packed", "predictions", "metrics_json", "metrics_folder"):
+    for name in ("model_file", "packed", "predictions", "attention", "metrics_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
 
@@ -49,6 +54,8 @@ def main() -> None:
     of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)
     predictions = Predictions(of_val, val.labels, of_test, test.labels, np.array(class_names))
     write_predictions(arguments.predictions, predictions)
+    mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
+    write_attention(arguments.attention, mistakes, draw_attention(network, test, mistakes, view))
 
     scores, val_scores = score(test.labels, of_test), score(val.labels, of_val)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
