@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.networks.attention import choose_mistakes, draw_attention, write_attention
+from stages.networks.attention import draw_attention
 from stages.networks.batches import View, predict_batches
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
@@ -22,6 +22,7 @@ from stages.pixels.packed_splits import PackedSplit, open_splits
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
+from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
 
@@ -55,7 +56,8 @@ def main() -> None:
     predictions = Predictions(of_val, val.labels, of_test, test.labels, np.array(class_names))
     write_predictions(arguments.predictions, predictions)
     mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
-    write_attention(arguments.attention, mistakes, draw_attention(network, test, mistakes, view))
+    maps = draw_attention(network, test, mistakes, view)
+    write_attention(arguments.attention, mistakes[: len(maps)], maps)
 
     scores, val_scores = score(test.labels, of_test), score(val.labels, of_val)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())

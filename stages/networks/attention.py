@@ -3,30 +3,15 @@
 Source: Selvaraju et al. 2017, as captum's LayerGradCam computes it.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
 
 from stages.networks.batches import View, make_batch, no_changes
 from stages.pixels.packed_splits import PackedSplit
-from stages.runtime.files import written_whole
 
 MIN_SIDE_PX = 4  # of a feature map: on fewer pixels it says of every image the same
 BATCH_SIZE = 20  # a backward pass keeps every layer's output
-
-
-def choose_mistakes(labels: np.ndarray, probabilities: np.ndarray, n: int) -> np.ndarray:
-    """Return the rows that a model gets wrong and is most sure of, at most n, the most sure first.
-
-    Args:
-        labels: int, shape (n_images,).
-        probabilities: float, shape (n_images, n_classes).
-    """
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:n]
 
 
 @torch.no_grad()
@@ -88,9 +73,3 @@ def _grad_cam(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> np.
     maps = LayerGradCam(network, layer).attribute(images, answers, relu_attributions=True)[:, 0].detach()
     peaks = maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     return (255 * maps / peaks).round().to(torch.uint8).cpu().numpy()
-
-
-def write_attention(path: Path, rows: Sequence[int], maps: np.ndarray) -> None:
-    """Write the maps, uint8 (k, height, width), of these rows of the split, int64 (k,)."""
-    with written_whole(path) as temporary:
-        np.savez(temporary, rows=np.asarray(rows[: len(maps)], dtype=np.int64), maps=maps)
