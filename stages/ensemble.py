@@ -1,6 +1,7 @@
 """The models vote: each block of `models` is a member, and its probabilities are all that the vote needs of it.
 
-    python -m stages.ensemble PREDICTIONS VOTE VOTE_PREDICTIONS METRICS_JSON METRICS_FOLDER [--params PATH]
+    python -m stages.ensemble PREDICTIONS VOTE VOTE_PREDICTIONS METRICS_JSON COMPARISON_JSON METRICS_FOLDER
+        [--params PATH]
 
 PREDICTIONS is the folder of `<model>.npz`; what else lies there is not read. Whatever is fitted or chosen here is so on
 the validation split. VOTE says how it is taken, for whoever has the models; VOTE_PREDICTIONS what it says of the
@@ -9,13 +10,21 @@ validation images (cross-fitted) and of the test images, as a model's prediction
 - accuracy, loss, ...: of the vote on the test split, as for every model;
 - val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
   each image is judged by a vote that was fitted without its fold, one of five;
-- voting, weights, and a linear pool's temperatures: how this vote is taken, fitted to all of the validation split;
-- votes: accuracy and loss of every kind of vote on the validation split, cross-fitted;
-- best_member, vs_best_member: of the model that is the most accurate on the validation split, and the difference to it.
+- voting, weights: how this vote is taken, fitted to all of the validation split;
+- best_member: the model that is the most accurate on the validation split.
+
+COMPARISON_JSON says what of it is more than noise, on the test split unless it says otherwise:
+
+- intervals: of accuracy and macro F1, 95 % bootstrap; pairs: the differences, with McNemar's test; agreement;
+- calibration: of each as it is, and with a temperature that was fitted to the validation split;
+- votes: accuracy and loss of every kind of vote on the validation split, cross-fitted; over_equal: what this one gains;
+- without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,55 +32,115 @@ import pandas as pd
 from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
-from stages.scoring.comparison import compare
+from stages.scoring.comparison import compare, compare_pairs, measure_agreement
+from stages.scoring.cross_fitting import cross_fit, leave_out
+from stages.scoring.intervals import accuracy_interval, f1_macro_interval
 from stages.scoring.predictions import Predictions, read_predictions, write_predictions
 from stages.scoring.scores import score
-from stages.scoring.voting import VOTES, cross_fit, write_vote
+from stages.scoring.temperatures import calibrate
+from stages.scoring.voting import VOTES, write_vote
 from stages.settings.reading import read_params
+
+
+def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return what COMPARISON_JSON says of the test images.
+
+    Args:
+        voters: each member, and last the ensemble.
+        equal: what the equal vote says, float, shape (n_images, n_classes).
+        seed: of the bootstrap.
+    """
+    labels = voters["ensemble"].test_labels
+    answers = {name: voter.test_probabilities.argmax(axis=1) for name, voter in voters.items()}
+    right = {name: answer == labels for name, answer in answers.items()}
+    return {
+        "n_images": len(labels),
+        "intervals": {
+            name: {"accuracy": accuracy_interval(right[name]), "f1_macro": f1_macro_interval(labels, answer, seed)}
+            for name, answer in answers.items()
+        },
+        "pairs": compare_pairs({"ensemble": right["ensemble"], **right}, seed),
+        "over_equal": compare(right["ensemble"], equal.argmax(axis=1) == labels, seed),
+        "agreement": measure_agreement(answers),
+        "calibration": {name: calibrate(voter) for name, voter in voters.items()},
+    }
+
+
+def compare_on_val(
+    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Return what COMPARISON_JSON says of the validation images.
+
+    Args:
+        voting: the kind of vote that is taken.
+        votes: {kind: what it says, cross-fitted, float, shape (n_images, n_classes)}.
+        without: {member: the same of the vote without it}.
+    """
+
+    def measure(probabilities: np.ndarray) -> dict[str, float]:
+        scores = score(labels, probabilities)
+        return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
+
+    of_votes, of_fewer = ({key: measure(each) for key, each in group.items()} for group in (votes, without))
+    accuracy, loss = of_votes[voting].values()
+    return {
+        "votes": of_votes,
+        "without": {
+            name: {**fewer, "accuracy_lost": accuracy - fewer["accuracy"], "loss_gained": fewer["loss"] - loss}
+            for name, fewer in of_fewer.items()
+        },
+    }
+
+
+def shorten(content: Any) -> Any:
+    """Round to six decimals, in lists and dicts, too; a smaller p-value keeps its first digits, so that it is not 0."""
+    if isinstance(content, dict):
+        return {key: shorten(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [shorten(value) for value in content]
+    if isinstance(content, float):
+        return round(content, 6) or float(f"{content:.1e}")
+    return content
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("predictions", "vote", "vote_predictions", "metrics_json", "metrics_folder"):
+    for name in ("predictions", "vote", "vote_predictions", "metrics_json", "comparison_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
     recipe = read_params(arguments.params)
-    names, voting = list(recipe.models), recipe.ensemble.voting
+    names, voting, seed = list(recipe.models), recipe.ensemble.voting, recipe.seed
 
-    members = [read_predictions(arguments.predictions / f"{name}.npz") for name in names]
-    val, test = (np.stack([getattr(m, f"{split}_probabilities") for m in members]) for split in ("val", "test"))
-    val_labels, test_labels, class_names = members[0].val_labels, members[0].test_labels, members[0].class_names
+    members = {name: read_predictions(arguments.predictions / f"{name}.npz") for name in names}
+    val, test = (
+        np.stack([vars(each)[f"{split}_probabilities"] for each in members.values()]) for split in ("val", "test")
+    )
+    first = members[names[0]]
+    val_labels, test_labels, class_names = first.val_labels, first.test_labels, first.class_names
     vote = VOTES[voting].fit(val, val_labels)
     probabilities = vote.probabilities(test)
-    answers, member_answers = probabilities.argmax(axis=1), test.argmax(axis=2)
-
-    best = int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())
-    comparison = compare(answers == test_labels, member_answers[best] == test_labels, recipe.seed)
-    scores = score(test_labels, probabilities)
-    fitted = {name: cross_fit(kind, val, val_labels, recipe.seed) for name, kind in VOTES.items()}
-    of_val = {name: score(val_labels, each) for name, each in fitted.items()}
+    votes = {name: cross_fit(kind, val, val_labels, seed) for name, kind in VOTES.items()}
+    of_vote = Predictions(votes[voting], val_labels, probabilities, test_labels, class_names)
     write_vote(arguments.vote, names, voting, vote)
-    write_predictions(
-        arguments.vote_predictions, Predictions(fitted[voting], val_labels, probabilities, test_labels, class_names)
+    write_predictions(arguments.vote_predictions, of_vote)
+
+    scores, val_scores = score(test_labels, probabilities), score(val_labels, votes[voting])
+    best = names[int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())]
+    weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
+    how = {"voting": voting, "weights": weights, "best_member": best}
+    write_json(arguments.metrics_json, {**scores, "val": val_scores, **how})
+    on_test = compare_on_test(
+        {**members, "ensemble": of_vote}, VOTES["equal"].fit(val, val_labels).probabilities(test), seed
     )
-    write_json(
-        arguments.metrics_json,
-        {
-            **scores,
-            "val": of_val[voting],
-            "voting": voting,
-            **{each: dict(zip(names, values.round(6).tolist(), strict=True)) for each, values in vars(vote).items()},
-            "votes": {name: {each: scores[each] for each in ("accuracy", "loss")} for name, scores in of_val.items()},
-            "best_member": names[best],
-            "vs_best_member": comparison,
-        },
-    )
+    without = leave_out(VOTES[voting], names, val, val_labels, seed)
+    write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(val_labels, voting, votes, without)}))
+
     write_tables(arguments.metrics_folder, "ensemble", test_labels, probabilities, class_names)
-    table = pd.DataFrame({"actual": class_names[test_labels], "predicted": class_names[answers]})
+    table = pd.DataFrame({"actual": class_names[test_labels], "predicted": class_names[probabilities.argmax(axis=1)]})
     write_text(arguments.metrics_folder / "answers.csv", table.to_csv(index=False, lineterminator="\n"))
-    difference = comparison["accuracy_difference"]
-    print(f"ensemble: test accuracy {scores['accuracy']:.4f}, {difference:+.4f} against {names[best]}")
+    difference = next(pair["accuracy_difference"] for pair in on_test["pairs"] if pair["b"] == best)
+    print(f"ensemble: test accuracy {scores['accuracy']:.4f}, {difference:+.4f} against {best}")
 
 
 if __name__ == "__main__":

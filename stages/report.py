@@ -67,6 +67,7 @@ def gather(metrics: Path) -> dict[str, Any]:
     models = [name for name in scores if name != "ensemble"]
     folders = {name: metrics / "models" / name for name in models} | {"ensemble": metrics / "ensemble"}
     dataset = json.loads((metrics / "dataset.json").read_text(encoding="utf-8"))
+    comparison = json.loads((metrics / "comparison.json").read_text(encoding="utf-8"))
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
     confusion = read_table(folders["ensemble"] / "confusion.csv", index_col="actual")
     return {
@@ -78,7 +79,8 @@ def gather(metrics: Path) -> dict[str, Any]:
         "best": best_models(scores),
         "dataset": dataset,
         "vote": vote_in_words(scores),
-        "comparison": compare_in_words(scores["ensemble"]),
+        "comparison": compare_in_words(scores["ensemble"], comparison),
+        "votes": comparison["votes"],
         "histories": histories,
         "training": plot_training(histories, dataset["n_classes"]),
         "plot_area": AREA,

@@ -72,7 +72,7 @@ def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) ->
 
 
 def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
-    """Return what `dvc metrics diff` compares between two versions of the images."""
+    """Return what the report says of the images; metrics/class_counts.csv has the classes."""
     totals = counts[[*SPLITS, "total"]].sum()
     n_pictures, n_groups = images["pixels"].nunique(), images["group"].nunique()
     return {
@@ -92,7 +92,6 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         "n_first_frame_only": int((images["n_frames"] > 1).sum()),
         "n_rejected": count_reasons(dataset.rejections),
         "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},
-        "classes": counts.set_index("class")[[*SPLITS, "total"]].to_dict("index"),
     }
 
 

@@ -35,7 +35,10 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str) -> dict:
         write_predictions(folder / "predictions" / f"{name}.npz", predictions)
     recipe = SimpleNamespace(seed=1, models=dict.fromkeys(NAMES), ensemble=SimpleNamespace(voting=voting))
     monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
-    arguments = [folder / name for name in ("predictions", "vote.json", "vote.npz", "ensemble.json", "ensemble")]
+    arguments = [
+        folder / name
+        for name in ("predictions", "vote.json", "vote.npz", "ensemble.json", "comparison.json", "ensemble")
+    ]
     monkeypatch.setattr("sys.argv", ["ensemble", *map(str, arguments)])
     ensemble.main()
     return json.loads((folder / "ensemble.json").read_text())
@@ -73,9 +76,9 @@ def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeyp
 def test_the_vote_is_the_one_asked_for_and_all_are_shown_by_the_validation_split(tmp_path, monkeypatch, voting):
     scores = run(monkeypatch, tmp_path, voting)
     assert scores["voting"] == voting
-    assert ("temperatures" in scores) == (voting == "linear_pool")
-    assert scores["votes"].keys() == VOTES.keys()
-    assert scores["votes"][voting] == {name: scores["val"][name] for name in ("accuracy", "loss")}
+    votes = json.loads((tmp_path / "comparison.json").read_text())["votes"]
+    assert votes.keys() == VOTES.keys()
+    assert votes[voting] == {name: scores["val"][name] for name in ("accuracy", "loss")}
 
 
 @pytest.mark.parametrize("stage", ["ensemble", "report"])

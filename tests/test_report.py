@@ -19,7 +19,7 @@ from stages.scoring.voting import VOTES
 
 MODELS = ["vgg_any", "cnn", "a.b-c"]  # in the order of the parameters
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
-SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5_accuracy": 0.9, "ece": 0.1, "n_images": 4}
+SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5": 0.9, "ece": 0.1}
 FACTS = {
     "n_classes": 3,
     "n_images": {"train": 15, "val": 3, "test": 4, "total": 22},
@@ -34,9 +34,12 @@ VOTE = {
     "voting": "linear_pool",
     "weights": dict(zip(MODELS, [0.0, 0.96, 0.04], strict=True)),
     "temperatures": dict.fromkeys(MODELS, 1.0),
-    "votes": {kind: {"accuracy": 0.7, "loss": 1.2} for kind in VOTES},
     "best_member": "cnn",
-    "vs_best_member": {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0},
+}
+COMPARISON = {
+    "n_images": 4,
+    "pairs": [{"a": "ensemble", "b": "cnn", "accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}],
+    "votes": {kind: {"accuracy": 0.7, "loss": 1.2} for kind in VOTES},
 }
 WITHOUT_END = {"meta", "img", "input", "wbr"}
 
@@ -62,6 +65,7 @@ def metrics(tmp_path_factory):
     (folder / "models" / "removed.json").write_text("of a model that was taken out")
     (folder / "notes.json").write_text("the user's")
     (folder / "ensemble.json").write_text(json.dumps(VOTE))
+    (folder / "comparison.json").write_text(json.dumps(COMPARISON))
     (folder / "dataset.json").write_text(json.dumps(FACTS))
     for name in ("samples.png", "class_counts.png"):
         Image.new("RGBA", (9, 9)).save(folder / name)

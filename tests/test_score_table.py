@@ -11,7 +11,7 @@ from stages.reporting.sentences import compare_in_words, vote_in_words
 
 
 def scores(accuracy: float, loss: float, **more) -> dict:
-    return {"accuracy": accuracy, "loss": loss, "f1_macro": 0.5, "top5_accuracy": 0.9, "ece": 0.05, **more}
+    return {"accuracy": accuracy, "loss": loss, "f1_macro": 0.5, "top5": 0.9, "ece": 0.05, **more}
 
 
 WEIGHTS = {"vgg19_pretrained": 0.5, "another": 0.3, "cnn": 0.2}  # in the order of the parameters
@@ -111,5 +111,7 @@ def test_nothing_is_said_of_a_vote_of_several_or_of_one():
 )
 def test_only_interval_and_test_together_call_a_difference_real(numbers, words):
     versus = dict(zip(["accuracy_difference", "low", "high", "mcnemar_p"], numbers, strict=True))
-    sentence = compare_in_words({"n_images": 4, "best_member": "cnn", "vs_best_member": versus})
+    other = {"a": "ensemble", "b": "vgg16", "accuracy_difference": 1, "low": 1, "high": 1, "mcnemar_p": 0}
+    comparison = {"n_images": 4, "pairs": [other, {"a": "ensemble", "b": "cnn", **versus}]}
+    sentence = compare_in_words({"best_member": "cnn"}, comparison)
     assert all(word in sentence for word in words)

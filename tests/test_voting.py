@@ -1,20 +1,10 @@
-"""The vote: means worked by hand, and weights and temperatures that are known before they are fitted."""
+"""The vote: means worked by hand, and weights that are known before they are fitted."""
 
 import numpy as np
 import pytest
 
-from stages.scoring.voting import (
-    N_FOLDS,
-    VOTES,
-    EqualVote,
-    LinearPool,
-    LogarithmicPool,
-    assign_folds,
-    cross_fit,
-    fit_temperature,
-    fit_weights,
-    temper,
-)
+from stages.scoring.temperatures import temper
+from stages.scoring.voting import VOTES, EqualVote, LinearPool, LogarithmicPool, fit_weights
 
 A = np.array([[0.75, 0.25], [0.5, 0.5]])
 B = np.array([[0.25, 0.75], [0.0, 1.0]])
@@ -73,22 +63,6 @@ def test_a_member_that_misleads_has_no_weight():
     assert LogarithmicPool.fit(np.stack([1 - good, 1 - good]), labels).weights.tolist() == [0.5, 0.5]
 
 
-def test_temperature_is_a_power_of_the_probabilities():
-    # temperature 1/2 squares: 9/16 : 1/16 = 0.9 : 0.1; temperature 2 takes roots: 0.9 : 0.1 becomes 3 : 1
-    np.testing.assert_allclose(temper(np.array([[0.75, 0.25]]), 0.5), [[0.9, 0.1]], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(temper(np.array([[0.9, 0.1]]), 2), [[0.75, 0.25]], rtol=0, atol=1e-12)
-    assert np.isfinite(temper(np.array([[1.0, 0.0]]), 20)).all()
-
-
-@pytest.mark.parametrize("temperature", [0.5, 3])
-def test_a_known_temperature_is_found_again(temperature):
-    # Four images of which three are class 0: the best probability of class 0 is 3/4, at odds of 3.
-    # Given odds of 3 ** t, the temperature t brings them back.
-    odds = 3.0**temperature
-    probabilities = np.tile([odds / (1 + odds), 1 / (1 + odds)], (4, 1))
-    assert fit_temperature(probabilities, np.array([0, 0, 0, 1])) == pytest.approx(temperature, rel=1e-3)
-
-
 def test_two_members_that_are_right_in_turn_share_the_weight_in_that_ratio():
     # The first knows three images, the second one: the likelihood is w ** 3 * (1 - w), with its maximum at w = 3/4
     labels = np.array([0, 0, 0, 0])
@@ -111,26 +85,3 @@ def test_the_linear_pool_tempers_each_member_before_it_weighs():
     vote = LinearPool.fit(members, np.array([0, 0, 0, 1]))
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)
     np.testing.assert_allclose(vote.probabilities(members), members[0], rtol=0, atol=1e-3)
-
-
-def test_every_fold_has_its_share_of_every_class():
-    labels = np.repeat([0, 1, 2], [12, 5, 3])
-    folds = assign_folds(labels, seed=1)
-    counts = np.array([np.bincount(folds[labels == label], minlength=N_FOLDS) for label in range(3)])
-    assert (np.ptp(counts, axis=1) <= 1).all()  # 12 images: 2 or 3 a fold; 5: one each; 3: one or none
-    assert counts.sum(axis=0).tolist() == [4, 4, 4, 4, 4]
-    assert folds.tolist() == assign_folds(labels, seed=1).tolist() != assign_folds(labels, seed=2).tolist()
-
-
-@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
-def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it(kind):
-    members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
-    fold = assign_folds(labels, seed=1) == 0
-    expected = kind.fit(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
-    np.testing.assert_allclose(cross_fit(kind, members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
-def test_one_image_is_judged_by_the_equal_vote(kind):
-    members = np.array([[[0.75, 0.25]], [[0.25, 0.75]]])
-    np.testing.assert_allclose(cross_fit(kind, members, np.array([0]), seed=1), [[0.5, 0.5]], rtol=0, atol=1e-12)

@@ -15,7 +15,7 @@ from stages.reporting.sentences import start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
 
-SCORES = {"accuracy": "accuracy", "loss": "loss", "f1_macro": "macro F1", "top5_accuracy": "top-5", "ece": "ECE"}
+SCORES = {"accuracy": "accuracy", "loss": "loss", "f1_macro": "macro F1", "top5": "top-5", "ece": "ECE"}
 SMALLER_IS_BETTER = {"loss", "ece"}
 
 

@@ -38,9 +38,14 @@ def vote_in_words(scores: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def compare_in_words(ensemble: dict[str, Any]) -> str:
-    """Say whether the ensemble differs from its best member by more than noise: interval and test must agree."""
-    versus, n_images = ensemble["vs_best_member"], ensemble["n_images"]
+def compare_in_words(ensemble: dict[str, Any], comparison: dict[str, Any]) -> str:
+    """Say whether the ensemble differs from its best member by more than noise: interval and test must agree.
+
+    Args:
+        ensemble, comparison: what the files of those names say.
+    """
+    best, n_images = ensemble["best_member"], comparison["n_images"]
+    versus = next(pair for pair in comparison["pairs"] if (pair["a"], pair["b"]) == ("ensemble", best))
     difference, low, high, p = (versus[key] for key in ("accuracy_difference", "low", "high", "mcnemar_p"))
     outside, unlikely = low > 0 or high < 0, p < 0.05
     if outside and unlikely:
@@ -53,7 +58,7 @@ def compare_in_words(ensemble: dict[str, Any]) -> str:
     points = f"{100 * abs(difference):.1f} percentage points {'less' if difference < 0 else 'more'} accurate than"
     return (
         f"On {n_images:,} test images the ensemble is {points if difference else 'exactly as accurate as'} "
-        f"{ensemble['best_member']}, its best member on the "
+        f"{best}, its best member on the "
         f"validation split (95 % bootstrap interval {100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}). "
         f"{verdict}"
     )

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from stages.scoring.calibration import expected_calibration_error, reliability_bins
+
 TINY = 1e-12  # the least probability that the loss counts
-N_BINS = 15
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -14,7 +15,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         labels: int, shape (n_images,).
         probabilities: float, shape (n_images, n_classes); rows sum to 1.
     Returns:
-        accuracy, loss (mean cross-entropy), f1_macro, top5_accuracy, ece and n_images; rounded to six decimals.
+        accuracy, loss (mean cross-entropy), f1_macro, top5 and ece, rounded to six decimals.
     """
     right_ones = probabilities[np.arange(len(labels)), labels]
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]  # ties as in argmax: the first class wins
@@ -22,10 +23,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
         "loss": float(-np.log(np.maximum(right_ones, TINY)).mean()),
         "f1_macro": float(per_class(labels, probabilities)["f1"].mean()),
-        "top5_accuracy": float((top5 == labels[:, None]).any(axis=1).mean()),
-        "ece": expected_calibration_error(labels, probabilities),
+        "top5": float((top5 == labels[:, None]).any(axis=1).mean()),
+        "ece": expected_calibration_error(reliability_bins(labels, probabilities)),
     }
-    return {**{name: round(value, 6) for name, value in scores.items()}, "n_images": len(labels)}
+    return {name: round(value, 6) for name, value in scores.items()}
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -43,15 +44,3 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
         "support": support,
     }
     return pd.DataFrame(columns)
-
-
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy, over bins of equal width, weighted by their share of the images.
-
-    Source: Guo et al. 2017, with 15 bins.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=N_BINS)  # sums over each bin
-    return float(np.abs(gaps).sum() / len(labels))

@@ -1,4 +1,4 @@
-"""How several models vote, with weights fitted on images that none of them learnt from; and scores that stay honest."""
+"""How several models vote, with weights fitted on images that none of them learnt from."""
 
 import json
 from collections.abc import Sequence
@@ -6,30 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
+from stages.scoring.temperatures import TINY, fit_temperature, log, softmax, temper
 
-TINY = 1e-12
 MAX_STEPS = 1000
-N_FOLDS = 5
-
-
-def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Soften (above 1) or sharpen (below 1) probabilities, (n_images, n_classes), as a softmax temperature does."""
-    return softmax(log(probabilities) / temperature)
-
-
-def log(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm, of zero that of a tiny number."""
-    return np.log(np.maximum(probabilities, TINY))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return rows that sum to 1."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -125,53 +108,6 @@ def read_vote(path: Path) -> tuple[list[str], Vote]:
         raise UserError(f"{path}: no such file; run `dvc repro ensemble`") from None
     names, kind = content.pop("members"), content.pop("voting")
     return names, VOTES[kind](**{key: np.array(part) for key, part in content.items()})
-
-
-def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return what votes say of images that they were not fitted to: a vote for each fold, fitted to the others.
-
-    Args:
-        models: their probabilities, float, shape (n_models, n_images, n_classes).
-        labels: int, shape (n_images,).
-        seed: of the folds.
-    Returns:
-        float, shape (n_images, n_classes); rows sum to 1.
-    Source: out-of-fold predictions, as scikit-learn's cross_val_predict gives them.
-    """
-    folds, probabilities = assign_folds(labels, seed), np.empty(models.shape[1:])
-    for fold in np.unique(folds):
-        held = folds == fold
-        vote = (EqualVote if held.all() else kind).fit(models[:, ~held], labels[~held])  # of one image nothing is left
-        probabilities[held] = vote.probabilities(models[:, held])
-    return probabilities
-
-
-def assign_folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Deal the images of each class out in turn: folds, and a class's share of each, differ by one image at most.
-
-    Classes may be smaller than the number of folds, which scikit-learn's StratifiedKFold warns of.
-
-    Returns:
-        int, shape (n_images,), from 0 to N_FOLDS - 1.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    folds = np.empty(len(labels), dtype=int)
-    folds[by_class] = np.arange(len(labels)) % N_FOLDS
-    return folds
-
-
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the least cross-entropy on these images, between 1/20 and 20.
-
-    Source: temperature scaling, Guo et al. 2017.
-    """
-
-    def loss(log_temperature: float) -> float:
-        tempered = temper(probabilities, np.exp(log_temperature))
-        return -log(tempered[np.arange(len(labels)), labels]).mean()
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded").x))
 
 
 def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
