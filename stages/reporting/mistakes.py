@@ -47,7 +47,10 @@ class Answers:
 def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
     """List the mistakes that the vote is most sure of: picture, actual (class), said (by each)."""
     rows = choose_mistakes(answers.labels, answers.probabilities["ensemble"], N_MISTAKES)
-    return [{"picture": encode(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)} for row in rows]
+    return [
+        {"picture": encode(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
+        for row in rows
+    ]
 
 
 def show_pairs(answers: Answers, confusion: pd.DataFrame) -> list[dict[str, Any]]:
@@ -71,7 +74,9 @@ def _show_class(answers: Answers, label: int, taken_for: int) -> list[dict[str, 
     return [{"picture": encode(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
 
 
-def show_attention(answers: Answers, name: str, maps: dict[int, np.ndarray], image_size_px: int) -> list[dict[str, Any]]:
+def show_attention(
+    answers: Answers, name: str, maps: dict[int, np.ndarray], image_size_px: int
+) -> list[dict[str, Any]]:
     """List some of the vote's surest mistakes that a member makes as well, with the picture under its map.
 
     Args:

@@ -54,3 +54,11 @@ def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
     places = np.linspace(0, 1, len(COLOURS))
     colours = np.stack([np.interp(shares, places, channel) for channel in COLOURS.T], axis=2)
     return (0.45 * picture + 0.55 * colours).round().astype(np.uint8)
+
+
+def thumbnail_sizes(size_px: int) -> dict[str, int | str]:
+    """Return how large a picture is shown, large and small, and how: pixel by pixel where that is several times."""
+    if size_px > LOSSLESS_PX:
+        return {"large": 104, "small": 64, "rendering": "auto"}
+    large, small = (max(1, round(wanted / size_px)) * size_px for wanted in (104, 64))
+    return {"large": large, "small": small, "rendering": "pixelated"}

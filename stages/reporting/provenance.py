@@ -12,13 +12,18 @@ from ruamel.yaml import YAML
 N_LISTED = 60  # rejected files, and groups of copies; more would be a page of their own
 
 
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read a parameter file as it is written; the stages before have checked it."""
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
 def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     """List all parameters, those that differ from the default recipe first.
 
     Returns:
         A dict a parameter: key, value, default (both as text, "" where it has none), differs.
     """
-    ours, theirs = (dict(_leaves(YAML(typ="safe").load(path.read_text("utf-8")))) for path in (params, default))
+    ours, theirs = (dict(_leaves(read_parameters(path))) for path in (params, default))
     rows = [
         {
             "key": key,
