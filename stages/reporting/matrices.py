@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.scoring.confusion import ALL_LABELS, GAMMA, order_alike, row_shares
 
-PITCH, LABEL = 11, 6  # of the cells of the matrix of classes, and of a letter, in its units
+PITCH, LABEL = 11, 5  # of the cells of the matrix of classes, and of a letter, in its units
 
 
 def pair_up(pairs: list[dict[str, Any]], names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:

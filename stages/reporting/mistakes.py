@@ -10,7 +10,7 @@ from stages.reporting.pictures import encode, lay_over
 from stages.scoring.confusion import confused_pairs
 from stages.scoring.mistakes import choose_mistakes
 
-N_MISTAKES = 24
+N_MISTAKES = 18
 N_PAIRS = 12
 N_EXAMPLES = 5  # of each class of a pair
 N_MAPS = 8

@@ -56,7 +56,7 @@ def compare_in_words(ensemble: dict[str, Any], comparison: dict[str, Any]) -> st
         verdict = "which is borderline: interval and test disagree on whether it is more than noise"
     else:
         verdict = "which cannot be told from noise on a test split of this size"
-    p_words = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    p_words = "p\xa0<\xa00.001" if p < 0.001 else f"p\xa0=\xa0{p:.2g}"
     points = f"{100 * abs(difference):.1f} percentage points {'less' if difference < 0 else 'more'} accurate than"
     return (
         f"The vote is right on {100 * ensemble['accuracy']:.1f} % of {comparison['n_images']:,} test images "
