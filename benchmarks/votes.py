@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from stages.scoring.cross_entropy import log
+from stages.scoring.cross_fitting import cross_fit
 from stages.scoring.predictions import read_predictions
-from stages.scoring.voting import VOTES, cross_fit, log
+from stages.scoring.voting import VOTES
 
 N_SEEDS = 2
 N_ROUNDS = 50

@@ -22,7 +22,7 @@ COMPARISON_JSON says what of it is more than noise, on the test split unless it 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from stages.scoring.intervals import accuracy_interval, f1_macro_interval
 from stages.scoring.predictions import Predictions, read_predictions, write_predictions
 from stages.scoring.scores import score
 from stages.scoring.temperatures import calibrate
-from stages.scoring.voting import VOTES, write_vote
+from stages.scoring.voting import VOTES, EqualVote, write_vote
 from stages.settings.reading import read_params
 
 
@@ -67,21 +67,21 @@ def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: 
 
 
 def compare_on_val(
-    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Mapping[str, np.ndarray]
+    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Return what COMPARISON_JSON says of the validation images.
 
     Args:
         voting: the kind of vote that is taken.
         votes: {kind: what it says, cross-fitted, float, shape (n_images, n_classes)}.
-        without: {member: the same of the vote without it}.
+        without: each member, and the same of the vote without it.
     """
 
     def measure(probabilities: np.ndarray) -> dict[str, float]:
         scores = score(labels, probabilities)
         return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
 
-    of_votes, of_fewer = ({key: measure(each) for key, each in group.items()} for group in (votes, without))
+    of_votes, of_fewer = ({key: measure(each) for key, each in group} for group in (votes.items(), without))
     accuracy, loss = of_votes[voting].values()
     return {
         "votes": of_votes,
@@ -130,9 +130,8 @@ def main() -> None:
     weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
     how = {"voting": voting, "weights": weights, "best_member": best}
     write_json(arguments.metrics_json, {**scores, "val": val_scores, **how})
-    on_test = compare_on_test(
-        {**members, "ensemble": of_vote}, VOTES["equal"].fit(val, val_labels).probabilities(test), seed
-    )
+    equal = EqualVote.fit(val, val_labels).probabilities(test)
+    on_test = compare_on_test({**members, "ensemble": of_vote}, equal, seed)
     without = leave_out(VOTES[voting], names, val, val_labels, seed)
     write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(val_labels, voting, votes, without)}))
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 
-from stages.scoring.calibration import expected_calibration_error, reliability_bins
+from stages.scoring.calibration import N_BINS, expected_calibration_error, reliability_bins
 
 
 def _error(labels: list[int], probabilities: np.ndarray) -> float:
@@ -17,3 +18,23 @@ def test_gaps_of_opposite_sign_cancel_in_a_bin_but_not_between_bins():
     # 0.61: wrong, +0.61; 0.69: right, -0.31; 2/3 = 10/15 lies between them, so 0.92 in all
     two_bins = np.array([[0.61, 0.39], [0.69, 0.31]])
     assert _error([1, 0], two_bins) == pytest.approx(0.46, abs=1e-12)
+
+
+def test_a_bin_has_the_means_of_its_images_and_an_empty_one_is_left_out():
+    # bins are fifteenths: 0.6 to 0.667 holds the first two, of which the second is right; 1.0 is in the last
+    probabilities = np.array([[0.61, 0.39], [0.65, 0.35], [0.0, 1.0]])
+    assert reliability_bins(np.array([1, 0, 1]), probabilities) == [
+        {"confidence": pytest.approx(0.63, abs=1e-12), "accuracy": 0.5, "n_images": 2},
+        {"confidence": 1, "accuracy": 1, "n_images": 1},
+    ]
+
+
+def test_bins_are_those_of_scikit_learn():
+    random = np.random.default_rng(1)
+    probabilities, labels = random.dirichlet(np.full(4, 0.5), 300), random.integers(0, 4, 300)
+    right = probabilities.argmax(axis=1) == labels
+    accuracy, confidence = calibration_curve(right, probabilities.max(axis=1), n_bins=N_BINS)
+    bins = reliability_bins(labels, probabilities)
+    np.testing.assert_allclose([each["accuracy"] for each in bins], accuracy, rtol=0, atol=1e-12)
+    np.testing.assert_allclose([each["confidence"] for each in bins], confidence, rtol=0, atol=1e-12)
+    assert sum(each["n_images"] for each in bins) == 300

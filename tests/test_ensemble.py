@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from stages import ensemble
+from stages.ensemble import shorten
 from stages.runtime.sources import follow_imports
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
@@ -28,12 +31,12 @@ def remember(image: int) -> np.ndarray:
     return probabilities
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str) -> dict:
-    for image, name in enumerate(NAMES):
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str, names: Sequence[str] = NAMES) -> dict:
+    for image, name in enumerate(names):
         probabilities = remember(image)
         predictions = Predictions(probabilities, LABELS, probabilities, LABELS, np.array(["no", "yes"]))
         write_predictions(folder / "predictions" / f"{name}.npz", predictions)
-    recipe = SimpleNamespace(seed=1, models=dict.fromkeys(NAMES), ensemble=SimpleNamespace(voting=voting))
+    recipe = SimpleNamespace(seed=1, models=dict.fromkeys(names), ensemble=SimpleNamespace(voting=voting))
     monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
     arguments = [
         folder / name
@@ -76,9 +79,55 @@ def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeyp
 def test_the_vote_is_the_one_asked_for_and_all_are_shown_by_the_validation_split(tmp_path, monkeypatch, voting):
     scores = run(monkeypatch, tmp_path, voting)
     assert scores["voting"] == voting
-    votes = json.loads((tmp_path / "comparison.json").read_text())["votes"]
+    votes = read_comparison(tmp_path)["votes"]
     assert votes.keys() == VOTES.keys()
     assert votes[voting] == {name: scores["val"][name] for name in ("accuracy", "loss")}
+
+
+def read_comparison(folder: Path) -> dict:
+    return json.loads((folder / "comparison.json").read_text())
+
+
+def test_the_comparison_is_of_every_member_and_the_ensemble(tmp_path, monkeypatch):
+    run(monkeypatch, tmp_path, "linear_pool")
+    comparison, names = read_comparison(tmp_path), [*NAMES, "ensemble"]
+    for part in ("intervals", "agreement", "calibration"):
+        assert list(comparison[part]) == names
+    pairs = [(pair["a"], pair["b"]) for pair in comparison["pairs"]]
+    assert pairs[:5] == [("ensemble", name) for name in NAMES]
+    assert sorted(map(sorted, pairs)) == sorted(sorted(pair) for pair in combinations(names, 2))
+    # the vote is right on all five test images, each member on one: four of four in doubt, 2 / 2 ** 4; fifteen pairs
+    assert [pair["mcnemar_p"] for pair in comparison["pairs"][:5]] == [0.125] * 5
+    assert comparison["pairs"][0]["holm_p"] == 1
+    assert comparison["intervals"]["ensemble"]["accuracy"] == [1, 1]
+    assert comparison["agreement"]["zinnia"]["a"] == 0.6  # wrong on three together, and there are two classes
+    # the equal vote gives the right class 0.44: none is right
+    assert comparison["over_equal"] == {"accuracy_difference": 1, "low": 1, "high": 1, "mcnemar_p": 0.0625}
+
+
+def test_what_a_member_costs_is_what_the_vote_loses_without_it(tmp_path, monkeypatch):
+    run(monkeypatch, tmp_path, "equal")
+    without = read_comparison(tmp_path)["without"]
+    assert list(without) == NAMES
+    # the image that the member remembers has 0.3, the four others (1 + 3 * 0.3) / 4 = 0.475 instead of 0.44
+    loss = -(math.log(0.3) + 4 * math.log(0.475)) / 5
+    expected = {"accuracy": 0, "loss": loss, "accuracy_lost": 0, "loss_gained": loss + math.log(0.44)}
+    assert without["m"] == pytest.approx(expected, abs=2e-6)
+
+
+def test_one_member_is_compared_with_its_vote_and_cannot_be_left_out(tmp_path, monkeypatch):
+    run(monkeypatch, tmp_path, "equal", ["cnn"])
+    comparison = read_comparison(tmp_path)
+    assert comparison["without"] == {}
+    assert [(pair["a"], pair["b"], pair["mcnemar_p"]) for pair in comparison["pairs"]] == [("ensemble", "cnn", 1)]
+
+
+def test_a_small_p_value_does_not_become_0():
+    assert shorten({"p": 4.84e-53, "shares": [1 / 3, 1], "none": 0.0}) == {
+        "p": 4.8e-53,
+        "shares": [0.333333, 1],
+        "none": 0,
+    }
 
 
 @pytest.mark.parametrize("stage", ["ensemble", "report"])

@@ -27,7 +27,7 @@ def _dots(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "x": round(SIDE["left"] + side * each["confidence"], 1),
             "y": round(SIDE["bottom"] - side * each["accuracy"], 1),
             "radius": round(max(12 * (each["n_images"] / n_images) ** 0.5, 1.6), 1),
-            "words": f"{each['n_images']} images: sure to {100 * each['confidence']:.0f} %, "
+            "words": f"{each['n_images']} image{'s' if each['n_images'] != 1 else ''}: sure to {100 * each['confidence']:.0f} %, "
             f"right on {100 * each['accuracy']:.0f} %",
         }
         for each in bins

@@ -1,6 +1,6 @@
 """What a fitted vote is worth: each image is judged by a vote that was fitted without its fold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,15 +45,12 @@ def assign_folds(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def leave_out(
     kind: type[Vote], names: Sequence[str], models: np.ndarray, labels: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    """Return for each member what the vote says without it, cross-fitted; nothing where it is the only one.
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Give each member's name, and what the vote says without it, cross-fitted; nothing where it is the only one.
 
     Args:
         names: of the members, in the order of the models.
         models, labels, seed: as of `cross_fit`.
     """
-    return {
-        name: cross_fit(kind, np.delete(models, i, axis=0), labels, seed)
-        for i, name in enumerate(names)
-        if len(names) > 1
-    }
+    for i, name in enumerate(names if len(names) > 1 else ()):
+        yield name, cross_fit(kind, np.delete(models, i, axis=0), labels, seed)

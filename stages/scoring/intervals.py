@@ -32,14 +32,22 @@ def f1_macro_interval(labels: np.ndarray, answers: np.ndarray, seed: int) -> lis
     cells, counts = np.unique(np.stack([labels, answers]), axis=1, return_counts=True)
     random, at_once = np.random.default_rng(seed), max(1, MAX_COUNTS // len(counts))
     scores = [
-        _f1_macro(cells, random.multinomial(len(labels), counts / len(labels), size=min(at_once, N_RESAMPLES - start)))
+        f1_macro(cells, random.multinomial(len(labels), counts / len(labels), size=min(at_once, N_RESAMPLES - start)))
         for start in range(0, N_RESAMPLES, at_once)
     ]
     return np.quantile(np.concatenate(scores), QUANTILES).tolist()
 
 
-def _f1_macro(cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Score resamples, (n_resamples,): `counts` of them, (n_resamples, n_cells), fill `cells`, (2, n_cells)."""
+def f1_macro(cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return macro F1 of confusion matrices, over the classes that occur in each as label or answer.
+
+    Args:
+        cells: int, shape (2, n_cells): label and answer.
+        counts: int, shape (n_matrices, n_cells): images in them.
+    Returns:
+        float, shape (n_matrices,).
+    Source: as scikit-learn's f1_score(average="macro").
+    """
     n_cells, n_classes = cells.shape[1], cells.max() + 1
     actual, answered = (  # which cell counts for which class: (n_cells, n_classes)
         csr_array((np.ones(n_cells), (np.arange(n_cells), classes)), shape=(n_cells, n_classes)) for classes in cells

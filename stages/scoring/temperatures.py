@@ -6,9 +6,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from stages.scoring.calibration import expected_calibration_error, reliability_bins
+from stages.scoring.cross_entropy import cross_entropy, log, margins, softmax
 from stages.scoring.predictions import Predictions
-
-TINY = 1e-12
 
 
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -16,29 +15,15 @@ def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(log(probabilities) / temperature)
 
 
-def log(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm, of zero that of a tiny number."""
-    return np.log(np.maximum(probabilities, TINY))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return rows that sum to 1."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature with the least cross-entropy on these images, between 1/20 and 20.
 
     Source: temperature scaling, Guo et al. 2017.
     """
-    logits = log(probabilities).astype(float)
-    logits -= logits.max(axis=1, keepdims=True)
-    right_one = logits[np.arange(len(labels)), labels].mean()
+    of_all = margins(probabilities[None], labels)
 
     def loss(log_temperature: float) -> float:
-        sharpness = np.exp(-log_temperature)
-        return np.log(np.exp(logits * sharpness).sum(axis=1)).mean() - sharpness * right_one
+        return cross_entropy(np.exp([-log_temperature]), of_all)[0]
 
     return float(np.exp(minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded").x))
 

@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
-from stages.scoring.temperatures import TINY, fit_temperature, log, softmax, temper
+from stages.scoring.cross_entropy import TINY, cross_entropy, log, margins, softmax
+from stages.scoring.temperatures import fit_temperature, temper
 
 MAX_STEPS = 1000
 
@@ -71,15 +72,10 @@ class LogarithmicPool:
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
-        logits, images = log(models), np.arange(len(labels))
-
-        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            pooled = softmax(np.tensordot(weights, logits, axes=1))
-            pull = (pooled * logits).sum(axis=2) - logits[:, images, labels]  # (n_models, n_images)
-            return -log(pooled[images, labels]).mean(), pull.mean(axis=1)
-
         start = np.full(len(models), 1 / len(models))
-        weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)).x
+        weights = minimize(
+            cross_entropy, start, margins(models, labels), jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)
+        ).x
         return cls(weights if weights.any() else start)
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
