@@ -87,5 +87,5 @@ def test_what_a_dot_means_is_shown_where_it_is_pointed_at(browser: Browser, page
         "(document.querySelector('.reliability circle').getBoundingClientRect())"
     )
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
-    assert browser.run("document.getElementById('tip').textContent").startswith("1 image: sure to 25 %")
+    assert browser.run("document.getElementById('tip').textContent").startswith("1 image: sure to 25%")
     assert browser.run("document.documentElement.scrollWidth") == 390

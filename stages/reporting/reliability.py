@@ -21,14 +21,16 @@ def plot_reliability(calibration: dict[str, dict[str, Any]]) -> list[dict[str, A
 
 
 def _dots(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    side, n_images = SIDE["right"] - SIDE["left"], sum(each["n_images"] for each in bins)
-    return [
-        {
-            "x": round(SIDE["left"] + side * each["confidence"], 1),
-            "y": round(SIDE["bottom"] - side * each["accuracy"], 1),
-            "radius": round(max(12 * (each["n_images"] / n_images) ** 0.5, 1.6), 1),
-            "words": f"{each['n_images']} image{'s' if each['n_images'] != 1 else ''}: sure to {100 * each['confidence']:.0f} %, "
-            f"right on {100 * each['accuracy']:.0f} %",
-        }
-        for each in bins
-    ]
+    side, total = SIDE["right"] - SIDE["left"], sum(each["n_images"] for each in bins)
+    dots = []
+    for each in bins:
+        n, confidence, accuracy = each["n_images"], each["confidence"], each["accuracy"]
+        dots.append(
+            {
+                "x": round(SIDE["left"] + side * confidence, 1),
+                "y": round(SIDE["bottom"] - side * accuracy, 1),
+                "radius": round(max(12 * (n / total) ** 0.5, 1.6), 1),
+                "words": f"{n} image{'s' if n != 1 else ''}: sure to {confidence:.0%}, right on {accuracy:.0%}",
+            }
+        )
+    return dots
