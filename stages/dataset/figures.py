@@ -40,8 +40,10 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     size_px = np.array([340 + 270 * n_columns, n_rows * ROW_PX + 80])
     figure = Figure(figsize=size_px / DPI, dpi=DPI, layout="constrained")
     grid = figure.subplots(1, n_columns, squeeze=False)[0]
+    numbers = counts[[*COLOURS]].to_numpy()
+    extent = (0.8 * numbers[numbers > 0].min(), 1.25 * numbers.max())
     for column, axes in enumerate(grid):  # read down the columns, which have one scale
-        _draw_dots(axes, counts[column * n_rows : (column + 1) * n_rows], n_rows, counts[[*COLOURS]].to_numpy().max())
+        _draw_dots(axes, counts[column * n_rows : (column + 1) * n_rows], n_rows, extent)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -52,7 +54,7 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
         image.save(temporary, optimize=True)
 
 
-def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, most: int) -> None:
+def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[float, float]) -> None:
     rows = np.arange(len(counts))
     some = counts[[*COLOURS]].where(lambda numbers: numbers > 0)  # of none there is no dot
     axes.hlines(rows, some.min(axis=1), some.max(axis=1), color="#d0d0d0", linewidth=1, zorder=1)
@@ -62,8 +64,8 @@ def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, most: int) -> None
         axes.annotate(f"{total:,}", (1, row), (2, 0), ("axes fraction", "data"), "offset points", **TOTAL)
     names = [name if len(name) <= 32 else name[:31] + "…" for name in counts["class"].astype(str)]
     axes.set_yticks(rows, names, fontsize=8, parse_math=False)
-    axes.set(xscale="log", xlim=(0.8, 1.25 * most), ylim=(n_rows - 0.4, -0.6))
-    ticks = [step * 10**power for power in range(9) for step in (1, 3) if step * 10**power <= most]
+    axes.set(xscale="log", xlim=extent, ylim=(n_rows - 0.4, -0.6))
+    ticks = [step * 10**power for power in range(9) for step in (1, 3) if extent[0] < step * 10**power < extent[1]]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7.5, color=GREY)
     axes.minorticks_off()
     axes.grid(axis="x", color="#ececec", linewidth=0.8)
