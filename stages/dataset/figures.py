@@ -59,7 +59,7 @@ def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[floa
     some = counts[[*COLOURS]].where(lambda numbers: numbers > 0)  # of none there is no dot
     axes.hlines(rows, some.min(axis=1), some.max(axis=1), color="#d0d0d0", linewidth=1, zorder=1)
     for (split, colour), marker, size in zip(COLOURS.items(), "oDo", (34, 26, 12), strict=True):
-        axes.scatter(some[split], rows, size, colour, marker, label=split, linewidths=0, zorder=2)
+        axes.scatter(some[split], rows, size, colour, marker=marker, label=split, linewidths=0, zorder=2)
     for row, total in zip(rows, counts["total"], strict=True):
         axes.annotate(f"{total:,}", (1, row), (2, 0), ("axes fraction", "data"), "offset points", **TOTAL)
     names = [name if len(name) <= 32 else name[:31] + "…" for name in counts["class"].astype(str)]
