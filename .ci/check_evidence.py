@@ -1,8 +1,8 @@
 """Whether the committed results are evidence of the committed code and parameters.
 
-It checks that dvc.lock matches the code, params.yaml and every committed result, and that the README has the table of
-the committed metrics, and what they say of the vote. Nothing is run: what only a run can make (data/) is not there in
-a fresh clone, and is passed over.
+It checks that dvc.lock matches the code, params.yaml and every committed result, that params.yaml is the default
+recipe, and that the README has the table of the committed metrics, and what they say of the vote. Nothing is run: what
+only a run can make (data/) is not there in a fresh clone, and is passed over.
 """
 
 import json
@@ -68,8 +68,14 @@ def missing_from_readme() -> list[str]:
     ]
 
 
+def differs_from_default() -> list[str]:
+    """Say whether params.yaml is another file than recipes/default.yaml."""
+    same = (ROOT / "params.yaml").read_bytes() == (ROOT / "recipes" / "default.yaml").read_bytes()
+    return [] if same else ["params.yaml: differs from recipes/default.yaml, its copy; copy it again"]
+
+
 def main() -> None:
-    problems = stale_entries() + broken_links() + missing_from_readme()
+    problems = stale_entries() + broken_links() + missing_from_readme() + differs_from_default()
     for problem in problems:
         print(f"stale: {problem}")
     if problems:

@@ -23,6 +23,7 @@ from stages.runtime.sources import describe, read_pins  # noqa: E402
 DOCS = ROOT / "docs" / "reruns.md"
 MARKS = ("<!-- tables: made by make docs -->\n", "<!-- /tables -->\n")
 PARAMS = ("params.yaml", "data/flowers/params.yaml", "data/weights/drawn/params.yaml")
+VERSIONS = "versions"  # the text of code that has the pins of all scripts and architectures, and nothing else
 CONSTANT = "check"  # the stage whose output is always the same: it stops a mistake, and nothing below it runs
 
 
@@ -65,9 +66,21 @@ def keys_of(stage: Any) -> Iterator[tuple[str, str]]:
 
 def parts_of(stage: Any) -> set[str]:
     """Return what the texts of code are made of that a stage of DVC's reads, from data/code/train.txt and the like."""
-    texts = [re.fullmatch(r"data/code/(.+)\.txt", relative(dep)) for dep in stage.deps]
-    modules = [f"stages.{text[1].replace('/', '.')}" for text in texts if text]
-    return {" ".join(line.split()[:2]) for module in modules for line in describe(module, ROOT).splitlines()}
+    texts = [text[1] for dep in stage.deps if (text := re.fullmatch(r"data/code/(.+)\.txt", relative(dep)))]
+    parts = {part for text in texts if text != VERSIONS for part in describe_parts(text)}
+    if VERSIONS in texts:
+        scripts = [path for folder in ("", "models") for path in (ROOT / "stages" / folder).glob("[!_]*.py")]
+        names = [path.relative_to(ROOT / "stages").with_suffix("").as_posix() for path in scripts]
+        all_parts = {part for name in names for part in describe_parts(name)}
+        parts |= {part for part in all_parts if part.startswith("package ")}
+    return parts
+
+
+@cache
+def describe_parts(name: str) -> list[str]:
+    """Return the lines of a text of code without their hashes and versions."""
+    lines = describe(f"stages.{name.replace('/', '.')}", ROOT).splitlines()
+    return [" ".join(line.split()[:2]) for line in lines]
 
 
 def relative(dep: Any) -> str:

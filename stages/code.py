@@ -12,11 +12,17 @@ from stages.runtime.sources import describe
 
 
 def write_descriptions(folder: Path) -> None:
-    """Write SCRIPT.txt for each file of stages/, and models/ARCHITECTURE.txt for each of stages/models/."""
-    stages = Path("stages")
+    """Write SCRIPT.txt for each file of stages/, and models/ARCHITECTURE.txt for each of stages/models/.
+
+    versions.txt has the pins of all packages that any of them imports.
+    """
+    stages, versions = Path("stages"), set()
     for path in [*stages.glob("[!_]*.py"), *stages.glob("models/[!_]*.py")]:
         module = ".".join(path.with_suffix("").parts)
-        write_text(folder / path.relative_to(stages).with_suffix(".txt"), describe(module))
+        text = describe(module)
+        write_text(folder / path.relative_to(stages).with_suffix(".txt"), text)
+        versions |= {line.removeprefix("package ") for line in text.splitlines() if line.startswith("package ")}
+    write_text(folder / "versions.txt", "".join(f"{line}\n" for line in sorted(versions)))
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
 """Score a trained model on the packed validation and test images, and keep what it says of each.
 
-python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS METRICS_JSON METRICS_FOLDER
+    python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS ATTENTION METRICS_JSON METRICS_FOLDER
+
+ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
+where it has no convolutions to look at.
 """
 
 import argparse
@@ -9,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.inference.probabilities import predict_proba
+from stages.networks.attention import draw_attention
 from stages.networks.batches import View
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
@@ -16,13 +20,16 @@ from stages.pixels.packed_splits import open_splits
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
+from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
+
+N_MISTAKES = 100  # whose maps are kept
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model_file", "packed", "predictions", "metrics_json", "metrics_folder"):
+    for name in ("model_file", "packed", "predictions", "attention", "metrics_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
 
@@ -32,6 +39,9 @@ def main() -> None:
     of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)
     predictions = Predictions(of_val, val.labels, of_test, test.labels, np.array(class_names))
     write_predictions(arguments.predictions, predictions)
+    mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
+    maps = draw_attention(network, test, mistakes, view)
+    write_attention(arguments.attention, mistakes[: len(maps)], maps)
 
     scores, val_scores = score(test.labels, of_test), score(val.labels, of_val)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -1,50 +1,43 @@
-"""Show all of the metrics on one self-contained page: it opens with no network.
+"""Show all of the results: a self-contained page that opens with no network, its short version, and a model card.
 
-    python -m stages.report METRICS PAGE
+    python -m stages.report METRICS DATA DEFAULT [--params PATH]
 
-The models are those that voted, in the order of the parameters; what else lies in METRICS is not read. The same metrics
-give the same bytes: no date and no timing is in the page. METRICS/curves.csv, which `dvc plots` draws, is written, too.
+Written into METRICS: report.html; report.md, which is posted where a change is proposed; model_card.md, in the format
+that the Hugging Face hub reads; and curves.csv, which `dvc plots` draws. DATA holds what the models and the vote say of
+the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with.
+
+The models are those that voted, in the order of the parameters; what else lies in the folders is not read. The same
+results give the same bytes: no date and no timing is in any of it.
 """
 
 import argparse
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from PIL import Image
 
+from stages.pixels.packed_splits import open_splits
 from stages.reporting.curves import AREA, join_histories, plot_training
+from stages.reporting.matrices import pair_up, plot_confusion
+from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
+from stages.reporting.model_card import describe_models
+from stages.reporting.pages import render
+from stages.reporting.pictures import embed_photos, embed_png, thumbnail_sizes
+from stages.reporting.provenance import read_parameters, trace
+from stages.reporting.reliability import SIDE, plot_reliability
 from stages.reporting.score_table import SCORES, best_models, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
-from stages.scoring.confusion import most_confused
-
-TEMPLATE = Path(__file__).parent / "reporting" / "report.html.j2"
-N_PAIRS = 15
+from stages.scoring.mistakes import read_attention
+from stages.scoring.predictions import read_predictions
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """Read a CSV file in which a class may be called "nan", or "007"."""
     return pd.read_csv(path, keep_default_na=False, dtype={"class": str, "actual": str}, **options)
-
-
-def embed_png(path: Path) -> str:
-    """Return the picture as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def embed_photos(path: Path) -> str:
-    """Return the sample images as a WebP data URI: a tenth of the PNG's bytes, and still transparent."""
-    buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.save(buffer, "WEBP", quality=85)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -61,61 +54,81 @@ def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return [{"name": name, "support": int(support[name]), "f1": f1.loc[name].to_dict()} for name in order]
 
 
-def gather(metrics: Path) -> dict[str, Any]:
-    """Read what the page shows: everything that the template names, and nothing else."""
-    scores = read_scores(metrics)
+def read_answers(data: Path, models: list[str]) -> Answers:
+    """Read what the vote and its members say of the test images, and the images."""
+    vote = read_predictions(data / "vote.npz")
+    members = {name: read_predictions(data / "predictions" / f"{name}.npz").test_probabilities for name in models}
+    _, (test,) = open_splits(data / "packed", ["test"])
+    return Answers(test.images, vote.test_labels, vote.class_names, {"ensemble": vote.test_probabilities, **members})
+
+
+def look(answers: Answers, data: Path, scores: dict[str, dict[str, Any]], image_size_px: int) -> dict[str, Any]:
+    """Return where the most accurate member that has maps looked; which that is by the validation split."""
+    members = sorted((name for name in scores if name != "ensemble"), key=lambda name: -scores[name]["val"]["accuracy"])
+    for name in members:
+        if maps := read_attention(data / "attention" / f"{name}.npz"):
+            return {"looker": name, "attention": show_attention(answers, name, maps, image_size_px)}
+    return {"looker": "", "attention": []}
+
+
+def gather(metrics: Path, data: Path, params: Path, default: Path) -> dict[str, Any]:
+    """Read what the page shows: everything that the templates name."""
+    scores, parameters = read_scores(metrics), read_parameters(params)
     models = [name for name in scores if name != "ensemble"]
     folders = {name: metrics / "models" / name for name in models} | {"ensemble": metrics / "ensemble"}
-    dataset = json.loads((metrics / "dataset.json").read_text(encoding="utf-8"))
-    comparison = json.loads((metrics / "comparison.json").read_text(encoding="utf-8"))
+    dataset, comparison = (
+        json.loads((metrics / f"{name}.json").read_text(encoding="utf-8")) for name in ("dataset", "comparison")
+    )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
     confusion = read_table(folders["ensemble"] / "confusion.csv", index_col="actual")
+    answers = read_answers(data, models)
     return {
         "scores": scores,
         "models": models,
+        "names": ["ensemble", *models],
         "score_names": SCORES,
         "start_in_words": start_in_words,
         "vote_names": VOTES,
         "best": best_models(scores),
         "dataset": dataset,
+        "images": parameters["images"],
         "vote": vote_in_words(scores),
-        "comparison": compare_in_words(scores["ensemble"], comparison),
-        "votes": comparison["votes"],
+        "verdict": compare_in_words(scores["ensemble"], comparison),
+        "comparison": comparison,
+        "pairs_of_models": pair_up(comparison["pairs"], ["ensemble", *models]),
+        "reliability": plot_reliability(comparison["calibration"]),
+        "box": SIDE,
         "histories": histories,
         "training": plot_training(histories, dataset["n_classes"]),
         "plot_area": AREA,
         "classes": rank_classes({name: read_table(folder / "per_class.csv") for name, folder in folders.items()}),
-        "pairs": most_confused(confusion, N_PAIRS).to_dict("records"),
+        "thumbnails": thumbnail_sizes(answers.images.shape[1]),
+        "mistakes": show_mistakes(answers),
+        **look(answers, data, scores, parameters["image_size_px"]),
+        "pairs": show_pairs(answers, confusion),
+        "plot": plot_confusion(confusion),
+        "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},
         "samples": embed_photos(metrics / "samples.png"),
         "class_counts": embed_png(metrics / "class_counts.png"),
-        "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},
+        "provenance": trace(data, params, default),
     }
-
-
-def render_page(content: dict[str, Any]) -> str:
-    """Return the page as HTML.
-
-    Args:
-        content: as `gather` returns it.
-    """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metrics", type=Path)
-    parser.add_argument("page", type=Path)
+    for name in ("metrics", "data", "default"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
     try:
-        content = gather(arguments.metrics)
+        content = gather(arguments.metrics, arguments.data, arguments.params, arguments.default)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro report`") from None
     curves = join_histories(content["histories"])
     write_text(arguments.metrics / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
-    write_text(arguments.page, render_page(content))
+    for name in ("report.html", "report.md"):
+        write_text(arguments.metrics / name, render(name, content))
+    write_text(arguments.metrics / "model_card.md", render("model_card.md", describe_models(content)))
 
 
 if __name__ == "__main__":

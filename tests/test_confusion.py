@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.scoring.confusion import confusion_frame, draw_confusion, most_confused
+from stages.scoring.confusion import confused_pairs, confusion_frame, draw_confusion, order_alike
 
 NAMES = ["aster", "iris", "rose"]
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
@@ -25,13 +25,27 @@ def test_rows_are_actual_and_columns_predicted_classes():
     assert frame.loc["aster", "iris"] == 1
 
 
-def test_most_confused_lists_the_most_frequent_pair_first_and_no_right_answer():
-    pairs = most_confused(confusion_frame(LABELS, PREDICTIONS, NAMES), 10)
+def test_a_pair_is_listed_once_with_both_directions_and_the_most_mistakes_first():
+    labels, predictions = np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 2, 2, 1, 2])
+    pairs = confused_pairs(confusion_frame(labels, predictions, NAMES), 10)
     assert pairs.to_dict("records") == [
-        {"actual": "iris", "predicted": "rose", "count": 2, "share": 1.0},
-        {"actual": "aster", "predicted": "iris", "count": 1, "share": 0.25},
+        {"actual": "iris", "predicted": "rose", "count": 2, "back": 1, "n_actual": 2, "n_predicted": 2},
+        {"actual": "aster", "predicted": "iris", "count": 1, "back": 0, "n_actual": 4, "n_predicted": 2},
     ]
-    assert most_confused(confusion_frame(LABELS, LABELS, NAMES), 10).empty
+    assert confused_pairs(confusion_frame(LABELS, LABELS, NAMES), 10).empty
+
+
+def test_classes_that_are_taken_for_each_other_stand_together():
+    counts = np.diag([4, 4, 4, 4, 4])
+    counts[0, 3] = counts[4, 1] = 3
+    order = order_alike(counts).tolist()
+    assert sorted(order) == [0, 1, 2, 3, 4]
+    assert abs(order.index(0) - order.index(3)) == abs(order.index(4) - order.index(1)) == 1
+
+
+@pytest.mark.parametrize("n_classes", [1, 2])
+def test_so_few_classes_stay_as_they_are(n_classes: int):
+    assert order_alike(np.eye(n_classes, dtype=int)).tolist() == list(range(n_classes))
 
 
 def test_a_matrix_of_104_classes_is_large_enough_to_read_and_small_enough_to_keep(tmp_path):

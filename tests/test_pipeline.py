@@ -69,12 +69,12 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["params.yaml", *sorted(path.name for path in ROOT.glob("recipes/*.yaml"))])
+@pytest.mark.parametrize("recipe", sorted(path.name for path in ROOT.glob("recipes/*.yaml")))
 def test_a_recipe_runs_whole(recipe, tmp_path):
     timm = {"architecture": "timm", "network": "test_resnet", "weights": "data/weights/scratch", "lr": 0.001}
     clone = Clone(
         tmp_path,
-        recipe if recipe == "params.yaml" else f"recipes/{recipe}",
+        f"recipes/{recipe}",
         change=lambda params: params["models"].update(timm={**timm, "epochs": 1}),
     )
     output = clone.run("dvc repro")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,26 @@ import pytest
 from PIL import Image
 
 from stages import report
-from stages.report import gather, rank_classes, render_page
+from stages.report import gather, rank_classes
 from stages.reporting.curves import AREA, plot_training
+from stages.reporting.matrices import pair_up
+from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
+from stages.reporting.pages import render
+from stages.reporting.pictures import lay_over
+from stages.reporting.provenance import compare_parameters, list_copies
+from stages.reporting.reliability import plot_reliability
 from stages.runtime.errors import UserError
 from stages.scoring.class_tables import write_tables
+from stages.scoring.confusion import confusion_frame
+from stages.scoring.mistakes import write_attention
+from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
+from tests.repository import ROOT
 
 MODELS = ["vgg_any", "cnn", "a.b-c"]  # in the order of the parameters
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
+LABELS = np.array([0, 0, 1, 2])
+ANSWERS = np.array([0, 2, 1, 2])
 SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5": 0.9, "ece": 0.1}
 FACTS = {
     "n_classes": 3,
@@ -36,12 +49,27 @@ VOTE = {
     "temperatures": dict.fromkeys(MODELS, 1.0),
     "best_member": "cnn",
 }
+NO_DIFFERENCE = {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}
+ALL = ["ensemble", *MODELS]
+BINS = [{"confidence": 0.25, "accuracy": 0.5, "n_images": 1}, {"confidence": 1.0, "accuracy": 0.75, "n_images": 3}]
+CALIBRATION = {"temperature": 1.5, "ece": 0.1, "tempered_ece": 0.1, "bins": BINS, "tempered_bins": BINS}
+WITHOUT = {"accuracy": 0.7, "loss": 1.2, "accuracy_lost": 0.0, "loss_gained": 0.0}
 COMPARISON = {
     "n_images": 4,
-    "pairs": [{"a": "ensemble", "b": "cnn", "accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}],
+    "intervals": {name: {"accuracy": [0.2, 1.0], "f1_macro": [0.1, 0.9]} for name in ALL},
+    "pairs": [
+        {"a": one, "b": other, **NO_DIFFERENCE, "holm_p": 1.0} for i, one in enumerate(ALL) for other in ALL[i + 1 :]
+    ],
+    "agreement": {one: dict.fromkeys(ALL, 1.0) for one in ALL},
+    "calibration": dict.fromkeys(ALL, CALIBRATION),
     "votes": {kind: {"accuracy": 0.7, "loss": 1.2} for kind in VOTES},
+    "over_equal": NO_DIFFERENCE,
+    "without": dict.fromkeys(MODELS, WITHOUT),
 }
-WITHOUT_END = {"meta", "img", "input", "wbr"}
+DEFAULT = ROOT / "recipes" / "default.yaml"
+COPIES = {"a/1.jpg": "train,g", "a/2.jpg": "train,g", **dict.fromkeys(["b/<3>.jpg", "b/4.jpg", "b/5.jpg"], "test,h")}
+MANIFEST = "".join(f"{path},{path[0]},{rest}\n" for path, rest in {**COPIES, "b/6.jpg": "val,i"}.items())
+WITHOUT_END = {"meta", "img", "input", "wbr", "link"}
 
 
 def history(*rows) -> pd.DataFrame:
@@ -49,32 +77,55 @@ def history(*rows) -> pd.DataFrame:
     return pd.DataFrame([[i, *row] for i, row in enumerate(rows, start=1)], columns=columns)
 
 
-@pytest.fixture(scope="module")
-def metrics(tmp_path_factory):
-    """A whole metrics folder of three classes, whose names would break a careless page."""
-    folder = tmp_path_factory.mktemp("metrics")
-    labels, answers = np.array([0, 0, 1, 2]), np.eye(3)[[0, 2, 1, 2]]
-    write_tables(folder / "ensemble", "ensemble", labels, answers, NAMES)
+def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: list[str], size_px: int) -> None:
+    """Write whole folders metrics/ and data/ of a vote and of members that say the same."""
+    metrics, data, probabilities = folder / "metrics", folder / "data", np.eye(len(names))[answers]
+    write_tables(metrics / "ensemble", "ensemble", labels, probabilities, names)
+    predictions = Predictions(probabilities, labels, probabilities, labels, np.array(names))
+    write_predictions(data / "vote.npz", predictions)
     for model in MODELS:
-        shutil.copytree(folder / "ensemble", folder / "models" / model)
+        shutil.copytree(metrics / "ensemble", metrics / "models" / model)
         history((1.0, 0.5, 2.0, 0.25, 0), (0.5, 0.5, 1.0, 0.25, 1), (0.4, 0.5, 1.5, 0.25, 0)).to_csv(
-            folder / "models" / model / "history.csv", index=False
+            metrics / "models" / model / "history.csv", index=False
         )
         content = {**SCORES, "val": SCORES, "start": "scratch", "n_parameters": 1_500_000}
-        (folder / "models" / f"{model}.json").write_text(json.dumps(content))
-    (folder / "models" / "removed.json").write_text("of a model that was taken out")
-    (folder / "notes.json").write_text("the user's")
-    (folder / "ensemble.json").write_text(json.dumps(VOTE))
-    (folder / "comparison.json").write_text(json.dumps(COMPARISON))
-    (folder / "dataset.json").write_text(json.dumps(FACTS))
+        (metrics / "models" / f"{model}.json").write_text(json.dumps(content))
+        write_predictions(data / "predictions" / f"{model}.npz", predictions)
+        rows = np.flatnonzero(labels != answers)[:5]
+        write_attention(data / "attention" / f"{model}.npz", rows, np.full((len(rows), 4, 4), 255, np.uint8))
+    (metrics / "models" / "removed.json").write_text("of a model that was taken out")
+    (metrics / "notes.json").write_text("the user's")
+    for name, content in (("ensemble", VOTE), ("comparison", COMPARISON), ("dataset", FACTS)):
+        (metrics / f"{name}.json").write_text(json.dumps(content))
     for name in ("samples.png", "class_counts.png"):
-        Image.new("RGBA", (9, 9)).save(folder / name)
+        Image.new("RGBA", (900, 9)).save(metrics / name)
+    (data / "packed" / "test").mkdir(parents=True)
+    (data / "packed" / "classes.json").write_text(json.dumps(names))
+    images = np.random.default_rng(1).integers(0, 256, (len(labels), size_px, size_px, 3), dtype=np.uint8)
+    np.save(data / "packed" / "test" / "images.npy", images)
+    np.save(data / "packed" / "test" / "labels.npy", labels)
+    (data / "manifest.csv").write_text(f"path,class,split,group\n{MANIFEST}")
+    (data / "rejected.csv").write_text("path,reason,detail\n<i>.jpg,damaged,truncated\n")
+    (data / "code").mkdir()
+    (data / "code" / "versions.txt").write_text("numpy 2.4.6 2.5.5\ntorch 2.15.0\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The results of three classes, whose names would break a careless page."""
+    folder = tmp_path_factory.mktemp("results")
+    write_results(folder, LABELS, ANSWERS, NAMES, size_px=36)
     return folder
 
 
 @pytest.fixture(scope="module")
-def html(metrics):
-    return render_page(gather(metrics))
+def content(folder):
+    return gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT)
+
+
+@pytest.fixture(scope="module")
+def html(content):
+    return render("report.html", content)
 
 
 class Page(HTMLParser):
@@ -101,8 +152,9 @@ def test_the_page_needs_no_network_and_every_link_has_its_target(html):
     page = Page(html)
     assert page.open == []
     assert all(name in page.text for name in NAMES)  # escaped
-    assert all(re.match(r"data:image/|#", resource) for resource in page.resources)
-    assert not re.search(r"https?:|<script|@import|url\(", html)
+    assert all(re.match(r"data:|#", resource) for resource in page.resources)
+    assert not re.search(r"https?:|<script[^>]|@import|url\(", html)
+    assert "default-src 'none'; img-src data:;" in html
     assert all(f'id="{link[1:]}"' in html for link in page.resources if link.startswith("#"))
 
 
@@ -110,51 +162,64 @@ def test_every_model_has_its_scores_curves_and_confusion_matrix_in_the_order_of_
     for part in (
         r'<th scope="row">([^<]+)<small>1.5 M parameters, from scratch',
         r'aria-label="accuracy of ([^"]+) by epoch"',
-        r"<details><summary>([^<]+)<",
+        r"<details><summary>([^<]+)</summary><label",
+        r'aria-label="Reliability of ((?!ensemble)[^"]+)"',
     ):
         assert re.findall(part, html) == MODELS
-    assert re.findall('alt="Confusion matrix of ([^"]+)"', html) == ["ensemble", *MODELS]
+    assert re.findall('Confusion matrix of ([^"]+)"', html) == ["ensemble", *MODELS]
 
 
 def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross_fitted(html):
-    text = Page(html).text
-    assert "3 classes; 15 images to train on,\n3 to validate and 4 to test." in text
+    text = " ".join(Page(html).text.split())
+    assert "The vote is right on 70.0 % of 4 test images (95 % interval 20.0 to 100.0). It is exactly" in text
+    assert "3 classes; 15 images to train on, 3 to validate and 4 to test." in text
     assert "The ensemble is the linear pool of 3 models, fitted on the validation split." in text
     assert "little more than cnn, calibrated" in text
     assert "linear pool (used)" in text
     assert "cross-fitted" in text
 
 
-def test_a_pool_without_temperatures_shows_none(metrics, tmp_path):
-    shutil.copytree(metrics, tmp_path / "metrics")
+def test_a_pool_without_temperatures_shows_none(content):
     pool = {**VOTE, "voting": "logarithmic_pool", "weights": dict.fromkeys(MODELS, 0.5)}
     del pool["temperatures"]
-    (tmp_path / "metrics/ensemble.json").write_text(json.dumps(pool))
-    text = Page(render_page(gather(tmp_path / "metrics"))).text
+    scores = {**content["scores"], "ensemble": pool}
+    text = Page(render("report.html", {**content, "scores": scores})).text
     assert "the logarithmic pool of 3 models" in text
     assert "logarithmic pool (used)" in text
     assert "0.500" in text
 
 
-def run(monkeypatch, *arguments):
+def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
+    write_results(tmp_path, LABELS, LABELS, NAMES, size_px=64)
+    html = render("report.html", gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT))
+    assert Page(html).open == []
+    assert "made no mistake" in html
+    assert "Grad-CAM" not in html
+
+
+def run(monkeypatch, folder):
+    arguments = [folder / "metrics", folder / "data", DEFAULT, "--params", ROOT / "params.yaml"]
     monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
     report.main()
 
 
-def test_the_curves_of_all_models_stand_in_one_table_for_dvc(metrics, html, tmp_path, monkeypatch):
-    run(monkeypatch, metrics, tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == html  # the same metrics give the same bytes
+def test_the_stage_writes_page_short_version_card_and_the_curves_for_dvc(folder, html, monkeypatch):
+    run(monkeypatch, folder)
+    metrics = folder / "metrics"
+    assert (metrics / "report.html").read_text(encoding="utf-8") == html  # the same results give the same bytes
     curves = pd.read_csv(metrics / "curves.csv")
     assert curves["model"].tolist() == [name for name in MODELS for _ in range(3)]
     assert curves["epoch"].tolist() == [1, 2, 3] * 3
     assert curves["val_loss"].tolist() == [2.0, 1.0, 1.5] * 3
+    short = (metrics / "report.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[1:3] for line in short if line.startswith("| `")] == [["0.7000", "0.200 to 1.000"]] * 3
 
 
-def test_a_missing_file_is_named_with_the_stage_to_run(metrics, tmp_path, monkeypatch):
-    shutil.copytree(metrics, tmp_path / "metrics")
-    (tmp_path / "metrics/models/cnn/history.csv").unlink()
+def test_a_missing_file_is_named_with_the_stage_to_run(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "results")
+    (tmp_path / "results/metrics/models/cnn/history.csv").unlink()
     with pytest.raises(UserError, match=r"cnn/history\.csv: .*`dvc repro report`"):
-        run(monkeypatch, tmp_path / "metrics", tmp_path / "page.html")
+        run(monkeypatch, tmp_path / "results")
 
 
 def test_curves_share_their_vertical_scale_and_mark_the_best_epoch():
@@ -178,12 +243,82 @@ def test_the_worst_class_comes_first():
     assert ranked[0] == {"name": "c", "support": 2, "f1": {"cnn": 0.1, "ensemble": 0.3}}
 
 
-def test_what_was_left_out_of_the_folder_is_told(metrics):
+def test_what_was_left_out_of_the_folder_is_told(content):
     facts = FACTS | {"n_rejected": {"total": 7, "damaged": 4, "link": 3}, "n_passed_over": {"total": 2, "hidden": 2}}
     facts |= {"n_exact_copies": 5, "n_near_copies": 6, "n_groups_of_copies": 9, "n_first_frame_only": 1}
-    page = " ".join(render_page(gather(metrics) | {"dataset": facts}).split())
+    page = " ".join(render("report.html", {**content, "dataset": facts}).split())
     assert "22 images, 64 px wide and 40 to 1200 px (half of them up to 48) high" in page
     assert "5 are exact copies of another and 6 near copies" in page
     assert "<strong>7 files were left out</strong>" in page
     assert "damaged (4), link (3)." in page
     assert "2 files were passed over" in page
+    assert "&lt;i&gt;.jpg" in page
+    assert "b/&lt;3&gt;.jpg, b/4.jpg, b/5.jpg" in page
+
+
+PROBABILITIES = {
+    "ensemble": np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]),
+    "cnn": np.array([[0.3, 0.7], [0.8, 0.2], [0.1, 0.9], [0.4, 0.6]]),
+}
+ANSWERED = Answers(np.zeros((4, 36, 36, 3), np.uint8), np.array([1, 1, 1, 0]), np.array(["no", "yes"]), PROBABILITIES)
+
+
+def test_the_surest_mistake_of_the_vote_comes_first_with_what_each_says():
+    first, second = show_mistakes(ANSWERED)
+    assert [each["actual"] for each in (first, second)] == ["yes", "yes"]
+    assert first["said"] == [
+        {"name": "ensemble", "answer": "no", "probability": 0.9, "right": False},
+        {"name": "cnn", "answer": "no", "probability": 0.8, "right": False},
+    ]
+    assert [said["right"] for said in second["said"]] == [False, True]
+
+
+def test_a_pair_of_classes_shows_what_was_confused_first():
+    (pair,) = show_pairs(ANSWERED, confusion_frame(ANSWERED.labels, ANSWERED.of_vote, ["no", "yes"]))
+    assert (pair["actual"], pair["predicted"]) == ("yes", "no")
+    assert [[each["wrong"] for each in pictures] for pictures in pair["pictures"]] == [[True, True, False], [False]]
+
+
+def test_maps_are_shown_of_mistakes_that_the_vote_makes_as_well():
+    maps = {1: np.full((4, 4), 255, np.uint8), 3: np.full((4, 4), 255, np.uint8)}
+    (shown,) = show_attention(ANSWERED, "cnn", maps, 32)
+    assert (shown["actual"], shown["answer"], shown["probability"]) == ("yes", "no", 0.8)
+
+
+def test_a_map_is_bright_where_the_network_looked():
+    overlay = lay_over(np.full((96, 96, 3), 128, np.uint8), np.array([[0, 255], [0, 255]], np.uint8)).astype(int)
+    assert (overlay[:, 80].sum(axis=1) > overlay[:, 10].sum(axis=1) + 100).all()
+
+
+def test_parameters_that_differ_from_the_default_stand_first(tmp_path):
+    (tmp_path / "default.yaml").write_text("seed: 1\nmodels: {cnn: {lr: 1.0e-3, phases: []}}\n")
+    (tmp_path / "params.yaml").write_text("seed: 1\nmodels: {cnn: {lr: 0.002, phases: []}, sixth: {lr: 1}}\n")
+    rows = compare_parameters(tmp_path / "params.yaml", tmp_path / "default.yaml")
+    assert [tuple(row.values()) for row in rows] == [
+        ("models.cnn.lr", "0.002", "0.001", True),
+        ("models.sixth.lr", "1", "", True),
+        ("seed", "1", "1", False),
+        ("models.cnn.phases", "[]", "[]", False),
+    ]
+
+
+def test_the_largest_group_of_copies_comes_first(folder):
+    groups = list_copies(pd.read_csv(folder / "data/manifest.csv"))
+    assert groups == [
+        {"split": "test", "paths": ["b/<3>.jpg", "b/4.jpg", "b/5.jpg"]},
+        {"split": "train", "paths": ["a/1.jpg", "a/2.jpg"]},
+    ]
+
+
+def test_a_row_of_the_square_is_compared_with_a_column():
+    pair = {"a": "ensemble", "b": "cnn", "accuracy_difference": 0.02, "low": 0.01, "high": 0.03, "holm_p": 0.04}
+    square = pair_up([pair], ["ensemble", "cnn"])
+    assert square["ensemble"]["cnn"] == {"points": 2.0, "low": 1.0, "high": 3.0, "p": 0.04, "sign": 1}
+    assert square["cnn"]["ensemble"] == {"points": -2.0, "low": -3.0, "high": -1.0, "p": 0.04, "sign": -1}
+
+
+def test_a_dot_stands_at_its_confidence_and_accuracy():
+    first, second = plot_reliability(COMPARISON["calibration"])[0]["before"]
+    assert (first["x"], first["y"]) == (58.5, 71.0)  # 26 + 130 / 4, 136 - 130 / 2
+    assert (second["x"], second["y"]) == (156.0, 38.5)
+    assert second["radius"] == pytest.approx(first["radius"] * 3**0.5, abs=0.1)

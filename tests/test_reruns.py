@@ -63,7 +63,7 @@ def test_a_file_of_code_reruns_what_imports_it():
 def test_a_pin_reruns_what_imports_the_package():
     reruns = tables.reruns_by_pin()
     assert reruns["jinja2"] == {"report"}
-    assert reruns["torch"] == TRAININGS | DRAWN_TRAININGS | EVALUATIONS
+    assert reruns["torch"] == {*TRAININGS, *DRAWN_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
     assert reruns["numpy"] >= {"flowers:draw", "split", "pack", *TRAININGS, *EVALUATIONS, "ensemble"}
     assert reruns["pytest"] == set()
 
@@ -82,7 +82,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recorded = stage.get("do", stage)
             recorded["cmd"] = recorded_command(name, recorded)
         write(copy / path.relative_to(ROOT), json.dumps(content | {"plots": []}))  # JSON is YAML, too
-    kept = [ROOT / ".dvcignore", ROOT / "requirements.txt", ROOT / "params.yaml", *ROOT.glob("data/**/params.yaml")]
+    kept = [ROOT / name for name in (".dvcignore", "requirements.txt", "params.yaml", "recipes/default.yaml")]
+    kept += ROOT.glob("data/**/params.yaml")
     for path in kept:
         write(copy / path.relative_to(ROOT), path.read_text(encoding="utf-8"))
     write(copy / "data/weights/scratch", "")

@@ -191,5 +191,10 @@ def test_the_stage_writes_a_text_for_each_script_and_each_architecture(tmp_path:
     write_descriptions(tmp_path)
     sources_of = [*Path("stages").glob("*.py"), *Path("stages/models").glob("*.py")]
     expected = {str(path.relative_to("stages").with_suffix(".txt")) for path in sources_of if path.stem != "__init__"}
+    expected.add("versions.txt")
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.txt")} == expected
     assert "module stages.ensemble " in (tmp_path / "ensemble.txt").read_text()
+    versions = [line.split()[0] for line in (tmp_path / "versions.txt").read_text().splitlines()]
+    assert versions == sorted(set(versions))
+    assert {"jinja2", "timm", "torch"} <= set(versions)
+    assert "pytest" not in versions

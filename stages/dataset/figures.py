@@ -1,4 +1,4 @@
-"""The data set at a glance: a bar chart of the class counts, and ten of the images."""
+"""The data set at a glance: a chart of the class counts, and ten of the images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ DPI = 100
 ROW_PX = 15  # pitch at which class names are read one by one
 COLOURS = {"train": "#9ecae1", "val": "#4292c6", "test": "#08519c"}
 GREY = "#7d7d7d"  # read on a light page and on a dark one
+TOTAL = {"va": "center", "fontsize": 7.5, "color": GREY, "annotation_clip": False}
 
 
 def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
-    """Draw images per class as stacked bars, the largest class first, in one to three columns of a shared scale.
+    """Draw images per class and split as dots on a logarithmic scale, the largest class first, in one to three columns.
+
+    On a linear one a few large classes would press all others into the margin.
 
     Args:
         counts: columns class, train, val, test, total; one row a class.
@@ -34,11 +37,13 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     counts = counts.sort_values(["total", "class"], ascending=[False, True])
     n_columns = min(3, -(-len(counts) // 40))
     n_rows = -(-len(counts) // n_columns)
-    size_px = np.array([340 + 270 * n_columns, n_rows * ROW_PX + 60])
+    size_px = np.array([340 + 270 * n_columns, n_rows * ROW_PX + 80])
     figure = Figure(figsize=size_px / DPI, dpi=DPI, layout="constrained")
     grid = figure.subplots(1, n_columns, squeeze=False)[0]
-    for column, axes in enumerate(grid):  # read along the rows, so that all columns are as wide as the largest class
-        _draw_bars(axes, counts[column::n_columns], n_rows, counts["total"].max() * 1.15)
+    numbers = counts[[*COLOURS]].to_numpy()
+    extent = (0.8 * numbers[numbers > 0].min(), 1.25 * numbers.max())
+    for column, axes in enumerate(grid):  # read down the columns, which have one scale
+        _draw_dots(axes, counts[column * n_rows : (column + 1) * n_rows], n_rows, extent)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -49,17 +54,23 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
         image.save(temporary, optimize=True)
 
 
-def _draw_bars(axes: Axes, counts: pd.DataFrame, n_rows: int, longest: float) -> None:
-    rows, left = np.arange(len(counts)), np.zeros(len(counts))
-    for split, colour in COLOURS.items():
-        axes.barh(rows, counts[split], left=left, color=colour, height=0.78, label=split)
-        left += counts[split].to_numpy()
+def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[float, float]) -> None:
+    rows = np.arange(len(counts))
+    some = counts[[*COLOURS]].where(lambda numbers: numbers > 0)  # of none there is no dot
+    axes.hlines(rows, some.min(axis=1), some.max(axis=1), color="#d0d0d0", linewidth=1, zorder=1)
+    for (split, colour), marker, size in zip(COLOURS.items(), "oDo", (34, 26, 12), strict=True):
+        axes.scatter(some[split], rows, size, colour, marker=marker, label=split, linewidths=0, zorder=2)
     for row, total in zip(rows, counts["total"], strict=True):
-        axes.text(total, row, f" {total:,}", va="center", fontsize=7.5, color=GREY)
+        axes.annotate(f"{total:,}", (1, row), (2, 0), ("axes fraction", "data"), "offset points", **TOTAL)
     names = [name if len(name) <= 32 else name[:31] + "…" for name in counts["class"].astype(str)]
     axes.set_yticks(rows, names, fontsize=8, parse_math=False)
-    axes.tick_params(axis="y", length=0)
-    axes.set(xlim=(0, longest), ylim=(n_rows - 0.4, -0.6), xticks=[])
+    axes.set(xscale="log", xlim=extent, ylim=(n_rows - 0.4, -0.6))
+    ticks = [step * 10**power for power in range(9) for step in (1, 3) if extent[0] < step * 10**power < extent[1]]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7.5, color=GREY)
+    axes.minorticks_off()
+    axes.grid(axis="x", color="#ececec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labeltop=True)
     axes.spines[:].set_visible(False)
 
 

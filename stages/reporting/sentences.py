@@ -39,26 +39,28 @@ def vote_in_words(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def compare_in_words(ensemble: dict[str, Any], comparison: dict[str, Any]) -> str:
-    """Say whether the ensemble differs from its best member by more than noise: interval and test must agree.
+    """Say in two sentences how good the vote is, and whether it differs from its best member by more than noise.
+
+    Interval and test must agree on that.
 
     Args:
         ensemble, comparison: what the files of those names say.
     """
-    best, n_images = ensemble["best_member"], comparison["n_images"]
+    best, (lowest, highest) = ensemble["best_member"], comparison["intervals"]["ensemble"]["accuracy"]
     versus = next(pair for pair in comparison["pairs"] if (pair["a"], pair["b"]) == ("ensemble", best))
     difference, low, high, p = (versus[key] for key in ("accuracy_difference", "low", "high", "mcnemar_p"))
     outside, unlikely = low > 0 or high < 0, p < 0.05
     if outside and unlikely:
-        verdict = f"That is more than chance explains: the ensemble is {'better' if difference > 0 else 'worse'}."
+        verdict = f"more than chance explains: the vote is {'better' if difference > 0 else 'worse'}"
     elif outside or unlikely:
-        verdict = "That is borderline: interval and test disagree on whether it is more than noise."
+        verdict = "which is borderline: interval and test disagree on whether it is more than noise"
     else:
-        verdict = "That cannot be told from noise on a test split of this size."
-    p_words = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+        verdict = "which cannot be told from noise on a test split of this size"
+    p_words = "p\xa0<\xa00.001" if p < 0.001 else f"p\xa0=\xa0{p:.2g}"
     points = f"{100 * abs(difference):.1f} percentage points {'less' if difference < 0 else 'more'} accurate than"
     return (
-        f"On {n_images:,} test images the ensemble is {points if difference else 'exactly as accurate as'} "
-        f"{best}, its best member on the "
-        f"validation split (95 % bootstrap interval {100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}). "
-        f"{verdict}"
+        f"The vote is right on {100 * ensemble['accuracy']:.1f} % of {comparison['n_images']:,} test images "
+        f"(95 % interval {100 * lowest:.1f} to {100 * highest:.1f}). "
+        f"It is {points if difference else 'exactly as accurate as'} {best}, its best member on the validation split "
+        f"({100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}), {verdict}."
     )

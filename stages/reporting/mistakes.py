@@ -1,0 +1,102 @@
+"""What the vote gets wrong, one image at a time and class by class: what each member said, and where one looked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.reporting.pictures import encode, lay_over
+from stages.scoring.confusion import confused_pairs
+from stages.scoring.mistakes import choose_mistakes
+
+N_MISTAKES = 18
+N_PAIRS = 12
+N_EXAMPLES = 5  # of each class of a pair
+N_MAPS = 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What everybody says of the test images."""
+
+    images: np.ndarray  # uint8, (n_images, size, size, 3)
+    labels: np.ndarray  # int, (n_images,)
+    class_names: np.ndarray
+    probabilities: dict[str, np.ndarray]  # {model: (n_images, n_classes)}, "ensemble" first
+
+    @property
+    def of_vote(self) -> np.ndarray:
+        """The vote's classes, int, shape (n_images,)."""
+        return self.probabilities["ensemble"].argmax(axis=1)
+
+    def of(self, row: int) -> list[dict[str, Any]]:
+        """Return what each says of an image: name, answer, probability, right."""
+        said = {name: each[row] for name, each in self.probabilities.items()}
+        return [
+            {
+                "name": name,
+                "answer": str(self.class_names[each.argmax()]),
+                "probability": float(each.max()),
+                "right": bool(each.argmax() == self.labels[row]),
+            }
+            for name, each in said.items()
+        ]
+
+
+def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
+    """List the mistakes that the vote is most sure of: picture, actual (class), said (by each)."""
+    rows = choose_mistakes(answers.labels, answers.probabilities["ensemble"], N_MISTAKES)
+    return [
+        {"picture": encode(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
+        for row in rows
+    ]
+
+
+def show_pairs(answers: Answers, confusion: pd.DataFrame) -> list[dict[str, Any]]:
+    """Add to the most confused pairs of classes some pictures of both, those that were confused first.
+
+    Returns:
+        A dict a pair, as `confused_pairs` names its columns, with `pictures` of the actual and of the predicted class:
+        each a list of dicts with `picture` and `wrong`.
+    """
+    pairs, names = confused_pairs(confusion, N_PAIRS).to_dict("records"), answers.class_names.tolist()
+    for pair in pairs:
+        one, other = names.index(pair["actual"]), names.index(pair["predicted"])
+        pair["pictures"] = [_show_class(answers, one, other), _show_class(answers, other, one)]
+    return pairs
+
+
+def _show_class(answers: Answers, label: int, taken_for: int) -> list[dict[str, Any]]:
+    rows, said = np.flatnonzero(answers.labels == label), answers.of_vote
+    rank = np.where(said[rows] == taken_for, 0, np.where(said[rows] == label, 1, 2))
+    chosen = rows[np.argsort(rank, kind="stable")][:N_EXAMPLES]
+    return [{"picture": encode(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
+
+
+def show_attention(
+    answers: Answers, name: str, maps: dict[int, np.ndarray], image_size_px: int
+) -> list[dict[str, Any]]:
+    """List some of the vote's surest mistakes that a member makes as well, with the picture under its map.
+
+    Args:
+        name: of the member.
+        maps: uint8 (height, width), by the row of the test image.
+        image_size_px: side of the centre of the image that the member sees.
+    Returns:
+        A dict an image: picture, map (of the same part of it), actual, and the member's answer and probability.
+    """
+    ranked = choose_mistakes(answers.labels, answers.probabilities["ensemble"], len(answers.labels))
+    found = []
+    for row in [row for row in ranked.tolist() if row in maps][:N_MAPS]:
+        edge = (answers.images.shape[1] - image_size_px) // 2
+        seen = answers.images[row][edge : edge + image_size_px, edge : edge + image_size_px]
+        said = next(each for each in answers.of(row) if each["name"] == name)
+        found.append(
+            {"picture": encode(seen), "map": encode(lay_over(seen, maps[row])), "actual": _label(answers, row), **said}
+        )
+    return found
+
+
+def _label(answers: Answers, row: int) -> str:
+    return str(answers.class_names[answers.labels[row]])

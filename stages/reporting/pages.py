@@ -1,0 +1,19 @@
+"""Results become text: the templates beside this file."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+
+def render(name: str, content: dict[str, Any]) -> str:
+    """Return `name`.j2 with the content in it; what is written into HTML is escaped, into Markdown is not."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{name}.j2").render(content)

@@ -1,0 +1,64 @@
+"""Pictures inside the page: as data URIs, small, and with a map of attention laid over them."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LARGEST_PX = 112  # side of a thumbnail in the page; smaller ones are enlarged there, pixel by pixel
+LOSSLESS_PX = 48  # up to so many a lossy picture would be all blots, and hardly smaller
+OVERLAY_PX = 96
+COLOURS = np.array([[13, 8, 60], [120, 28, 109], [237, 105, 37], [252, 255, 164]])  # of a map, from 0 to 1
+
+
+def embed(content: bytes, kind: str) -> str:
+    """Return the content of an image file as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def embed_png(path: Path) -> str:
+    """Return the picture as it is."""
+    return embed(path.read_bytes(), "png")
+
+
+def embed_photos(path: Path) -> str:
+    """Return the sample images as WebP: a tenth of the PNG's bytes, and still transparent."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(buffer, "WEBP", quality=85)
+    return embed(buffer.getvalue(), "webp")
+
+
+def encode(pixels: np.ndarray) -> str:
+    """Return pixels, uint8 (size, size, 3), as a thumbnail: WebP, and no larger than it is shown."""
+    image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
+    image.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.LANCZOS)
+    image.save(buffer, "WEBP", quality=85, lossless=image.width <= LOSSLESS_PX, method=6)
+    return embed(buffer.getvalue(), "webp")
+
+
+def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Lay a map over a picture: bright where the network looked, dark where it did not.
+
+    Args:
+        pixels: uint8, shape (size, size, 3).
+        attention: uint8, shape (height, width), usually of fewer pixels.
+    Returns:
+        uint8, shape (side, side, 3), with a side of OVERLAY_PX or more.
+    """
+    side = max(OVERLAY_PX, len(pixels))
+    picture = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST))
+    shares = np.asarray(Image.fromarray(attention).resize((side, side), Image.Resampling.BILINEAR)) / 255
+    places = np.linspace(0, 1, len(COLOURS))
+    colours = np.stack([np.interp(shares, places, channel) for channel in COLOURS.T], axis=2)
+    return (0.45 * picture + 0.55 * colours).round().astype(np.uint8)
+
+
+def thumbnail_sizes(size_px: int) -> dict[str, int | str]:
+    """Return how large a picture is shown, large and small, and how: pixel by pixel where that is several times."""
+    if size_px > LOSSLESS_PX:
+        return {"large": 104, "small": 64, "rendering": "auto"}
+    large, small = (max(1, round(wanted / size_px)) * size_px for wanted in (104, 64))
+    return {"large": large, "small": small, "rendering": "pixelated"}

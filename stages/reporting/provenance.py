@@ -1,0 +1,83 @@
+"""What the results were made from: parameters beside the default recipe's, versions, data, and what was left out."""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+N_LISTED = 60  # rejected files, and groups of copies; more would be a page of their own
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read a parameter file as it is written; the stages before have checked it."""
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
+    """List all parameters, those that differ from the default recipe first.
+
+    Returns:
+        A dict a parameter: key, value, default (both as text, "" where it has none), differs.
+    """
+    ours, theirs = (dict(_leaves(read_parameters(path))) for path in (params, default))
+    rows = [
+        {
+            "key": key,
+            "value": _spell(ours, key),
+            "default": _spell(theirs, key),
+            "differs": key not in ours or key not in theirs or ours[key] != theirs[key],
+        }
+        for key in {**ours, **theirs}
+    ]
+    return sorted(rows, key=lambda row: not row["differs"])
+
+
+def _leaves(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _spell(values: dict[str, Any], key: str) -> str:
+    value = values.get(key, "")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def fingerprint(manifest: Path) -> str:
+    """Return a hash over the rows of the manifest: paths, classes, splits and the sha256 of every image."""
+    return sha256(manifest.read_bytes()).hexdigest()[:16]
+
+
+def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """List the groups of copies, the largest first: split, paths."""
+    groups = manifest[manifest.duplicated("group", keep=False)].groupby("group", sort=False)
+    rows = [{"split": "/".join(sorted(set(each["split"]))), "paths": each["path"].tolist()} for _, each in groups]
+    return sorted(rows, key=lambda row: -len(row["paths"]))
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """Return the pinned version of each package that a stage imports."""
+    return dict(line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
+
+
+def trace(data: Path, params: Path, default: Path) -> dict[str, Any]:
+    """Return what the section on provenance shows."""
+    manifest = pd.read_csv(data / "manifest.csv", keep_default_na=False, dtype=str)
+    rejected = pd.read_csv(data / "rejected.csv", keep_default_na=False, dtype=str).to_dict("records")
+    copies, parameters = list_copies(manifest), compare_parameters(params, default)
+    return {
+        "parameters": parameters,
+        "n_changed": sum(row["differs"] for row in parameters),
+        "versions": read_versions(data / "code" / "versions.txt"),
+        "fingerprint": fingerprint(data / "manifest.csv"),
+        "n_rejected": len(rejected),
+        "rejected": rejected[:N_LISTED],
+        "n_groups": len(copies),
+        "copies": copies[:N_LISTED],
+    }

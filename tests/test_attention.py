@@ -1,0 +1,63 @@
+"""Where a network looked: worked by hand for one that adds up colours."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages.models import resnet50
+from stages.networks.attention import draw_attention, find_map
+from stages.networks.batches import View
+from stages.pixels.packed_splits import PackedSplit
+from stages.scoring.mistakes import choose_mistakes, read_attention, write_attention
+
+VIEW = View(8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.device("cpu"))
+
+
+def keep_colours(stride: int = 1) -> nn.Conv2d:
+    """Return a convolution whose windows of 3 x 3 give their middle."""
+    layer = nn.Conv2d(3, 3, 3, stride=stride, padding=1, bias=False)
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.weight[range(3), range(3), 1, 1] = 1
+    return layer
+
+
+def add_up(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()  # logits: red, green, blue
+
+
+def test_the_map_is_where_the_answers_colour_is():
+    images = np.zeros((2, 10, 10, 3), np.uint8)
+    images[1, 1:5, 5:9, 1] = 200  # green: in the centre crop of 8 px, rows 0 to 3 and columns 4 to 7
+    images[1, 5, 1, 0] = 100  # a little red, which is not the answer
+    maps = draw_attention(add_up(keep_colours()), PackedSplit(images, np.array([0, 0])), np.array([1]), VIEW)
+    expected = np.zeros((1, 8, 8), np.uint8)
+    expected[0, :4, 4:] = 255
+    np.testing.assert_array_equal(maps, expected)
+
+
+def test_the_deepest_map_of_four_by_four_pixels_is_looked_at():
+    first, second, third = keep_colours(), keep_colours(stride=2), keep_colours(stride=2)  # 8 x 8, 4 x 4, 2 x 2
+    assert find_map(add_up(first, second, third), torch.zeros(1, 3, 8, 8)) is second
+    network = resnet50.build_model(2, 32, filters=2).eval()
+    assert find_map(network, torch.zeros(1, 3, 32, 32)) is network.backbone.layer2
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 3, 2, stride=2), nn.Identity()], ids=["patches", "no convolution"])
+def test_a_network_without_overlapping_windows_has_no_map(layer: nn.Module):
+    split = PackedSplit(np.zeros((1, 8, 8, 3), np.uint8), np.array([0]))
+    assert draw_attention(add_up(layer), split, np.array([0]), VIEW).shape == (0, 0, 0)
+
+
+def test_the_surest_mistakes_come_first():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
+    assert choose_mistakes(np.array([1, 1, 1, 1]), probabilities, 2).tolist() == [0, 3]
+    assert choose_mistakes(np.array([0, 0, 1, 0]), probabilities, 2).tolist() == []
+
+
+def test_maps_are_read_by_the_row_of_their_image_and_none_that_is_empty(tmp_path):
+    maps = np.stack([np.zeros((2, 2), np.uint8), np.eye(2, dtype=np.uint8)])
+    write_attention(tmp_path / "cnn.npz", np.array([5, 3]), maps)
+    (row, found), *rest = read_attention(tmp_path / "cnn.npz").items()
+    assert (row, found.tolist(), rest) == (3, [[1, 0], [0, 1]], [])

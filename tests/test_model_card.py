@@ -1,0 +1,53 @@
+"""The model card: what the Hugging Face hub reads of it, and what it owns up to."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+from stages.reporting.model_card import describe_models
+from stages.reporting.pages import render
+
+ROW = {"loss": 0.5, "f1_macro": 0.6, "top5": 0.9, "ece": 0.01, "start": "scratch", "n_parameters": 1234}
+SCORES = {
+    "cnn": {**ROW, "accuracy": 0.7},
+    "ensemble": {**ROW, "accuracy": 0.75, "voting": "equal", "weights": {"cnn": 1.0}, "best_member": "cnn"},
+}
+CONTENT = {
+    "scores": SCORES,
+    "models": ["cnn"],
+    "images": "data/flowers/images",
+    "verdict": "The vote is right.",
+    "start_in_words": lambda row: "equal vote of 1",
+    "comparison": {"intervals": {name: {"accuracy": [0.7, 0.8], "f1_macro": [0.5, 0.7]} for name in SCORES}},
+    "dataset": {
+        "n_images": {"total": 9, "train": 5, "val": 2, "test": 2},
+        **{"n_classes": 3, "smallest_class": 2, "largest_class": 4},
+    },
+    "provenance": {"fingerprint": "0123456789abcdef"},
+}
+
+
+def write_card(**changes) -> str:
+    return render("model_card.md", describe_models({**CONTENT, **changes}))
+
+
+def test_the_hub_reads_the_scores_of_the_vote():
+    card = ModelCard(write_card())
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found == {"Accuracy": 0.75, "Macro F1": 0.6, "Top-5 accuracy": 0.9, "Cross-entropy": 0.5}
+    assert (card.data.model_name, card.data.pipeline_tag) == ("quintet", "image-classification")
+    assert "| `cnn` | 0.7000 (0.700 to 0.800) | 0.6000 (0.500 to 0.700) |" in card.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "licence"),
+    [
+        ({}, "apache-2.0"),
+        ({"images": "/my/photos"}, "unknown"),
+        ({"scores": {**SCORES, "cnn": {**SCORES["cnn"], "start": "data/weights/timm/vgg19.safetensors"}}}, "unknown"),
+    ],
+    ids=["drawn", "own images", "weights of others"],
+)
+def test_a_licence_is_claimed_only_of_what_was_drawn_here(changes: dict, licence: str):
+    card = ModelCard(write_card(**changes))
+    assert card.data.license == licence
+    assert ("licence is not known here" in card.text) == ("images" in changes)
