@@ -72,7 +72,7 @@ class Real:
         self.task = task
         network = place_network(network, task)
         self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
-        self.checkpoint = Checkpoint(folder / "network.safetensors", "benchmark")
+        self.checkpoint = Checkpoint(folder, "benchmark")
         self.n_epochs = 0
 
     def __call__(self, n_epochs: int = 1) -> int:

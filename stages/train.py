@@ -20,6 +20,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
 from stages.runtime.sources import describe
 from stages.settings.reading import read_params
+from stages.training.checkpoint_folder import find_folder, forget_finished
 from stages.training.history import write_history
 from stages.training.loop import Task, fit, open_checkpoint
 from stages.training.processes import join_processes, spread_out
@@ -60,12 +61,13 @@ def main() -> None:
     )
     checkpoint = None
     if processes.is_first:
+        forget_finished(Path(settings.weights))
         code = describe("stages.train") + describe(f"stages.models.{settings.architecture}")
-        checkpoint = open_checkpoint(arguments.model_file, network, task, code)
+        checkpoint = open_checkpoint(find_folder(arguments.model_file), network, task, code)
     best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)
     if checkpoint:
         save_weights(arguments.model_file, best, asdict(card))
-        checkpoint.remove()
+        checkpoint.finish(arguments.model_file)
 
 
 if __name__ == "__main__":
