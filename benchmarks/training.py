@@ -84,7 +84,7 @@ class Real:
         task = self.task
         epoch = task.settings.frozen_epochs  # in the epochs before, the backbone rests
         if self.n_epochs:
-            self.checkpoint.write(self.learner.state_dict())
+            self.checkpoint.write({"position": {}, "learner": self.learner.state_dict()})
         progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
         train_one_epoch(self.learner, task, self.n_epochs, epoch, progress)
         self.n_epochs += 1

@@ -20,7 +20,7 @@ from stages.runtime.process import run_stage
 from stages.scoring.class_tables import write_tables
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
-from stages.training.checkpoint_folder import forget_finished
+from stages.training.checkpoint_folder import forget_weights
 
 BATCH_SIZE = 128
 
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    forget_finished(arguments.model_file)
+    forget_weights(arguments.model_file)
     class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
     view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
     of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)

@@ -1,6 +1,7 @@
 """Checkpoints: a training that was stopped ends as if it had not been, and a file of another one is never used."""
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from stages.networks.model_files import save_weights
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
-from stages.training.checkpoint_folder import find_folder, forget_finished
+from stages.training.checkpoint_folder import find_folder, forget_weights
 from stages.training.checkpoints import Checkpoint
 from stages.training.loop import Task, fit, open_checkpoint
 from tests.repository import ROOT
@@ -60,28 +61,29 @@ class StopError(Exception):
     """Ends a training from outside."""
 
 
-def train(folder: Path, task: Task, stop_in: int = 0, network: nn.Module | None = None, code: str = "the code"):
+def train(folder: Path, task: Task, stop_in: int = 0, model_file: Path | None = None):
     """Train as the stage does; stop where `stop_in` epochs have ended, before that is written down.
 
     Returns:
         The best weights and the history; None where it was stopped.
     """
-    network, history = network or tiny_cnn(), []
+    network, history = tiny_cnn(), []
+    model_file = model_file or folder / "cnn.safetensors"
 
     def keep(rows: list[dict]) -> None:
         if len(rows) == stop_in:
             raise StopError
         history[:] = [dict(row) for row in rows]
 
-    checkpoint = open_checkpoint(folder, network, task, code)
+    checkpoint = open_checkpoint(folder, network, task, "the code")
     try:
         best = copy_state(fit(network, task, keep, checkpoint))
     except StopError:
         checkpoint.wait()
         checkpoint.release()
         return None
-    save_weights(folder / "cnn.safetensors", best, {})
-    checkpoint.finish(folder / "cnn.safetensors")
+    save_weights(model_file, best, {})
+    checkpoint.finish(model_file)
     return best, history
 
 
@@ -179,22 +181,36 @@ def test_a_parameter_that_is_changed_starts_afresh_and_changed_back_goes_on(tmp_
     assert (same_bits(best, undisturbed_other[0]), history) == (True, undisturbed_other[1])
 
 
-def test_a_finished_training_stays_until_dvc_runs_a_stage_that_reads_its_model(tmp_path, monkeypatch, capsys):
+def test_a_finished_training_is_not_run_again_and_its_weights_go_when_dvc_has_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "train@cnn")
-    undisturbed = train(tmp_path, TASK)
-    path = Path("cnn.safetensors")
-    path.unlink()  # as DVC does where it was killed before it had taken the model over
-    capsys.readouterr()
-    best, history = train(tmp_path, TASK)
-    assert capsys.readouterr().out.count("\n") == 1  # it goes on from its last epoch: none is run
+    Path(".dvc").mkdir()
+    folder, model = find_folder(Path("cnn.safetensors")), Path("cnn.safetensors")
+
+    def train_again() -> tuple:
+        model.unlink()  # as DVC does where it was killed before it had taken the model over
+        capsys.readouterr()
+        trained = train(folder, TASK, model_file=model)
+        assert capsys.readouterr().out.count("\n") == 1  # that it takes the weights over: no epoch is run
+        return trained
+
+    undisturbed = train(folder, TASK, model_file=model)
+    best, history = train_again()
     assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
-    other = Path("other.safetensors")
-    other.write_bytes(b"another model")
-    forget_finished(other)
-    assert list(tmp_path.glob("*.checkpoint")) != []
-    forget_finished(path)
-    assert list(tmp_path.glob("*.checkpoint")) == []
+    Path("other.safetensors").write_bytes(b"another model")
+    forget_weights(Path("other.safetensors"))
+    assert list(folder.glob("*.checkpoint")) != []
+    forget_weights(model)
+    assert list(folder.glob("*.checkpoint")) == []
+
+    digest = hashlib.md5(model.read_bytes()).hexdigest()
+    cached = Path(".dvc/cache/files/md5", digest[:2], digest[2:])
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(model.read_bytes())
+    best, history = train_again()
+    assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
+    cached.unlink()
+    assert open_checkpoint(folder, tiny_cnn(), TASK, "the code").read() is None
 
 
 @pytest.mark.parametrize(
@@ -226,7 +242,7 @@ def test_what_nobody_has_touched_for_a_week_goes_when_another_training_begins(tm
 WAITING = """
 import sys
 from pathlib import Path
-from stages.training.checkpoint_folder import find_folder, forget_finished
+from stages.training.checkpoint_folder import find_folder, forget_weights
 from stages.training.checkpoints import Checkpoint
 checkpoint = Checkpoint(Path(sys.argv[1]), "a")
 print(checkpoint.read()["position"], flush=True)

@@ -16,7 +16,7 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"pixels"},
     {"dataset", "networks", "drawing", "scoring"},
     {"training", "reporting"},
-    {"models"},
+    {"models", "experiments"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STAGES = ROOT / "stages"

@@ -36,7 +36,7 @@ def epochs_of(history: Path) -> list[int]:
 def trains_cnn(folder: Path) -> bool:
     """Tell whether an epoch of `cnn` has ended, and is written down."""
     has_begun = (folder / "metrics/models/cnn/history.csv").exists()
-    return has_begun and any((folder / ".dvc/cache/checkpoints").glob("*.checkpoint"))
+    return has_begun and any((folder / ".dvc/cache/checkpoints").glob("[!.]*.checkpoint"))
 
 
 def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp_path):

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file
 from torch import nn
 
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
-from stages.training.checkpoint_folder import find_finished, mark_finished, remove_abandoned
+from stages.training.checkpoint_folder import find_finished, note_finished, remove_abandoned
 
 
 class Fingerprint:
@@ -57,6 +58,7 @@ class Checkpoint:
         self.memory: dict[tuple, torch.Tensor] = {}
         self.writer = ThreadPoolExecutor(1)
         self.pending: Future | None = None
+        self.position: dict[str, Any] = {}  # of the state that was read or written last
         folder.mkdir(parents=True, exist_ok=True)
         self.lock_file = self.path.with_suffix(".lock")
         self.lock = FileLock(self.lock_file)
@@ -65,11 +67,8 @@ class Checkpoint:
         except Timeout:
             print(f"{self.path}: another process is at this training; waiting for its end", flush=True)
             self.lock.acquire(poll_interval=0.2)
-        for finished in find_finished(self.path):
-            finished.replace(self.path)
-        for path in (self.path, self.lock_file):
-            if path.exists():
-                path.touch()
+        for path in folder.glob(f"{fingerprint}.*"):
+            path.touch()
         remove_abandoned(folder)
 
     def read(self) -> dict[str, Any] | None:
@@ -78,8 +77,15 @@ class Checkpoint:
         Raises:
             UserError: the file is there, and damaged.
         """
+        state = self._read()
+        if state:
+            self.position = state["position"]
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
-            return None
+            finished = find_finished(self.path)
+            return {"position": finished[0], "learner": None, "best": load_file(finished[1])} if finished else None
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError) as error:
@@ -92,6 +98,7 @@ class Checkpoint:
             OSError: the disk was full when the state before was written; the file is an older one then.
         """
         self.wait()
+        self.position = state["position"]
         self.pending = self.writer.submit(self._write, self._copy(state))
 
     def _copy(self, value: Any, place: tuple = ()) -> Any:
@@ -125,7 +132,7 @@ class Checkpoint:
 
     def finish(self, model_file: Path) -> None:
         """Let the training go: its model is written."""
-        mark_finished(self.path, model_file)
+        note_finished(self.path, self.position, model_file)
         self.release()
 
     def release(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -176,7 +176,8 @@ def read_checkpoint(checkpoint: Checkpoint | None, task: Task) -> dict | None:
     state = checkpoint.read() if checkpoint else None
     if state:
         epoch = len(state["position"]["history"])
-        print(f"{task.name}: goes on from {checkpoint.path}, after epoch {epoch}", flush=True)
+        how = "goes on from" if state["learner"] else "was trained before: takes over"
+        print(f"{task.name}: {how} {checkpoint.path}, after epoch {epoch}", flush=True)
     return state
 
 
@@ -220,6 +221,17 @@ def run_epoch(learner: Learner, task: Task, position: Position) -> tuple[dict[st
 
 def train_one_epoch(learner: Learner, task: Task, number: int, epoch: int, progress: EpochProgress) -> None:
     """Show the network every training image once; `number` counts all epochs from 0, `epoch` those of the round."""
+    batches = iterate_training(task, number)
+    learner.start_epoch(epoch)
+    for images, targets, labels in progress.follow(batches):
+        rate = learning_rate(task.settings, epoch, progress.n_seen / progress.n_images)
+        loss, logits = learner.step(images, targets, rate)
+        progress.add(loss, logits, labels)
+    learner.end_epoch()
+
+
+def iterate_training(task: Task, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels."""
     settings, view = task.settings, task.view
     generator = torch.Generator().manual_seed(derive_seed(task.seed, number, 0))
     torch.manual_seed(derive_seed(task.seed, number, 1 + task.processes.rank))  # dropout, policies and mixing
@@ -227,14 +239,10 @@ def train_one_epoch(learner: Learner, task: Task, number: int, epoch: int, progr
     changes = draw_changes(len(order), task.train.images.shape[1] - view.size_px, task.augment, generator)
     policy, mix = build_policy(task.augment), build_mixer(settings, task.n_classes)
     batches = iterate_batches(task.train, order, changes, settings.batch_size, view, task.processes.share, policy)
-    learner.start_epoch(epoch)
-    for images, labels in progress.follow(batches):
+    for images, labels in batches:
         mixed, targets = mix(images, labels) if mix else (images, labels)
-        rate = learning_rate(settings, epoch, progress.n_seen / progress.n_images)
         # on a GPU, MixUp leaves another layout: slower, and compiled once more
-        loss, logits = learner.step(mixed.contiguous(memory_format=torch.channels_last), targets, rate)
-        progress.add(loss, logits, labels)
-    learner.end_epoch()
+        yield mixed.contiguous(memory_format=torch.channels_last), targets, labels
 
 
 def derive_seed(*numbers: int) -> int:
