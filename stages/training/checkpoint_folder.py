@@ -1,9 +1,9 @@
 """Where checkpoints lie: in one folder of DVC's cache directory, which all copies of the repository share.
 
-DVC runs a queued experiment in a copy that has the cache of the repository itself, and that a second start does not use
-again. Nor does it keep a training in its run cache, since the history, which is in git, is no cached output. So the note
-of a finished training stays here: its history, and which of DVC's objects its model is. The weights themselves go as soon
-as a later stage reads the model, for DVC has them by then.
+DVC runs a queued experiment in a copy that has the cache of the repository itself, and that a second start does not
+use again. Nor does it keep a training in its run cache, since the history, which is in git, is no cached output. So the
+note of a finished training stays here: its history, and which of DVC's objects its model is. The weights themselves go
+as soon as a later stage reads the model, for DVC has them by then.
 """
 
 import hashlib
