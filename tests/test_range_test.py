@@ -1,10 +1,15 @@
 """The learning-rate range test: its curve, the rate that it names, and what it does not look at."""
 
+import csv
+import sys
+
 import numpy as np
+import pytest
 
 from stages.experiments import range_test
-from stages.experiments.range_test import smooth, try_rates
-from tests.trainings import change_settings, make_task, tiny_cnn
+from stages.experiments.range_test import smooth, suggest_rate, try_rates
+from tests.parameters import write_params
+from tests.trainings import change_settings, make_task, plain_split, tiny_cnn
 
 
 def test_the_running_mean_of_equal_losses_is_that_loss_from_the_first_on():
