@@ -55,6 +55,13 @@ def test_a_run_that_is_listed_twice_or_differs_in_another_model_alone_counts_onc
     assert [row.runs for row in rows] == [["d"], ["a"]]
 
 
+def test_by_one_parameter_only_runs_are_compared_that_are_else_as_the_first():
+    states = (state("a", 0.6), state("b", 0.7, lr=0.1), state("c", 0.8, seed=2), state("d", 0.9, vgg16={"lr": 1.0}))
+    runs = read_runs(shown(*states))[0]
+    assert [row.runs for row in list_rows(runs, "cnn", param="seed")] == [["a", "c"]]
+    assert [row.runs for row in list_rows(runs, "vgg16", param="models.vgg16.lr")] == [["a", "c"], ["d"]]
+
+
 def test_a_model_that_starts_from_another_varies_with_the_parameters_of_that_one():
     start = {"weights": "data/models/cnn.safetensors"}
     states = (state("a", 0.6, vgg16=start), state("b", 0.6, vgg16=start, lr=0.1))

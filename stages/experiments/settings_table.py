@@ -31,15 +31,21 @@ def list_rows(runs: list[Run], model: str, score: str = "accuracy", param: str |
     """Return a model's rows, the best on the validation split first.
 
     Args:
-        param: the only parameter to tell runs apart by, besides the seed; None: all that vary.
+        param: the one parameter to compare by, among the runs in which all else is as in the first; None: all that
+            vary. Seeds are never told apart.
     """
     known = [(run, list_concerned(model, run.params)) for run in runs if model in run.scores]
     keys = list(dict.fromkeys(key for _, params in known for key in params))
     varying = [key for key in keys if len({repr(params.get(key)) for _, params in known}) > 1]
+    if param:
+        others = [key for key in varying if key not in (param, SEED)]
+        known = [each for each in known if all(each[1].get(key) == known[0][1].get(key) for key in others)]
     # the same settings of this model in two runs that differ in what it does not read: one training, counted once
-    distinct = {repr([params.get(key) for key in varying]): (run, params) for run, params in reversed(known)}
+    distinct: dict[str, tuple[Run, dict[str, Any]]] = {}
+    for run, params in known:
+        distinct.setdefault(repr([params.get(key) for key in varying]), (run, params))
     groups: dict[str, Row] = {}
-    for run, params in reversed(distinct.values()):
+    for run, params in distinct.values():
         settings = {key: params.get(key) for key in ([param] if param else varying) if key != SEED}
         row = groups.setdefault(repr(settings), Row(settings, [], [], []))
         row.val.append(run.scores[model]["val"][score])

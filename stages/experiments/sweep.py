@@ -30,7 +30,7 @@ SCORES = ("accuracy", "loss", "f1_macro", "top5", "ece")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?")
-    parser.add_argument("--param", help="the one parameter to compare by; by default all that vary")
+    parser.add_argument("--param", help="the only one to compare by, all else as in the first commit")
     parser.add_argument("--score", choices=SCORES, default="accuracy")
     parser.add_argument("--out", type=Path, default="metrics/sweep")
     arguments = parser.parse_args()
@@ -77,7 +77,7 @@ def read_shown(file: str | None) -> list[dict]:
 def tabulate(runs: list[Run], score: str, param: str | None) -> dict[str, list[Row]]:
     """Return the rows of each model whose scores vary: several settings, or several seeds."""
     tables = {model: list_rows(runs, model, score, param) for model in list_models(runs)}
-    return {model: rows for model, rows in tables.items() if len(rows) > 1 or len(rows[0].val) > 1}
+    return {model: rows for model, rows in tables.items() if len(rows) > 1 or (rows and len(rows[0].val) > 1)}
 
 
 def describe(model: str, rows: list[Row], score: str) -> str:
