@@ -44,5 +44,7 @@ def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggest
     assert (tmp_path / "out/cnn.png").stat().st_size > 0
 
 
-def test_the_suggested_rate_is_a_tenth_of_that_with_the_smallest_smoothed_loss():
-    assert suggest_rate(np.array([0.001, 0.01, 0.1]), np.array([3.0, 2.0, 4.0])) == pytest.approx(0.001, rel=1e-12)
+def test_the_suggested_rate_is_the_lowest_with_four_fifths_of_the_fall_done():
+    # from 5 down to 1: four fifths are done at 1.8
+    rates = np.array([0.001, 0.002, 0.004, 0.008, 0.016, 0.032])
+    assert suggest_rate(rates, np.array([4.0, 5.0, 1.9, 1.7, 1.0, 9.0])) == 0.008

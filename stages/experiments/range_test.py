@@ -33,6 +33,7 @@ from stages.training.processes import ALONE
 
 LOWEST, HIGHEST = 1e-6, 1.0
 SMOOTHING = 0.9  # the share of the earlier losses in the running mean
+FALLEN = 0.8  # the share of the loss's fall that is done at the suggested rate
 EXPLODED = 1.5  # times the smallest smoothed loss: nothing higher is tried
 
 
@@ -97,8 +98,14 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 
 
 def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """Return a tenth of the rate at which the smoothed loss is smallest: it is about to explode there."""
-    return float(rates[smoothed.argmin()]) / 10
+    """Return the lowest rate at which the smoothed loss has done most of its fall, from its top to its bottom.
+
+    The bottom itself is too high a rate, where learning is about to break, and often wide and flat; the fall is not. That
+    it is four fifths was chosen to fit real grids of `cnn` and `resnet50` (docs/experiments.md).
+    """
+    bottom = int(smoothed.argmin())
+    top = smoothed[: bottom + 1].max()
+    return float(rates[(smoothed <= top - FALLEN * (top - smoothed[bottom])).argmax()])
 
 
 def write_table(path: Path, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> None:
