@@ -4,7 +4,6 @@ import csv
 import sys
 
 import numpy as np
-import pytest
 
 from stages.experiments import range_test
 from stages.experiments.range_test import smooth, suggest_rate, try_rates

@@ -100,8 +100,8 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
     """Return the lowest rate at which the smoothed loss has done most of its fall, from its top to its bottom.
 
-    The bottom itself is too high a rate, where learning is about to break, and often wide and flat; the fall is not. That
-    it is four fifths was chosen to fit real grids of `cnn` and `resnet50` (docs/experiments.md).
+    The bottom itself is too high a rate, where learning is about to break, and often wide and flat; the fall is not.
+    That it is four fifths was chosen to fit real grids of `cnn` and `resnet50` (docs/experiments.md).
     """
     bottom = int(smoothed.argmin())
     top = smoothed[: bottom + 1].max()
