@@ -72,7 +72,7 @@ class Real:
         self.task = task
         network = place_network(network, task)
         self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
-        self.checkpoint = Checkpoint(folder / "network.safetensors", "benchmark")
+        self.checkpoint = Checkpoint(folder, "benchmark")
         self.n_epochs = 0
 
     def __call__(self, n_epochs: int = 1) -> int:
@@ -84,7 +84,7 @@ class Real:
         task = self.task
         epoch = task.settings.frozen_epochs  # in the epochs before, the backbone rests
         if self.n_epochs:
-            self.checkpoint.write(self.learner.state_dict())
+            self.checkpoint.write({"position": {}, "learner": self.learner.state_dict()})
         progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
         train_one_epoch(self.learner, task, self.n_epochs, epoch, progress)
         self.n_epochs += 1

@@ -1,20 +1,28 @@
 """Checkpoints: a training that was stopped ends as if it had not been, and a file of another one is never used."""
 
 import errno
+import hashlib
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
+from stages.networks.model_files import save_weights
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
+from stages.training.checkpoint_folder import find_folder, forget_weights
 from stages.training.checkpoints import Checkpoint
 from stages.training.loop import Task, fit, open_checkpoint
+from tests.repository import ROOT
 from tests.trainings import (
     STILL,
     change_settings,
@@ -53,26 +61,29 @@ class StopError(Exception):
     """Ends a training from outside."""
 
 
-def train(folder: Path, task: Task, stop_in: int = 0, network: nn.Module | None = None, code: str = "the code"):
+def train(folder: Path, task: Task, stop_in: int = 0, model_file: Path | None = None):
     """Train as the stage does; stop where `stop_in` epochs have ended, before that is written down.
 
     Returns:
         The best weights and the history; None where it was stopped.
     """
-    network, history = network or tiny_cnn(), []
+    network, history = tiny_cnn(), []
+    model_file = model_file or folder / "cnn.safetensors"
 
     def keep(rows: list[dict]) -> None:
         if len(rows) == stop_in:
             raise StopError
         history[:] = [dict(row) for row in rows]
 
-    checkpoint = open_checkpoint(folder / "cnn.safetensors", network, task, code)
+    checkpoint = open_checkpoint(folder, network, task, "the code")
     try:
         best = copy_state(fit(network, task, keep, checkpoint))
     except StopError:
         checkpoint.wait()
+        checkpoint.release()
         return None
-    checkpoint.remove()
+    save_weights(model_file, best, {})
+    checkpoint.finish(model_file)
     return best, history
 
 
@@ -93,7 +104,7 @@ def test_a_training_stopped_after_each_epoch_ends_as_if_it_had_not_been(settings
     said = capsys.readouterr().out.splitlines()
     assert f"after epoch {n_epochs - 1}" in said[0]
     assert len(said) == 2  # the last epoch alone
-    assert list(tmp_path.glob("*.checkpoint")) == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cnn.safetensors"]
 
 
 def test_these_settings_end_a_round_early_and_keep_the_best_of_an_earlier_one(tmp_path):
@@ -108,11 +119,11 @@ def test_a_training_stopped_between_its_last_epoch_and_the_model_file_trains_no_
     finished = []
     for _ in range(2):
         network = tiny_cnn()
-        checkpoint = open_checkpoint(tmp_path / "cnn.safetensors", network, task, "the code")
+        checkpoint = open_checkpoint(tmp_path, network, task, "the code")
         if finished:
             network.register_forward_pre_hook(lambda *_: pytest.fail("an epoch was run again"))
         finished.append(copy_state(fit(network, task, lambda rows: None, checkpoint)))
-        checkpoint.wait()
+        checkpoint.release()
     assert same_bits(*finished)
 
 
@@ -148,7 +159,9 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_belongs_to_exactly_one_training(other, tmp_path):
     def path_of(task: Task = TASK, network: nn.Module | None = None, code: str = "the code") -> Path:
-        return open_checkpoint(tmp_path / "cnn.safetensors", network or tiny_cnn(), task, code).path
+        checkpoint = open_checkpoint(tmp_path, network or tiny_cnn(), task, code)
+        checkpoint.release()
+        return checkpoint.path
 
     assert path_of(**other) != path_of() == path_of(task=hard_task(change_settings(epochs=2)))
 
@@ -168,17 +181,90 @@ def test_a_parameter_that_is_changed_starts_afresh_and_changed_back_goes_on(tmp_
     assert (same_bits(best, undisturbed_other[0]), history) == (True, undisturbed_other[1])
 
 
-def test_of_other_trainings_of_the_model_the_newest_checkpoint_stays(tmp_path):
-    for age, name in enumerate(["cnn.c", "cnn.b", "cnn.a", "vgg16.a"]):
-        path = tmp_path / f"{name}.checkpoint"
-        path.touch()
-        os.utime(path, (1000 - age, 1000 - age))
-    Checkpoint(tmp_path / "cnn.safetensors", "b")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "cnn.b.checkpoint",
-        "cnn.c.checkpoint",
-        "vgg16.a.checkpoint",
-    ]
+def test_a_finished_training_is_not_run_again_and_its_weights_go_when_dvc_has_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train@cnn")
+    Path(".dvc").mkdir()
+    folder, model = find_folder(Path("cnn.safetensors")), Path("cnn.safetensors")
+
+    def train_again() -> tuple:
+        model.unlink()  # as DVC does where it was killed before it had taken the model over
+        capsys.readouterr()
+        trained = train(folder, TASK, model_file=model)
+        assert capsys.readouterr().out.count("\n") == 1  # that it takes the weights over: no epoch is run
+        return trained
+
+    undisturbed = train(folder, TASK, model_file=model)
+    best, history = train_again()
+    assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
+    Path("other.safetensors").write_bytes(b"another model")
+    forget_weights(Path("other.safetensors"))
+    assert list(folder.glob("*.checkpoint")) != []
+    forget_weights(model)
+    assert list(folder.glob("*.checkpoint")) == []
+
+    digest = hashlib.md5(model.read_bytes()).hexdigest()
+    cached = Path(".dvc/cache/files/md5", digest[:2], digest[2:])
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(model.read_bytes())
+    best, history = train_again()
+    assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
+    cached.unlink()
+    assert open_checkpoint(folder, tiny_cnn(), TASK, "the code").read() is None
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [("", ".dvc/a cache/checkpoints"), ("[core]\n[cache]\n    dir = /shared/100%\n", "/shared/100%/checkpoints")],
+    ids=["of the repository", "of a copy"],
+)
+def test_checkpoints_lie_in_dvcs_cache(local, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_folder(Path("models/cnn.safetensors")) == Path("models")
+    Path(".dvc").mkdir()
+    assert find_folder(Path("models/cnn.safetensors")) == Path(".dvc/cache/checkpoints")
+    Path(".dvc/config").write_text(
+        '[\'remote "shared"\']\n    url = /far\n[cache]\n    dir = "a cache"\n', encoding="utf-8"
+    )
+    Path(".dvc/config.local").write_text(local, encoding="utf-8")
+    assert find_folder(Path("models/cnn.safetensors")) == Path(expected)
+
+
+def test_what_nobody_has_touched_for_a_week_goes_when_another_training_begins(tmp_path):
+    day = 24 * 60 * 60
+    for name, age in {"a.checkpoint": 8, "a.lock": 8, "b.checkpoint": 6, "c.checkpoint": 8, "model.txt": 8}.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age * day,) * 2)
+    Checkpoint(tmp_path, "c").release()  # its own is never too old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.checkpoint", "c.checkpoint", "model.txt"]
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from stages.training.checkpoint_folder import find_folder, forget_weights
+from stages.training.checkpoints import Checkpoint
+checkpoint = Checkpoint(Path(sys.argv[1]), "a")
+print(checkpoint.read()["position"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_waits_for_the_first_and_goes_on_from_what_it_left(tmp_path):
+    """The lock is that of the process: it goes with a SIGKILL, too."""
+    command = [sys.executable, "-c", WAITING, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    checkpoint = Checkpoint(tmp_path, "a")
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as second:
+        assert "a.checkpoint" in second.stdout.readline()
+        checkpoint.write(STATE)
+        checkpoint.wait()
+        checkpoint.release()
+        assert second.stdout.readline() == f"{STATE['position']}\n"
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "a.lock").acquire(blocking=False)
+        second.kill()
+    assert is_whole(Checkpoint(tmp_path, "a"))
 
 
 STATE = {"position": {"epoch": 2, "history": [{"loss": 0.5}]}, "best": {"weight": torch.arange(500.0)}}
@@ -190,7 +276,7 @@ def is_whole(checkpoint: Checkpoint) -> bool:
 
 
 def test_what_changes_after_a_state_was_written_does_not_reach_the_file(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "cnn.safetensors", "a")
+    checkpoint = Checkpoint(tmp_path, "a")
     assert checkpoint.read() is None
     state = {**STATE, "best": copy_state(STATE["best"])}
     checkpoint.write(state)
@@ -209,23 +295,24 @@ def test_what_changes_after_a_state_was_written_does_not_reach_the_file(tmp_path
     ids=["empty", "cut", "other bytes"],
 )
 def test_a_damaged_checkpoint_is_the_users_to_remove(damage, tmp_path):
-    checkpoint = Checkpoint(tmp_path / "cnn.safetensors", "a")
+    checkpoint = Checkpoint(tmp_path, "a")
     checkpoint.write(STATE)
     checkpoint.wait()
     damage(checkpoint.path)
-    with pytest.raises(UserError, match=r"cnn\.a\.checkpoint"):
+    with pytest.raises(UserError, match=r"a\.checkpoint"):
         checkpoint.read()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without a disk that is always full")
 def test_a_full_disk_leaves_the_older_state_and_is_told_by_the_next_write(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "cnn.safetensors", "a")
+    checkpoint = Checkpoint(tmp_path, "a")
     checkpoint.write(STATE)
     checkpoint.wait()
-    (tmp_path / ".cnn.a.unfinished.checkpoint").symlink_to("/dev/full")
+    (tmp_path / ".a.unfinished.checkpoint").symlink_to("/dev/full")
     checkpoint.write({**STATE, "position": {}})
     with pytest.raises(OSError, match="No space left") as error:
         checkpoint.write(STATE)
     assert error.value.errno == errno.ENOSPC
     assert is_whole(checkpoint)
-    assert [path.name for path in tmp_path.iterdir()] == ["cnn.a.checkpoint"]
+    checkpoint.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.checkpoint"]

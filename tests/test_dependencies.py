@@ -17,7 +17,7 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"pixels"},
     {"dataset", "networks", "drawing", "scoring"},
     {"training", "reporting", "inference"},
-    {"models"},
+    {"models", "experiments"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STAGES = ROOT / "stages"
@@ -93,7 +93,8 @@ def test_a_stage_depends_on_the_text_of_its_code_and_on_no_source_file(stage: di
 @each_stage
 def test_every_path_of_a_command_is_listed(stage: dict):
     named = [word.strip("'") for word in re.findall(r"\S+/\S+", stage["cmd"])]
-    outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+    outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
     params = [next(iter(entry)) for entry in stage.get("params", []) if isinstance(entry, dict)]
     for path in named:
         assert any(f"{each}/".startswith((f"{path}/", f"{path}.")) for each in stage["deps"] + outs + params), path

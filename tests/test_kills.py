@@ -3,6 +3,7 @@
 QUINTET_KILLS=20 makes more kills; a failure says the seed, QUINTET_KILL_SEED repeats it.
 """
 
+import json
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -115,3 +117,72 @@ def test_a_comment_keeps_the_checkpoint_and_changed_code_does_not(clone, packed)
     stop()
     edit("EDITED = 2\n")
     assert epochs_trained(clone.run(TRAIN))[0] == 1
+
+
+def test_a_training_killed_after_the_line_of_its_last_epoch_is_never_run_again(clone):
+    clone.edit(lambda params: params["models"]["cnn"].update(epochs=2))
+    rng = random.Random(SEED)
+    for seed in range(10):
+        clone.edit(lambda params, seed=seed: params.update(seed=seed))
+        delay = rng.choice([0, rng.uniform(0, 0.2), rng.uniform(0, 2)])  # till DVC has taken the model over, or nearly
+        with clone.start("dvc repro train@cnn") as process:
+            read_until(process, "^cnn epoch 2/2")
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGKILL)
+        assert epochs_trained(clone.run("dvc repro train@cnn")) == [], f"{delay} s, QUINTET_KILL_SEED={SEED}"
+
+
+RATES = ("0.001", "0.002", "0.003", "0.004")
+
+
+def start_queue(clone: Clone) -> None:
+    clone.run(f"dvc exp run --queue -S models.cnn.epochs=80 -S models.cnn.lr={','.join(RATES)}")
+    clone.run("dvc queue start -j 2")
+
+
+def read_queue(clone: Clone) -> dict[str, str]:
+    """Return {experiment: status}."""
+    lines = clone.run("dvc queue status").splitlines()
+    return {line.split()[1]: line.split()[-1] for line in lines if re.match("[0-9a-f]{7} ", line)}
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 900) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < limit_s
+        time.sleep(0.5)
+
+
+def last_epochs(clone: Clone) -> dict[str, int]:
+    """Return the last epoch in the history of each experiment that runs, by its rate."""
+    found = {}
+    for history in clone.folder.glob(".dvc/tmp/exps/tmp*/metrics/models/cnn/history.csv"):
+        copy = clone.beside(history.parents[3])
+        rate = str(copy.read()["models"]["cnn"]["lr"])
+        found[rate] = int(history.read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
+    return found
+
+
+def test_a_queue_killed_halfway_and_filled_again_repeats_no_epoch_but_the_last(clone):
+    clone.run("dvc repro")
+    clone.commit()
+    start_queue(clone)
+    wait_for(lambda: len(last_epochs(clone)) == 2 and min(last_epochs(clone).values()) > 20)
+    for file in clone.folder.glob(".dvc/tmp/exps/celery/*.pid"):
+        os.killpg(os.getpgid(int(file.read_text())), signal.SIGKILL)
+    before = last_epochs(clone)
+    clone.run(f"dvc queue kill {' '.join(name for name, status in read_queue(clone).items() if status == 'Running')}")
+    clone.run("dvc queue remove --all")
+    start_queue(clone)
+    wait_for(lambda: set(read_queue(clone).values()) == {"Success"})
+    rates = {
+        experiment["name"]: str(experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["models"]["cnn"]["lr"])
+        for experiment in json.loads(clone.run("dvc exp show --json"))[1]["experiments"]
+    }
+    first = {}
+    for name in read_queue(clone):
+        first[rates[name]] = epochs_trained(clone.run(f"dvc queue logs {name}"))[0]
+    assert first.keys() == set(RATES)
+    for rate in RATES:
+        # the history is a moment ahead of the checkpoint
+        assert first[rate] in ((before[rate], before[rate] + 1) if rate in before else (1,))

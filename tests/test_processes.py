@@ -66,7 +66,7 @@ def train(
     rows: list[dict] = []
     n_calls, checkpoint = 0, None
     if folder and processes.is_first:
-        checkpoint = open_checkpoint(folder / "cnn.safetensors", network, task, "code")
+        checkpoint = open_checkpoint(folder, network, task, "code")
 
     def keep(history: list[dict]) -> None:
         nonlocal n_calls

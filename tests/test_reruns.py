@@ -102,7 +102,8 @@ def recorded_command(name: str, stage: dict[str, Any]) -> str:
     note = f"echo $DVC_STAGE >> {LOG}"
     if name == "code":
         return f"{note}; {sys.executable} {own.removeprefix('python')}"
-    outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+    outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
     content = "echo right" if name == tables.CONSTANT else f"wc -l < {LOG}"
     return "; ".join([note, *(f"mkdir -p $(dirname {out}); {content} > {out}" for out in outs)]) + f" # {own}"
 

@@ -1,23 +1,25 @@
 """What a killed training goes on from: its state after each epoch, in a file that is found by what it belongs to.
 
-The file is no output of a stage (DVC deletes those before it runs the stage again). It lies beside the model that it is
-to become, is named after all that the training depends on, and is gone when the model is written.
+The file is no output of a stage (DVC deletes those before it runs the stage again). It is named after all that the
+training depends on, and lies where every copy of the repository finds it (checkpoint_folder.py).
 """
 
 import hashlib
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
 from torch import nn
 
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
+from stages.training.checkpoint_folder import find_finished, note_finished, remove_abandoned
 
 
 class Fingerprint:
@@ -46,21 +48,28 @@ class Fingerprint:
 
 
 class Checkpoint:
-    """One training's file: `<model>.<fingerprint>.checkpoint`.
+    """One training's file, `<fingerprint>.checkpoint`, and the lock that keeps it to one process at a time.
 
-    Of other trainings of the same model the newest checkpoint stays, so that a parameter that is changed and changed
-    back costs nothing; older ones go.
+    The system releases the lock of a process that dies. Who waited for one that finished takes its weights over.
     """
 
-    def __init__(self, model_file: Path, fingerprint: str):
-        self.path = model_file.with_suffix(f".{fingerprint}.checkpoint")
+    def __init__(self, folder: Path, fingerprint: str):
+        self.path = folder / f"{fingerprint}.checkpoint"
         self.memory: dict[tuple, torch.Tensor] = {}
         self.writer = ThreadPoolExecutor(1)
         self.pending: Future | None = None
-        others = [path for path in model_file.parent.glob(f"{model_file.stem}.*.checkpoint") if path != self.path]
-        others = sorted(others, key=lambda path: path.stat().st_mtime)
-        for path in [*others[:-1], *model_file.parent.glob(f".{model_file.stem}.*.unfinished.checkpoint")]:
-            path.unlink()
+        self.position: dict[str, Any] = {}  # of the state that was read or written last
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock_file = self.path.with_suffix(".lock")
+        self.lock = FileLock(self.lock_file)
+        try:
+            self.lock.acquire(blocking=False)
+        except Timeout:
+            print(f"{self.path}: another process is at this training; waiting for its end", flush=True)
+            self.lock.acquire(poll_interval=0.2)
+        for path in folder.glob(f"{fingerprint}.*"):
+            path.touch()
+        remove_abandoned(folder)
 
     def read(self) -> dict[str, Any] | None:
         """Return the state, if there is one.
@@ -68,8 +77,15 @@ class Checkpoint:
         Raises:
             UserError: the file is there, and damaged.
         """
+        state = self._read()
+        if state:
+            self.position = state["position"]
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
-            return None
+            finished = find_finished(self.path)
+            return {"position": finished[0], "learner": None, "best": load_file(finished[1])} if finished else None
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError) as error:
@@ -82,6 +98,7 @@ class Checkpoint:
             OSError: the disk was full when the state before was written; the file is an older one then.
         """
         self.wait()
+        self.position = state["position"]
         self.pending = self.writer.submit(self._write, self._copy(state))
 
     def _copy(self, value: Any, place: tuple = ()) -> Any:
@@ -113,8 +130,12 @@ class Checkpoint:
         if pending:
             pending.result()
 
-    def remove(self) -> None:
-        """Remove the file: the training has ended."""
-        with suppress(OSError):  # the model is written: nobody needs this file any more
-            self.wait()
-        self.path.unlink(missing_ok=True)
+    def finish(self, model_file: Path) -> None:
+        """Let the training go: its model is written."""
+        note_finished(self.path, self.position, model_file)
+        self.release()
+
+    def release(self) -> None:
+        """Let another process have the file."""
+        self.lock_file.unlink(missing_ok=True)  # who waits for it sees that, and makes a new one
+        self.lock.release()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from stages.training.checkpoints import Checkpoint, Fingerprint
 from stages.training.learner import Learner, copy_weights
 from stages.training.optimizers import learning_rate
 from stages.training.processes import ALONE, Processes
-from stages.training.progress import EpochProgress, NotFiniteError, print_epoch
+from stages.training.progress import EpochProgress, NotFiniteError, describe_epoch
 
 EVALUATION_BATCH = 128
 
@@ -78,10 +78,11 @@ class Position:
         return improved
 
 
-def open_checkpoint(model_file: Path, network: nn.Module, task: Task, code: str) -> Checkpoint:
-    """Return the checkpoint of exactly this training, beside the file that it is to write.
+def open_checkpoint(folder: Path, network: nn.Module, task: Task, code: str) -> Checkpoint:
+    """Return the checkpoint of exactly this training; wait where another process is at it.
 
     Args:
+        folder: of all checkpoints.
         network: with its initial weights.
         code: the text that says what the training is made of (runtime/sources.py).
     """
@@ -90,8 +91,7 @@ def open_checkpoint(model_file: Path, network: nn.Module, task: Task, code: str)
     fingerprint.add_images(task.train)
     fingerprint.add_images(task.val)
     fingerprint.add_weights(network)
-    model_file.parent.mkdir(parents=True, exist_ok=True)
-    return Checkpoint(model_file, fingerprint.hex())
+    return Checkpoint(folder, fingerprint.hex())
 
 
 def fit(
@@ -117,13 +117,15 @@ def fit(
         print(f"{task.name}: no instructions for bf16 here: training in fp32", flush=True)
     if state := task.processes.tell_all(read_checkpoint(checkpoint, task)):
         position = Position(**state["position"])
-        learner.load_state_dict(state["learner"])
+        if state["learner"]:
+            learner.load_state_dict(state["learner"])
         best = state["best"] or copy_weights(learner.best_network())
     if position.history and task.processes.is_first:
         on_epoch(position.history)  # DVC has deleted what the killed process wrote
     while position.round < settings.rounds:
         round_before = position.round
-        improved = position.move_on(run_epoch(learner, task, position), settings)
+        row, line = run_epoch(learner, task, position)
+        improved = position.move_on(row, settings)
         if improved:
             best = copy_weights(learner.best_network(), into=best)
         if round_before < position.round < settings.rounds:
@@ -132,9 +134,15 @@ def fit(
         if task.processes.is_first:
             on_epoch(position.history)
         if checkpoint:
+            is_over = position.round == settings.rounds
             # the best weights are those of the learner if the epoch was the best; half a gigabyte is not written twice
             rest = None if improved and position.epoch else best
-            checkpoint.write({"position": asdict(position), "learner": learner.state_dict(), "best": rest})
+            state = None if is_over else learner.state_dict()
+            checkpoint.write({"position": asdict(position), "learner": state, "best": rest})
+            if is_over:
+                checkpoint.wait()  # before it says so: whatever happens from here on, the last epoch is not run again
+        if task.processes.is_first:
+            print(line, flush=True)
     network.load_state_dict(best)
     return best
 
@@ -168,12 +176,13 @@ def read_checkpoint(checkpoint: Checkpoint | None, task: Task) -> dict | None:
     state = checkpoint.read() if checkpoint else None
     if state:
         epoch = len(state["position"]["history"])
-        print(f"{task.name}: goes on from {checkpoint.path}, after epoch {epoch}", flush=True)
+        how = "goes on from" if state["learner"] else "was trained before: takes over"
+        print(f"{task.name}: {how} {checkpoint.path}, after epoch {epoch}", flush=True)
     return state
 
 
-def run_epoch(learner: Learner, task: Task, position: Position) -> dict[str, float]:
-    """Train for one epoch and validate; return the row of the history."""
+def run_epoch(learner: Learner, task: Task, position: Position) -> tuple[dict[str, float], str]:
+    """Train for one epoch and validate; return the row of the history, and the line to print."""
     started = time.perf_counter()
     settings, epoch = task.settings, position.epoch
     n_epochs = settings.rounds * settings.epochs  # at most: patience may end a round early
@@ -206,14 +215,23 @@ def run_epoch(learner: Learner, task: Task, position: Position) -> dict[str, flo
         "val_accuracy": val_accuracy,
         "best": 0,
     }
-    if task.processes.is_first:
-        n_left = (settings.rounds - position.round) * settings.epochs - epoch - 1
-        print_epoch(title, row, speed, n_left * (time.perf_counter() - started))
-    return row
+    n_left = (settings.rounds - position.round) * settings.epochs - epoch - 1
+    return row, describe_epoch(title, row, speed, n_left * (time.perf_counter() - started))
 
 
 def train_one_epoch(learner: Learner, task: Task, number: int, epoch: int, progress: EpochProgress) -> None:
     """Show the network every training image once; `number` counts all epochs from 0, `epoch` those of the round."""
+    batches = iterate_training(task, number)
+    learner.start_epoch(epoch)
+    for images, targets, labels in progress.follow(batches):
+        rate = learning_rate(task.settings, epoch, progress.n_seen / progress.n_images)
+        loss, logits = learner.step(images, targets, rate)
+        progress.add(loss, logits, labels)
+    learner.end_epoch()
+
+
+def iterate_training(task: Task, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels."""
     settings, view = task.settings, task.view
     generator = torch.Generator().manual_seed(derive_seed(task.seed, number, 0))
     torch.manual_seed(derive_seed(task.seed, number, 1 + task.processes.rank))  # dropout, policies and mixing
@@ -221,14 +239,10 @@ def train_one_epoch(learner: Learner, task: Task, number: int, epoch: int, progr
     changes = draw_changes(len(order), task.train.images.shape[1] - view.size_px, task.augment, generator)
     policy, mix = build_policy(task.augment), build_mixer(settings, task.n_classes)
     batches = iterate_batches(task.train, order, changes, settings.batch_size, view, task.processes.share, policy)
-    learner.start_epoch(epoch)
-    for images, labels in progress.follow(batches):
+    for images, labels in batches:
         mixed, targets = mix(images, labels) if mix else (images, labels)
-        rate = learning_rate(settings, epoch, progress.n_seen / progress.n_images)
         # on a GPU, MixUp leaves another layout: slower, and compiled once more
-        loss, logits = learner.step(mixed.contiguous(memory_format=torch.channels_last), targets, rate)
-        progress.add(loss, logits, labels)
-    learner.end_epoch()
+        yield mixed.contiguous(memory_format=torch.channels_last), targets, labels
 
 
 def derive_seed(*numbers: int) -> int:

@@ -80,11 +80,10 @@ class EpochProgress:
         return self.n_seen / (time.perf_counter() - self.started)
 
 
-def print_epoch(title: str, row: dict[str, float], images_per_s: float, remaining_s: float) -> None:
-    """Print one aligned line for a finished epoch."""
-    print(
+def describe_epoch(title: str, row: dict[str, float], images_per_s: float, remaining_s: float) -> str:
+    """Return one aligned line for a finished epoch."""
+    return (
         f"{title}  train loss {row['train_loss']:7.4f} accuracy {row['train_accuracy']:.4f}"
         f"  val loss {row['val_loss']:7.4f} accuracy {row['val_accuracy']:.4f}"
-        f"  lr {row['lr']:.2e}  {images_per_s:6.0f} images/s  {remaining_s:5.0f} s left",
-        flush=True,
+        f"  lr {row['lr']:.2e}  {images_per_s:6.0f} images/s  {remaining_s:5.0f} s left"
     )

@@ -1,0 +1,126 @@
+"""A sweep's table: what is one row, what is ranked by, and which differences are more than noise."""
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.experiments import sweep
+from stages.experiments.runs import read_runs
+from stages.experiments.settings_table import compare_with_best, deviation_of, list_rows, spread
+from stages.runtime.errors import UserError
+
+LR = "models.cnn.lr"
+
+
+def state(name: str, cnn: float, seed: int = 1, lr: float = 0.01, vgg16: dict | None = None, test: float = 0.5) -> dict:
+    """Return a commit as `dvc exp show` lists it: the validation scores of two models, and their parameters."""
+    params = {"seed": seed, "models": {"cnn": {"lr": lr}, "vgg16": {"lr": 0.1, **(vgg16 or {})}}}
+    metrics = {
+        f"metrics/models/{model}.json": {"data": {"accuracy": test, "val": {"accuracy": score}}}
+        for model, score in (("cnn", cnn), ("vgg16", 0.5))
+    }
+    metrics["metrics/dataset.json"] = {"data": {"n_images": 3}}
+    return {"rev": name * 9, "name": name, "data": {"params": {"params.yaml": {"data": params}}, "metrics": metrics}}
+
+
+def shown(*states: dict) -> list[dict]:
+    """Return a listing of a baseline and experiments on it, as DVC writes it."""
+    first, *others = states
+    experiments = [{"name": each["name"], "revs": [each]} for each in others]
+    return [{**first, "rev": "workspace"}, {**first, "experiments": experiments}]
+
+
+def rows_of(*states: dict, model: str = "cnn") -> list:
+    return list_rows(read_runs(shown(*states))[0], model)
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_row_and_val_ranks_it_not_test():
+    rows = rows_of(
+        state("a", 0.6, test=0.9),
+        state("b", 0.8, seed=2, test=0.9),
+        state("c", 0.75, lr=0.1, test=0.1),
+        state("d", 0.77, lr=0.1, seed=2, test=0.1),
+    )
+    assert [(row.settings, row.runs) for row in rows] == [({LR: 0.1}, ["c", "d"]), ({LR: 0.01}, ["a", "b"])]
+    assert rows[1].mean == pytest.approx(0.7, abs=1e-12)
+    assert deviation_of(rows[1].val) == pytest.approx(math.sqrt(0.02), abs=1e-12)  # 0.1 to both sides, one degree
+
+
+def test_a_run_that_is_listed_twice_or_differs_in_another_model_alone_counts_once():
+    rows = rows_of(state("a", 0.6), state("b", 0.6), state("c", 0.6, vgg16={"lr": 0.3}), state("d", 0.7, lr=0.1))
+    assert [row.runs for row in rows] == [["d"], ["a"]]
+
+
+def test_by_one_parameter_only_runs_are_compared_that_are_else_as_the_first():
+    states = (state("a", 0.6), state("b", 0.7, lr=0.1), state("c", 0.8, seed=2), state("d", 0.9, vgg16={"lr": 1.0}))
+    runs = read_runs(shown(*states))[0]
+    assert [row.runs for row in list_rows(runs, "cnn", param="seed")] == [["a", "c"]]
+    assert [row.runs for row in list_rows(runs, "vgg16", param="models.vgg16.lr")] == [["a", "c"], ["d"]]
+
+
+def test_a_model_that_starts_from_another_varies_with_the_parameters_of_that_one():
+    start = {"weights": "data/models/cnn.safetensors"}
+    states = (state("a", 0.6, vgg16=start), state("b", 0.6, vgg16=start, lr=0.1))
+    assert [row.settings for row in rows_of(*states, model="vgg16")] == [{LR: 0.01}, {LR: 0.1}]
+
+
+def test_a_run_without_scores_is_named_and_left_out():
+    broken = {"rev": "e" * 9, "name": "e", "data": None, "error": {"msg": "unreadable"}}
+    runs, unfinished = read_runs(shown(state("a", 0.6), broken))
+    assert ([run.name for run in runs], unfinished) == (["a"], ["e"])
+
+
+def test_only_differences_beyond_the_spread_are_said_to_be_more_than_noise():
+    # three seeds a row, 0.01 apart: the common deviation is 0.01 with six degrees of freedom, so that
+    # differences are noise up to 2.4469 (Student, 95 %) * 0.01 * sqrt(2 / 3) = 0.01998
+    rows = rows_of(
+        *(state(f"a{seed}", 0.8 + 0.01 * seed, seed=seed) for seed in (1, 2, 3)),
+        *(state(f"b{seed}", 0.7805 + 0.01 * seed, seed=seed, lr=0.1) for seed in (1, 2, 3)),
+        *(state(f"c{seed}", 0.7795 + 0.01 * seed, seed=seed, lr=1.0) for seed in (1, 2, 3)),
+    )
+    assert spread(rows) == (pytest.approx(0.01, abs=1e-12), 6)
+    assert [(row.settings[LR], exceeds) for row, _, exceeds in compare_with_best(rows)] == [(0.1, False), (1.0, True)]
+    alone = rows_of(state("a", 0.8), state("b", 0.1, lr=0.1))
+    assert [exceeds for *_, exceeds in compare_with_best(alone)] == [False]  # one seed each says nothing
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep", *arguments, "--out", str(folder)])
+    sweep.main()
+
+
+def test_every_kind_of_sweep_gives_a_table_and_a_figure(tmp_path, monkeypatch):
+    states = {
+        "rates": [state("a", 0.6), state("b", 0.7, lr=0.1)],
+        "seeds": [state("a", 0.6), state("b", 0.7, seed=2)],
+        "several": [state("a", 0.6), state("b", 0.7, lr=0.1, vgg16={"weights": "data/models/cnn.safetensors"})],
+        "words": [state("a", 0.6), state("b", 0.7, vgg16={"optimizer": "sgd", "lr": 0.1})],
+    }
+    for name, listed in states.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(shown(*listed)), encoding="utf-8")
+        run(monkeypatch, tmp_path / name, str(tmp_path / f"{name}.json"))
+        assert (tmp_path / name / "sweep.png").stat().st_size > 0
+    with (tmp_path / "rates/sweep.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["settings"], row["val_mean"], row["runs"]) for row in rows] == [
+        ("cnn", "models.cnn.lr=0.1", "0.700000", "b"),
+        ("cnn", "models.cnn.lr=0.01", "0.600000", "a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("no JSON", [], "shown.json"),
+        (json.dumps(shown(state("a", 0.6))), [], "no parameter"),
+        (json.dumps(shown(state("a", 0.6))), ["--param", "models.cnn.rate"], "--param"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(text, arguments, expected, tmp_path, monkeypatch):
+    (tmp_path / "shown.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=expected):
+        run(monkeypatch, tmp_path, str(tmp_path / "shown.json"), *arguments)
