@@ -22,7 +22,7 @@ from stages.runtime.sources import describe, read_pins  # noqa: E402
 
 DOCS = ROOT / "docs" / "reruns.md"
 MARKS = ("<!-- tables: made by make docs -->\n", "<!-- /tables -->\n")
-PARAMS = ("params.yaml", "data/flowers/params.yaml", "data/weights/drawn/params.yaml")
+PARAMS = ("params.yaml", "data/flowers/params.yaml", "data/weights/source/params.yaml")
 VERSIONS = "versions"  # the text of code that has the pins of all scripts and architectures, and nothing else
 CONSTANT = "check"  # the stage whose output is always the same: it stops a mistake, and nothing below it runs
 
@@ -51,7 +51,7 @@ def read_stages() -> dict[str, Stage]:
 
 
 def short_name(address: str) -> str:
-    """Return `weights/drawn:draw` for DVC's `data/weights/drawn/dvc.yaml:draw`; a stage of the root has no folder."""
+    """Return `weights/source:draw` for DVC's `data/weights/source/dvc.yaml:draw`; a stage of the root has no folder."""
     return address.removeprefix("data/").replace("/dvc.yaml:", ":")
 
 

@@ -1,7 +1,7 @@
 """Draw an image set: the embedded 104 flowers, or the source classes that the drawn weights are trained on.
 
     python -m stages.draw flowers data/flowers/images --params data/flowers/params.yaml
-    python -m stages.draw source data/weights/drawn/images --params data/weights/drawn/params.yaml
+    python -m stages.draw source data/weights/source/images --params data/weights/source/params.yaml
 
 Reads the block `draw`; writes FOLDER/CLASS/NUMBER.jpg.
 """

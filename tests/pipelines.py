@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 
 from tests.repository import ROOT
 
-DRAWN = "data/weights/drawn"
+SOURCE = "data/weights/source"
 FLOWERS = "data/flowers/params.yaml"
-IMAGES = f"{DRAWN}/images"  # three classes are less work than the 104 of data/flowers
+IMAGES = f"{SOURCE}/images"  # three classes are less work than the 104 of data/flowers
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "PYTHONPATH", "WORLD_SIZE")},
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -53,7 +53,7 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
         if block["architecture"] != "timm":
             block["filters"] = 2
         block["phases"] = [{"epochs": 1, "lr": phase["lr"]} for phase in settings["phases"]]
-        if not block["weights"].startswith(("data/weights/scratch", DRAWN)):
+        if not block["weights"].startswith(("data/weights/scratch", SOURCE)):
             block["weights"] = replace_weights(block, models)
     return params
 
@@ -79,7 +79,7 @@ class Clone:
                 shutil.copy(ROOT / name, folder / name)
         (folder / "params.yaml").write_bytes((ROOT / recipe).read_bytes())
         self.edit(shrink)
-        self.edit(shrink, f"{DRAWN}/params.yaml")
+        self.edit(shrink, f"{SOURCE}/params.yaml")
         self.edit(lambda params: params["draw"].update(n_images=312, min_images=3, size_px=32), FLOWERS)
         self.edit(change)
         for command in (

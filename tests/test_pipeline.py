@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines import DRAWN, Clone, ran
+from tests.pipelines import SOURCE, Clone, ran
 from tests.repository import ROOT
 
 SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, lr: 0.001, epochs: 1}"
@@ -42,9 +42,9 @@ def trains_cnn(folder: Path) -> bool:
 def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp_path):
     clone = Clone(tmp_path, change=keep_only("cnn", epochs=60))  # long enough to be killed in
     small = clone.read()["models"]["cnn"]
-    clone.edit(lambda params: params.update(models={"small": {**small, "epochs": 1}}), f"{DRAWN}/params.yaml")
+    clone.edit(lambda params: params.update(models={"small": {**small, "epochs": 1}}), f"{SOURCE}/params.yaml")
     clone.edit(
-        lambda params: params["models"]["cnn"].update(weights=f"{DRAWN}/models/small.safetensors", frozen_epochs=1)
+        lambda params: params["models"]["cnn"].update(weights=f"{SOURCE}/models/small.safetensors", frozen_epochs=1)
     )
     assert clone.kill_when("dvc repro", lambda: trains_cnn(tmp_path))
     output = clone.run("dvc repro")
@@ -66,7 +66,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
         json.loads((tmp_path / f"metrics/models/{model}.json").read_text(encoding="utf-8"))["start"]
         for model in members(tmp_path)
     ]
-    assert starts[0].startswith(f"{DRAWN}/models/small.safetensors (sha256 ")
+    assert starts[0].startswith(f"{SOURCE}/models/small.safetensors (sha256 ")
     assert starts[1] == "scratch"
     assert starts[2].startswith("data/models/sixth.safetensors (sha256 ")
     report = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
@@ -135,7 +135,7 @@ def check_side_by_side(clone: Clone, finished: Clone) -> None:
     output = clone.run("make repro JOBS=2")
     assert "[train@cnn] cnn epoch 2/2" in output
     assert output.count("is out of date") == len(clone.read("dvc.lock")["stages"]) + 4  # and the input's
-    outputs = ("data/models", "data/predictions", f"{DRAWN}/models/vgg19.safetensors", "metrics")
+    outputs = ("data/models", "data/predictions", f"{SOURCE}/models/vgg19.safetensors", "metrics")
     assert clone.bytes_of(*outputs) == finished.bytes_of(*outputs)
     assert clone.read("dvc.lock") == finished.read("dvc.lock")
     assert "is out of date" not in clone.run("make repro JOBS=2")

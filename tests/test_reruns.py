@@ -20,7 +20,7 @@ import rerun_tables as tables
 
 MODELS = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]
 TRAININGS = {f"train@{name}" for name in MODELS}
-DRAWN_TRAININGS = {"weights/drawn:train@vgg19", "weights/drawn:train@resnet50"}
+SOURCE_TRAININGS = {"weights/source:train@vgg19", "weights/source:train@resnet50"}
 EVALUATIONS = {f"evaluate@{name}" for name in MODELS}
 LOG = "ran.txt"
 read_yaml = YAML(typ="safe").load  # PyYAML would read 1e-08 as text
@@ -42,9 +42,9 @@ def test_the_docs_have_the_tables_of_the_pipeline():
         ("params.yaml", "ensemble.voting", {"ensemble", "report"}),
         ("params.yaml", "pack.stored_size_px", {"pack", *TRAININGS, *EVALUATIONS, "ensemble", "report"}),
         (
-            "data/weights/drawn/params.yaml",
+            "data/weights/source/params.yaml",
             "models.vgg19.lr",
-            {"weights/drawn:train@vgg19", "train@vgg19_pretrained", "evaluate@vgg19_pretrained", "ensemble", "report"},
+            {"weights/source:train@vgg19", "train@vgg19_pretrained", "evaluate@vgg19_pretrained", "ensemble", "report"},
         ),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_parameter_reruns_what_reads_it_and_what_lies_below(file: str, leaf: s
 def test_a_file_of_code_reruns_what_imports_it():
     reruns = tables.reruns_by_code()
     assert reruns["models/cnn.py"] == {"train@cnn", "evaluate@cnn"}
-    assert reruns["training/loop.py"] == TRAININGS | DRAWN_TRAININGS
+    assert reruns["training/loop.py"] == TRAININGS | SOURCE_TRAININGS
     assert reruns["reporting/report.html.j2"] == {"report"}
     assert reruns["code.py"] == set()
 
@@ -63,7 +63,7 @@ def test_a_file_of_code_reruns_what_imports_it():
 def test_a_pin_reruns_what_imports_the_package():
     reruns = tables.reruns_by_pin()
     assert reruns["jinja2"] == {"report"}
-    assert reruns["torch"] == {*TRAININGS, *DRAWN_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
+    assert reruns["torch"] == {*TRAININGS, *SOURCE_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
     assert reruns["numpy"] >= {"flowers:draw", "split", "pack", *TRAININGS, *EVALUATIONS, "ensemble"}
     assert reruns["pytest"] == set()
 
@@ -156,7 +156,7 @@ def edits() -> Iterator[tuple[str, Callable[[Path], None], set[str]]]:
         ("params.yaml", "models.vgg16.lr"),
         ("params.yaml", "split.seed"),
         ("data/flowers/params.yaml", "draw.seed"),
-        ("data/weights/drawn/params.yaml", "models.vgg19.lr"),
+        ("data/weights/source/params.yaml", "models.vgg19.lr"),
     ]:
         yield f"{file} {leaf}", edit_leaf(file, leaf), tables.reruns_by_leaf(file)[leaf]
     yield "a comment", append("stages/training/loop.py", "# a comment\n"), {"code"}

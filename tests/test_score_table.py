@@ -18,7 +18,7 @@ WEIGHTS = {"vgg19_pretrained": 0.5, "another": 0.3, "cnn": 0.2}  # in the order 
 FILES = {
     "ensemble": scores(0.75, 0.9, voting="logarithmic_pool", weights=WEIGHTS),
     "models/cnn": scores(0.7, 1.25, start="scratch"),
-    "models/vgg19_pretrained": scores(0.75004, 1.0, start="data/weights/drawn/vgg19.safetensors (sha256 12ab)"),
+    "models/vgg19_pretrained": scores(0.75004, 1.0, start="data/weights/source/vgg19.safetensors (sha256 12ab)"),
     "models/another": scores(0.6, 1.5, start="data/models/cnn.safetensors (sha256 34cd)"),
     "models/removed": {"accuracy": "of a model that was taken out"},
     "dataset": {"n_classes": 2},
@@ -54,7 +54,7 @@ def test_text_columns_are_aligned(metrics):
 def test_markdown_marks_the_best_and_names_the_weights(metrics):
     lines = render_markdown(read_scores(metrics)).splitlines()
     assert lines[1] == "|---|---|---:|---:|---:|---:|---:|"
-    assert lines[2].startswith("| `vgg19_pretrained` | data/weights/drawn/vgg19 | **0.7500** | 1.0000 |")
+    assert lines[2].startswith("| `vgg19_pretrained` | data/weights/source/vgg19 | **0.7500** | 1.0000 |")
     assert lines[3].startswith("| `another` | data/models/cnn | 0.6000 |")
     assert {line.count("|") for line in lines} == {8}
 

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 EMBEDDED = "data/flowers/images"  # the only images whose licence is known here: Quintet draws them itself
-OURS = ("scratch", "data/weights/drawn/")  # starts that were trained on nothing but drawn images
+OURS = ("scratch", "data/weights/source/")  # starts that were trained on nothing but drawn images
 METRICS = {  # the hub's names of ours, and their titles
     "accuracy": ("accuracy", "Accuracy"),
     "f1_macro": ("f1", "Macro F1"),
