@@ -12,7 +12,7 @@ from tests.parameters import MISSING, PARAMS, write_params
 from tests.repository import ROOT
 
 CHECKED = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]["cmd"].split()[4:]
-FILES = [ROOT / path for path in CHECKED] + sorted((ROOT / "recipes").glob("*.yaml"))
+FILES = [ROOT / path for path in CHECKED] + sorted((ROOT / "recipes").rglob("*.yaml"))
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
