@@ -23,7 +23,7 @@ from stages.scoring.class_tables import write_tables
 from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
-from stages.training.checkpoint_folder import forget_weights
+from stages.training.checkpoint_folder import forget_finished
 
 N_MISTAKES = 100  # whose maps are kept
 
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    forget_weights(arguments.model_file)
+    forget_finished(arguments.model_file)
     class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
     view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
     of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)

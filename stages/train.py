@@ -14,7 +14,7 @@ from stages.networks.model_files import save_weights
 from stages.pixels.packed_splits import open_splits
 from stages.runtime.process import run_stage
 from stages.runtime.sources import describe
-from stages.training.checkpoint_folder import find_folder, forget_weights
+from stages.training.checkpoint_folder import find_folder, forget_finished
 from stages.training.history import write_history
 from stages.training.loop import fit, open_checkpoint
 from stages.training.preparation import prepare, read_recipe
@@ -37,7 +37,7 @@ def main() -> None:
     network, card, task = prepare(recipe, arguments.model, class_names, splits, device, processes)
     checkpoint = None
     if processes.is_first:
-        forget_weights(Path(task.settings.weights))
+        forget_finished(Path(task.settings.weights))
         code = describe("stages.train") + describe(f"stages.models.{card.architecture}")
         checkpoint = open_checkpoint(find_folder(arguments.model_file), network, task, code)
     best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)

@@ -1,21 +1,16 @@
 """Where checkpoints lie: in one folder of DVC's cache directory, which all copies of the repository share.
 
 DVC runs a queued experiment in a copy that has the cache of the repository itself, and that a second start does not
-use again. Nor does it keep a training in its run cache, since the history, which is in git, is no cached output. So the
-note of a finished training stays here: its history, and which of DVC's objects its model is. The weights themselves go
-as soon as a later stage reads the model, for DVC has them by then.
+use again. A finished training's checkpoint, by then its weights and history alone, stays until a later stage reads the
+model: DVC has it by then, in its cache and in its run cache.
 """
 
 import hashlib
-import json
 import os
 import time
 from configparser import ConfigParser
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from stages.runtime.files import write_json
 
 DVC = Path(".dvc")
 KEPT_DAYS = 7  # what nobody has gone on with for so long is given up
@@ -33,36 +28,26 @@ def find_folder(model_file: Path) -> Path:
     return DVC / config.get("cache", "dir", fallback="cache").strip("\"'") / "checkpoints"
 
 
-def note_finished(checkpoint: Path, position: dict[str, Any], model_file: Path) -> None:
-    """Write down which model a training became; outside DVC, remove its checkpoint."""
+def mark_finished(checkpoint: Path, model_file: Path) -> None:
+    """Name a checkpoint after the model that its training became, too; outside DVC, remove it."""
     if "DVC_STAGE" in os.environ:
-        write_json(checkpoint.with_suffix(f".{_hash(model_file)}.finished"), position)
+        fingerprint = checkpoint.name.partition(".")[0]
+        checkpoint.replace(checkpoint.with_name(f"{fingerprint}.{_hash(model_file)}.checkpoint"))
     else:
         checkpoint.unlink(missing_ok=True)
 
 
-def find_finished(checkpoint: Path) -> tuple[dict[str, Any], Path] | None:
-    """Return how far a finished training came, and DVC's object that is its model, where DVC still has it."""
-    for note in checkpoint.parent.glob(f"{checkpoint.stem}.*.finished"):
-        digest = note.suffixes[-2][1:]
-        model = checkpoint.parent.parent / "files/md5" / digest[:2] / digest[2:]
-        if model.exists():
-            return json.loads(note.read_text(encoding="utf-8")), model
-    return None
-
-
-def forget_weights(model_file: Path) -> None:
-    """Remove the checkpoint of a model that a stage reads which DVC runs: DVC has the model in its cache by then."""
+def forget_finished(model_file: Path) -> None:
+    """Remove the checkpoint of a model that a stage reads which DVC runs: DVC has the model by then."""
     if "DVC_STAGE" in os.environ:
-        folder = find_folder(model_file)
-        for note in folder.glob(f"*.{_hash(model_file)}.finished"):
-            folder.joinpath(note.name.partition(".")[0] + ".checkpoint").unlink(missing_ok=True)
+        for path in find_folder(model_file).glob(f"*.{_hash(model_file)}.checkpoint"):
+            path.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what nobody has touched for KEPT_DAYS."""
     oldest = time.time() - KEPT_DAYS * 24 * 60 * 60
-    for path in [*folder.glob("*.checkpoint"), *folder.glob("*.finished"), *folder.glob("*.lock")]:
+    for path in [*folder.glob("*.checkpoint"), *folder.glob("*.lock")]:
         with suppress(FileNotFoundError):  # another process did
             if path.stat().st_mtime < oldest:
                 path.unlink()
@@ -70,4 +55,4 @@ def remove_abandoned(folder: Path) -> None:
 
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()  # by which DVC names its objects
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

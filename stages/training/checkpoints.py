@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file
 from torch import nn
 
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
-from stages.training.checkpoint_folder import find_finished, note_finished, remove_abandoned
+from stages.training.checkpoint_folder import mark_finished, remove_abandoned
 
 
 class Fingerprint:
@@ -54,19 +53,19 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, fingerprint: str):
-        self.path = folder / f"{fingerprint}.checkpoint"
         self.memory: dict[tuple, torch.Tensor] = {}
         self.writer = ThreadPoolExecutor(1)
         self.pending: Future | None = None
-        self.position: dict[str, Any] = {}  # of the state that was read or written last
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock_file = self.path.with_suffix(".lock")
+        self.lock_file = folder / f"{fingerprint}.lock"
         self.lock = FileLock(self.lock_file)
         try:
             self.lock.acquire(blocking=False)
         except Timeout:
-            print(f"{self.path}: another process is at this training; waiting for its end", flush=True)
+            print(f"{self.lock_file}: another process is at this training; waiting for its end", flush=True)
             self.lock.acquire(poll_interval=0.2)
+        finished = next(folder.glob(f"{fingerprint}.*.checkpoint"), None)
+        self.path = finished or folder / f"{fingerprint}.checkpoint"
         for path in folder.glob(f"{fingerprint}.*"):
             path.touch()
         remove_abandoned(folder)
@@ -77,15 +76,8 @@ class Checkpoint:
         Raises:
             UserError: the file is there, and damaged.
         """
-        state = self._read()
-        if state:
-            self.position = state["position"]
-        return state
-
-    def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
-            finished = find_finished(self.path)
-            return {"position": finished[0], "learner": None, "best": load_file(finished[1])} if finished else None
+            return None
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError) as error:
@@ -98,7 +90,6 @@ class Checkpoint:
             OSError: the disk was full when the state before was written; the file is an older one then.
         """
         self.wait()
-        self.position = state["position"]
         self.pending = self.writer.submit(self._write, self._copy(state))
 
     def _copy(self, value: Any, place: tuple = ()) -> Any:
@@ -132,7 +123,7 @@ class Checkpoint:
 
     def finish(self, model_file: Path) -> None:
         """Let the training go: its model is written."""
-        note_finished(self.path, self.position, model_file)
+        mark_finished(self.path, model_file)
         self.release()
 
     def release(self) -> None:
