@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -136,8 +137,8 @@ RATES = ("0.001", "0.002", "0.003", "0.004")
 
 
 def start_queue(clone: Clone) -> None:
-    clone.run(f"dvc exp run --queue -S models.cnn.epochs=80 -S models.cnn.lr={','.join(RATES)}")
-    clone.run("dvc queue start -j 2")
+    clone.run(f"dvc exp run --queue -S models.cnn.epochs=600 -S models.cnn.lr={','.join(RATES)}")
+    clone.run("sh -c 'dvc queue start -j 2 > start.log 2>&1'")  # the workers would keep a pipe of its open
 
 
 def read_queue(clone: Clone) -> dict[str, str]:
@@ -150,16 +151,16 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 900) -> None:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < limit_s
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def last_epochs(clone: Clone) -> dict[str, int]:
     """Return the last epoch in the history of each experiment that runs, by its rate."""
     found = {}
     for history in clone.folder.glob(".dvc/tmp/exps/tmp*/metrics/models/cnn/history.csv"):
-        copy = clone.beside(history.parents[3])
-        rate = str(copy.read()["models"]["cnn"]["lr"])
-        found[rate] = int(history.read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
+        rate = str(clone.beside(history.parents[3]).read()["models"]["cnn"]["lr"])
+        with suppress(FileNotFoundError):  # DVC removes the committed one when the training begins
+            found[rate] = int(history.read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
     return found
 
 

@@ -82,7 +82,7 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     clone = Clone(
         tmp_path,
         f"recipes/{recipe}",
-        change=lambda params: params["models"].update(timm={**timm, "epochs": 1}),
+        change=lambda params: params["models"].update(timm={**timm, "epochs": 1, "warmup_epochs": 0}),
     )
     output = clone.run("dvc repro")
     models = list(clone.read()["models"])
