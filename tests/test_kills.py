@@ -158,8 +158,8 @@ def last_epochs(clone: Clone) -> dict[str, int]:
     """Return the last epoch in the history of each experiment that runs, by its rate."""
     found = {}
     for history in clone.folder.glob(".dvc/tmp/exps/tmp*/metrics/models/cnn/history.csv"):
-        rate = str(clone.beside(history.parents[3]).read()["models"]["cnn"]["lr"])
-        with suppress(FileNotFoundError):  # DVC removes the committed one when the training begins
+        with suppress(FileNotFoundError):  # the copy is still being made, or its committed history was just removed
+            rate = str(clone.beside(history.parents[3]).read()["models"]["cnn"]["lr"])
             found[rate] = int(history.read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
     return found
 
