@@ -1,10 +1,11 @@
 """Show all of the results: a self-contained page that opens with no network, its short version, and a model card.
 
-    python -m stages.report METRICS DATA DEFAULT [--params PATH]
+    python -m stages.report METRICS DATA DEFAULT SOURCE [--params PATH]
 
 Written into METRICS: report.html; report.md, which is posted where a change is proposed; model_card.md, in the format
 that the Hugging Face hub reads; and curves.csv, which `dvc plots` draws. DATA holds what the models and the vote say of
-the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with.
+the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with,
+SOURCE the parameters of what pretrained models start from.
 
 The models are those that voted, in the order of the parameters; what else lies in the folders is not read. The same
 results give the same bytes: no date and no timing is in any of it.
@@ -71,7 +72,7 @@ def look(answers: Answers, data: Path, scores: dict[str, dict[str, Any]], image_
     return {"looker": "", "attention": []}
 
 
-def gather(metrics: Path, data: Path, params: Path, default: Path) -> dict[str, Any]:
+def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path) -> dict[str, Any]:
     """Read what the page shows: everything that the templates name."""
     scores, parameters = read_scores(metrics), read_parameters(params)
     models = [name for name in scores if name != "ensemble"]
@@ -92,6 +93,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path) -> dict[str, 
         "best": best_models(scores),
         "dataset": dataset,
         "images": parameters["images"],
+        "source_images": read_parameters(source)["images"],
         "vote": vote_in_words(scores),
         "verdict": compare_in_words(scores["ensemble"], comparison),
         "comparison": comparison,
@@ -116,12 +118,12 @@ def gather(metrics: Path, data: Path, params: Path, default: Path) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("metrics", "data", "default"):
+    for name in ("metrics", "data", "default", "source"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
     try:
-        content = gather(arguments.metrics, arguments.data, arguments.params, arguments.default)
+        content = gather(arguments.metrics, arguments.data, arguments.params, arguments.default, arguments.source)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro report`") from None
     curves = join_histories(content["histories"])

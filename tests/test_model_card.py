@@ -15,6 +15,7 @@ CONTENT = {
     "scores": SCORES,
     "models": ["cnn"],
     "images": "data/flowers/images",
+    "source_images": "data/weights/source/images",
     "verdict": "The vote is right.",
     "start_in_words": lambda row: "equal vote of 1",
     "comparison": {"intervals": {name: {"accuracy": [0.7, 0.8], "f1_macro": [0.5, 0.7]} for name in SCORES}},
@@ -30,6 +31,10 @@ def write_card(**changes) -> str:
     return render("model_card.md", describe_models({**CONTENT, **changes}))
 
 
+def start_from(weights: str) -> dict:
+    return {"scores": {**SCORES, "cnn": {**SCORES["cnn"], "start": weights}}}
+
+
 def test_the_hub_reads_the_scores_of_the_vote():
     card = ModelCard(write_card())
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
@@ -43,9 +48,11 @@ def test_the_hub_reads_the_scores_of_the_vote():
     [
         ({}, "apache-2.0"),
         ({"images": "/my/photos"}, "unknown"),
-        ({"scores": {**SCORES, "cnn": {**SCORES["cnn"], "start": "data/weights/timm/vgg19.safetensors"}}}, "unknown"),
+        (start_from("data/weights/timm/vgg19.safetensors"), "unknown"),
+        (start_from("data/weights/source/models/vgg19.safetensors"), "apache-2.0"),
+        ({**start_from("data/weights/source/models/vgg19.safetensors"), "source_images": "/my/photos"}, "unknown"),
     ],
-    ids=["drawn", "own images", "weights of others"],
+    ids=["drawn", "own images", "weights of others", "of drawn images", "of own images"],
 )
 def test_a_licence_is_claimed_only_of_what_was_drawn_here(changes: dict, licence: str):
     card = ModelCard(write_card(**changes))

@@ -67,6 +67,7 @@ COMPARISON = {
     "without": dict.fromkeys(MODELS, WITHOUT),
 }
 DEFAULT = ROOT / "recipes" / "default.yaml"
+SOURCE = ROOT / "data" / "weights" / "source" / "params.yaml"
 COPIES = {"a/1.jpg": "train,g", "a/2.jpg": "train,g", **dict.fromkeys(["b/<3>.jpg", "b/4.jpg", "b/5.jpg"], "test,h")}
 MANIFEST = "".join(f"{path},{path[0]},{rest}\n" for path, rest in {**COPIES, "b/6.jpg": "val,i"}.items())
 WITHOUT_END = {"meta", "img", "input", "wbr", "link"}
@@ -120,7 +121,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def content(folder):
-    return gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT)
+    return gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +192,14 @@ def test_a_pool_without_temperatures_shows_none(content):
 
 def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
     write_results(tmp_path, LABELS, LABELS, NAMES, size_px=64)
-    html = render("report.html", gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT))
+    html = render("report.html", gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE))
     assert Page(html).open == []
     assert "made no mistake" in html
     assert "Grad-CAM" not in html
 
 
 def run(monkeypatch, folder):
-    arguments = [folder / "metrics", folder / "data", DEFAULT, "--params", ROOT / "params.yaml"]
+    arguments = [folder / "metrics", folder / "data", DEFAULT, SOURCE, "--params", ROOT / "params.yaml"]
     monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
     report.main()
 

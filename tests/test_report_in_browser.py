@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, LABELS, ANSWERS, NAMES, size_px=64)
-    content = gather(folder / "metrics", folder / "data", ROOT / "params.yaml", ROOT / "recipes" / "default.yaml")
+    source = ROOT / "data" / "weights" / "source" / "params.yaml"
+    content = gather(folder / "metrics", folder / "data", ROOT / "params.yaml", ROOT / "recipes/default.yaml", source)
     (folder / "page.html").write_text(render("report.html", content), encoding="utf-8")
     return folder / "page.html"
 

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 EMBEDDED = "data/flowers/images"  # the only images whose licence is known here: Quintet draws them itself
-OURS = ("scratch", "data/weights/source/")  # starts that were trained on nothing but drawn images
+SOURCE, DRAWN = "data/weights/source/", "data/weights/source/images"  # starts, drawn images to learn them from
 METRICS = {  # the hub's names of ours, and their titles
     "accuracy": ("accuracy", "Accuracy"),
     "f1_macro": ("f1", "Macro F1"),
@@ -28,7 +28,8 @@ def describe_models(content: dict[str, Any]) -> dict[str, Any]:
     """
     starts = [content["scores"][name]["start"] for name in content["models"]]
     is_embedded = content["images"] == EMBEDDED
-    is_ours = is_embedded and all(start.startswith(OURS) for start in starts)
+    drawn = SOURCE if content["source_images"] == DRAWN else "scratch"
+    is_ours = is_embedded and all(start.startswith(("scratch", drawn)) for start in starts)
     licence = "apache-2.0" if is_ours else "unknown"
     text = io.StringIO()
     YAML().dump(_front_matter(content, licence, is_embedded), text)
