@@ -159,7 +159,7 @@ def test_a_stage_that_is_told_to_stop_ends_with_one_line(start, sign):
     assert (stage.returncode, said) == (128 + sign, f"stopped by {sign.name}; run again to go on\n")
 
 
-@pytest.mark.parametrize(("sign", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(("sign", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGTERM, False)])
 def test_a_stage_with_workers_ends_with_one_line_and_all_of_them(start, sign, to_all):
     stage = start(POOL, 0.05)
     workers = {int(stage.stdout.readline()) for _ in range(6)}
@@ -227,12 +227,16 @@ def test_results_come_in_the_tasks_order_and_few_tasks_are_taken_up_ahead():
 
 
 def _fail(how: str) -> None:
+    if how == "asleep":
+        time.sleep(100)
     os.kill(os.getpid(), signal.SIGKILL) if how == "killed" else _raise(ZeroDivisionError(how))
 
 
 def test_a_killed_worker_is_a_users_mistake_and_an_error_in_one_is_raised():
+    started = time.monotonic()
     with pytest.raises(UserError, match="memory"):
-        list(spread(_fail, ["killed"]))
+        list(spread(_fail, ["killed", "asleep"]))
+    assert time.monotonic() - started < 50  # the other one is not waited for
     with pytest.raises(ZeroDivisionError, match="raised"):
         list(spread(_fail, ["raised"] * 100))
 

@@ -35,8 +35,8 @@ def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)  # that is for the parent to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the parent to answer
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a pool that lost a worker ends the others so, and waits for them
     end_with_parent(signal.SIGKILL)
 
 
