@@ -92,20 +92,21 @@ def train_beside_another(processes: Processes, folder: Path) -> None:
     torch.save(out, folder / f"{processes.rank}.pt")
 
 
-def run_two(function: Callable[[Processes, Path], None], folder: Path) -> None:
-    """Run a function in two processes that have met; it is given which of them it is in, and the folder."""
+def join_and_run(rank: int, port: int, function: Callable[[Processes, Path], None], folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    function(join_processes(CPU), folder)
+    torch.distributed.destroy_process_group()
 
-    def join_and_run(rank: int) -> None:
-        torch.set_num_threads(1)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-        function(join_processes(CPU), folder)
-        torch.distributed.destroy_process_group()
+
+def run_two(function: Callable[[Processes, Path], None], folder: Path, method: str = "fork") -> None:
+    """Run a function in two processes that have met; it is given which of them it is in, and the folder."""
 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    fork = multiprocessing.get_context("fork")  # what this process has imported is there
-    fellows = [fork.Process(target=join_and_run, args=(rank,)) for rank in (0, 1)]
+    context = multiprocessing.get_context(method)  # forked, they have what this process has imported
+    fellows = [context.Process(target=join_and_run, args=(rank, port, function, folder)) for rank in (0, 1)]
     for fellow in fellows:
         fellow.start()
     for fellow in fellows:
@@ -123,7 +124,8 @@ def of_one() -> dict[str, dict]:
 def of_two(of_one, tmp_path_factory) -> list[dict]:
     """What two processes left, first that of rank 0."""
     folder = tmp_path_factory.mktemp("of_two")
-    run_two(train_beside_another, folder)
+    # where there is a GPU, autograd cannot be forked
+    run_two(train_beside_another, folder, "spawn" if torch.cuda.is_available() else "fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
