@@ -36,9 +36,9 @@ from stages.scoring.mistakes import read_attention
 from stages.scoring.predictions import read_predictions
 
 
-def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file in which a class may be called "nan", or "007"."""
-    return pd.read_csv(path, keep_default_na=False, dtype={"class": str, "actual": str}, **options)
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file whose first column names classes: one may be called "nan", or "007"."""
+    return pd.read_csv(path, keep_default_na=False, converters={0: str})
 
 
 def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -81,7 +81,9 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         json.loads((metrics / f"{name}.json").read_text(encoding="utf-8")) for name in ("dataset", "comparison")
     )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
-    confusion = read_table(folders["ensemble"] / "confusion.csv", index_col="actual")
+    confusion = read_table(folders["ensemble"] / "confusion.csv")
+    confusion = confusion.set_index(confusion.columns[0])
+    confusion.columns = confusion.index  # as they are: a class may be called "actual", which pandas renames
     answers = read_answers(data, models)
     return {
         "scores": scores,
@@ -93,7 +95,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "best": best_models(scores),
         "dataset": dataset,
         "images": parameters["images"],
-        "source_images": read_parameters(source)["images"],
+        "source": read_parameters(source),
         "vote": vote_in_words(scores),
         "verdict": compare_in_words(scores["ensemble"], comparison),
         "comparison": comparison,

@@ -27,19 +27,18 @@ from stages.settings.types import Split
 SAMPLE_SIZE_PX = 192
 
 
-def assign_splits(images: pd.DataFrame, settings: Split, ledger: Mapping[str, str]) -> tuple[pd.Series, dict[str, str]]:
+def assign_splits(dataset: Dataset, settings: Split, ledger: Mapping[str, str]) -> tuple[pd.Series, dict[str, str]]:
     """Split the images: as the folder does, or by class and group; what the folder lacks comes from its train.
 
     Args:
-        images: of read_dataset; `split` is None where the folder gives none.
         ledger: {picture: split} of earlier splits, which decide first.
     Returns:
         The split of each image; and the ledger, with what is new in it.
     Raises:
         UserError: a class has too few pictures; all such classes are named.
     """
+    images, given = dataset.images, dataset.given
     splits = images["split"].copy()
-    given = set(splits.dropna())
     if given == set(SPLITS):
         return splits, dict(ledger)
     free = images[splits.isna() | (splits == "train")]
@@ -131,11 +130,10 @@ def main() -> None:
     if recipe.images_policy == "strict":
         refuse_rejections(arguments.images, dataset.rejections, len(dataset.images) + len(dataset.rejections))
     ledger_path = arguments.metrics / "splits.csv"
-    splits, ledger = assign_splits(dataset.images, recipe.split, read_ledger(ledger_path))
+    splits, ledger = assign_splits(dataset, recipe.split, read_ledger(ledger_path))
     images = dataset.images.assign(split=splits)
     counts = class_counts(images, dataset.classes)
-    given = set(dataset.images["split"].dropna())
-    check_counts(arguments.images, counts, given | {split for split in SPLITS if getattr(recipe.split, split)})
+    check_counts(arguments.images, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
     facts = describe(dataset, images, counts)
     samples = choose_samples(images, recipe.split.seed)
     pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]

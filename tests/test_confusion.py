@@ -43,9 +43,8 @@ def test_classes_that_are_taken_for_each_other_stand_together():
     assert abs(order.index(0) - order.index(3)) == abs(order.index(4) - order.index(1)) == 1
 
 
-@pytest.mark.parametrize("n_classes", [1, 2])
-def test_so_few_classes_stay_as_they_are(n_classes: int):
-    assert order_alike(np.eye(n_classes, dtype=int)).tolist() == list(range(n_classes))
+def test_two_classes_have_an_order():
+    assert sorted(order_alike(np.eye(2, dtype=int))) == [0, 1]
 
 
 def test_a_matrix_of_104_classes_is_large_enough_to_read_and_small_enough_to_keep(tmp_path):

@@ -28,12 +28,6 @@ def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it(kind):
     np.testing.assert_allclose(cross_fit(kind, members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
-def test_one_image_is_judged_by_the_equal_vote(kind):
-    members = np.array([[[0.75, 0.25]], [[0.25, 0.75]]])
-    np.testing.assert_allclose(cross_fit(kind, members, np.array([0]), seed=1), [[0.5, 0.5]], rtol=0, atol=1e-12)
-
-
 def test_a_vote_without_a_member_is_that_of_the_others_and_one_alone_cannot_be_left_out():
     members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
     without = dict(leave_out(LinearPool, ["a", "b", "c"], members, labels, seed=1))

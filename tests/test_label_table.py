@@ -65,9 +65,10 @@ def test_all_mistakes_are_named_at_once_by_line(tmp_path):
         "d.jpg,rose,",
         "e.jpg,rose,train,f.jpg",
         "g.jpg,ro\x1bse,val",
+        "/photos/h.jpg,rose,val",
     ]
     problems = _problems(tmp_path, "\n".join(lines))
-    assert [problem.split(": ")[0] for problem in problems] == [f"line {number}" for number in range(3, 10)]
+    assert [problem.split(": ")[0] for problem in problems] == [f"line {number}" for number in range(3, 11)]
 
 
 @pytest.mark.parametrize("content", ['path,label\n"a.jpg,rose\nb.jpg,iris\n', 'path,label\n"a.jpg"x,rose\n'])

@@ -150,13 +150,12 @@ def test_files_of_labels_csv_that_are_not_there_or_elsewhere_are_rejected_with_t
     touch(images, "1.jpg", "2.jpg")
     touch(tmp_path, "3.jpg")
     (images / "link.jpg").symlink_to("../3.jpg")
-    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", f"{tmp_path}/3.jpg,a", "link.jpg,a")
+    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", "link.jpg,a")
     rejections = list_folder(images).rejections
     assert [(each.path, each.reason, each.detail) for each in rejections] == [
         ("../3.jpg", "link", "line 5 of labels.csv"),
-        (f"{tmp_path}/3.jpg", "link", "line 6 of labels.csv"),
         ("4.jpg", "missing", "line 4 of labels.csv"),
-        ("link.jpg", "link", "line 7 of labels.csv"),
+        ("link.jpg", "link", "line 6 of labels.csv"),
     ]
 
 

@@ -11,11 +11,12 @@ SCORES = {
     "cnn": {**ROW, "accuracy": 0.7},
     "ensemble": {**ROW, "accuracy": 0.75, "voting": "equal", "weights": {"cnn": 1.0}, "best_member": "cnn"},
 }
+SOURCE = {"images": "data/weights/source/images", "models": {"vgg19": {"weights": "data/weights/scratch"}}}
 CONTENT = {
     "scores": SCORES,
     "models": ["cnn"],
     "images": "data/flowers/images",
-    "source_images": "data/weights/source/images",
+    "source": SOURCE,
     "verdict": "The vote is right.",
     "start_in_words": lambda row: "equal vote of 1",
     "comparison": {"intervals": {name: {"accuracy": [0.7, 0.8], "f1_macro": [0.5, 0.7]} for name in SCORES}},
@@ -35,6 +36,9 @@ def start_from(weights: str) -> dict:
     return {"scores": {**SCORES, "cnn": {**SCORES["cnn"], "start": weights}}}
 
 
+FROM_SOURCE = start_from("data/weights/source/models/vgg19.safetensors")
+
+
 def test_the_hub_reads_the_scores_of_the_vote():
     card = ModelCard(write_card())
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
@@ -49,12 +53,15 @@ def test_the_hub_reads_the_scores_of_the_vote():
         ({}, "apache-2.0"),
         ({"images": "/my/photos"}, "unknown"),
         (start_from("data/weights/timm/vgg19.safetensors"), "unknown"),
-        (start_from("data/weights/source/models/vgg19.safetensors"), "apache-2.0"),
-        ({**start_from("data/weights/source/models/vgg19.safetensors"), "source_images": "/my/photos"}, "unknown"),
+        (FROM_SOURCE, "apache-2.0"),
+        ({**FROM_SOURCE, "source": {**SOURCE, "images": "/my/photos"}}, "unknown"),
+        ({**FROM_SOURCE, "source": {**SOURCE, "models": {"vgg19": {"weights": "their.safetensors"}}}}, "unknown"),
+        (start_from("scratch/theirs.safetensors"), "unknown"),
     ],
-    ids=["drawn", "own images", "weights of others", "of drawn images", "of own images"],
+    ids=["drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"],
 )
 def test_a_licence_is_claimed_only_of_what_was_drawn_here(changes: dict, licence: str):
     card = ModelCard(write_card(**changes))
     assert card.data.license == licence
     assert ("licence is not known here" in card.text) == ("images" in changes)
+    assert ("**Photographs.**" in card.text) == (licence != "unknown")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stages.networks.model_files import build_network, load_model, save_weights, write_card
 from stages.runtime.errors import UserError
@@ -51,6 +52,16 @@ def test_the_same_network_gives_the_same_bytes_under_any_name_and_nothing_else_i
 
 def test_a_missing_model_is_one_line_with_the_command_that_trains_it(tmp_path):
     with pytest.raises(UserError, match=r"cnn\.safetensors: .*dvc repro train@cnn"):
+        load_model(tmp_path / "cnn.safetensors")
+
+
+@pytest.mark.parametrize("metadata", [None, {"source": "timm vgg19"}, {"quintet": '{"size": 3}'}])
+def test_a_file_that_is_no_model_of_ours_is_one_line(tmp_path, metadata):
+    save_file({"weight": torch.zeros(1)}, tmp_path / "cnn.safetensors", metadata=metadata)
+    with pytest.raises(UserError, match=r"cnn\.safetensors: "):
+        load_model(tmp_path / "cnn.safetensors")
+    (tmp_path / "cnn.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"cnn\.safetensors: "):
         load_model(tmp_path / "cnn.safetensors")
 
 

@@ -1,9 +1,12 @@
 """Asking trained models about pictures: the same answers as `evaluate` and `ensemble` give, and what is no picture."""
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,30 @@ def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over
     assert numbers == [1, 0, 2, 4, 6, 1, 3, 5, 5, 0]
 
 
+def test_linked_folders_are_read_once_and_one_that_cannot_be_listed_is_named(folder, monkeypatch, capsys):
+    Path("images/b").rename("elsewhere")
+    Path("images/b").symlink_to(folder / "elsewhere")
+    Path("elsewhere/again").symlink_to(folder / "images")
+    Path("images/closed").mkdir()
+    monkeypatch.setattr(pictures.os, "scandir", _refuse_closed(os.scandir))
+    assert run(monkeypatch, "images", "--csv") == 1
+    output = capsys.readouterr()
+    expected = [f"images/{'ab'[number % 2]}/{number}.jpg" for number in (0, 2, 4, 6, 1, 3, 5)]
+    assert [row.partition(",")[0] for row in output.out.splitlines()[1:]] == expected
+    assert output.err.startswith("images/closed: ")
+
+
+def _refuse_closed(scandir: Callable) -> Callable:
+    """Return a scandir to which folders called `closed` are; root may list any."""
+
+    def look(path: str) -> Iterator:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    return look
+
+
 def test_what_is_no_picture_is_named_and_the_others_are_answered(folder, monkeypatch, capsys):
     Path("images/a/notes.txt").write_text("no image")
     Path("images/a/cut.jpg").write_bytes(Path("images/a/0.jpg").read_bytes()[:300])
@@ -130,6 +157,11 @@ def test_nothing_to_ask_or_nobody_who_answers_is_a_users_mistake(folder, monkeyp
     with pytest.raises(UserError) as error:
         run(monkeypatch, *arguments)
     assert len(error.value.args) == 1
+
+
+def test_a_list_that_is_no_lines_is_a_users_mistake(folder, monkeypatch):
+    with pytest.raises(UserError, match="-print0"):
+        run(monkeypatch, "-", stdin="images/a/0.jpg\0images/a/2.jpg")
 
 
 def test_members_of_different_classes_do_not_vote_together(folder, monkeypatch):

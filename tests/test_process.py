@@ -136,6 +136,12 @@ def start(tmp_path) -> Iterator:
         process.communicate()
 
 
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it may end between the two questions
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _all_end(pids: list[int], within_s: float = 10) -> bool:
     processes = []
     for pid in pids:
@@ -143,7 +149,7 @@ def _all_end(pids: list[int], within_s: float = 10) -> bool:
             processes.append(psutil.Process(pid))
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        processes = [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        processes = [each for each in processes if _runs(each)]
         if not processes:
             return True
         time.sleep(0.02)

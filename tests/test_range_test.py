@@ -4,9 +4,11 @@ import csv
 import sys
 
 import numpy as np
+import pytest
 
 from stages.experiments import range_test
 from stages.experiments.range_test import smooth, suggest_rate, try_rates
+from stages.runtime.errors import UserError
 from tests.parameters import write_params
 from tests.trainings import change_settings, make_task, plain_split, tiny_cnn
 
@@ -27,8 +29,9 @@ def test_rates_rise_by_one_factor_until_the_loss_explodes():
 def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggested_rate(tmp_path, monkeypatch, capsys):
     block = {"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "batch_size": 8}
     block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5}
-    write_params(tmp_path / "params.yaml", models={"cnn": block}, image_size_px=16)
     split = plain_split([0, 1, 2] * 10)
+    params = {"models": {"cnn": block}, "image_size_px": 16}
+    write_params(tmp_path / "params.yaml", **params, pack__stored_size_px=split.images.shape[1])
     (tmp_path / "packed/train").mkdir(parents=True)
     for name in ("images", "labels"):
         np.save(tmp_path / f"packed/train/{name}.npy", getattr(split, name))
@@ -41,6 +44,9 @@ def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggest
     suggested = suggest_rate(*(np.array([row[key] for row in rows]) for key in ("lr", "smoothed_loss")))
     assert f"suggested lr {suggested:.1e}" in capsys.readouterr().out
     assert (tmp_path / "out/cnn.png").stat().st_size > 0
+    write_params(tmp_path / "params.yaml", **params, pack__stored_size_px=64)
+    with pytest.raises(UserError, match="dvc repro pack"):
+        range_test.main()
 
 
 def test_the_suggested_rate_is_the_lowest_with_four_fifths_of_the_fall_done():

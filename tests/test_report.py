@@ -46,7 +46,6 @@ VOTE = {
     "val": SCORES,
     "voting": "linear_pool",
     "weights": dict(zip(MODELS, [0.0, 0.96, 0.04], strict=True)),
-    "temperatures": dict.fromkeys(MODELS, 1.0),
     "best_member": "cnn",
 }
 NO_DIFFERENCE = {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}
@@ -180,22 +179,19 @@ def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross
     assert "cross-fitted" in text
 
 
-def test_a_pool_without_temperatures_shows_none(content):
-    pool = {**VOTE, "voting": "logarithmic_pool", "weights": dict.fromkeys(MODELS, 0.5)}
-    del pool["temperatures"]
-    scores = {**content["scores"], "ensemble": pool}
-    text = Page(render("report.html", {**content, "scores": scores})).text
-    assert "the logarithmic pool of 3 models" in text
-    assert "logarithmic pool (used)" in text
-    assert "0.500" in text
-
-
 def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
     write_results(tmp_path, LABELS, LABELS, NAMES, size_px=64)
     html = render("report.html", gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE))
     assert Page(html).open == []
     assert "made no mistake" in html
     assert "Grad-CAM" not in html
+
+
+def test_classes_may_be_called_as_the_columns_of_tables(tmp_path):
+    write_results(tmp_path, LABELS, LABELS[::-1], ["class", "actual", "count"], size_px=36)
+    content = gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
+    assert sorted(content["plot"]["names"]) == ["actual", "class", "count"]
+    assert {content["pairs"][0][key] for key in ("actual", "predicted")} <= {"actual", "class", "count"}
 
 
 def run(monkeypatch, folder):

@@ -160,6 +160,15 @@ def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
     assert "class c: no usable image in train, val, test; " in of_c
 
 
+def test_a_test_split_without_a_usable_image_is_not_cut_anew_from_train(tmp_path):
+    save(tmp_path / "images", *(f"{split}/{name}/{i}.png" for split in SPLITS for name in "ab" for i in range(4)))
+    for path in (tmp_path / "images/test").rglob("*.png"):
+        path.write_bytes(b"")
+    of_a, of_b = _refuse(tmp_path, images_policy="skip")
+    assert "class a: no usable image in test; " in of_a
+    assert "class b: no usable image in test; " in of_b
+
+
 def test_classes_that_are_too_small_have_a_line_each(tmp_path):
     save(tmp_path / "images", *(f"{'many' if i < 4 else f'few{i % 2}'}/{i}.png" for i in range(8)))
     assert [line.split(":")[1] for line in _refuse(tmp_path)] == [" class few0", " class few1"]

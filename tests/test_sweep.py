@@ -60,6 +60,7 @@ def test_by_one_parameter_only_runs_are_compared_that_are_else_as_the_first():
     runs = read_runs(shown(*states))[0]
     assert [row.runs for row in list_rows(runs, "cnn", param="seed")] == [["a", "c"]]
     assert [row.runs for row in list_rows(runs, "vgg16", param="models.vgg16.lr")] == [["a", "c"], ["d"]]
+    assert list_rows(runs, "vgg16", param=LR) == []
 
 
 def test_a_model_that_starts_from_another_varies_with_the_parameters_of_that_one():
@@ -70,8 +71,12 @@ def test_a_model_that_starts_from_another_varies_with_the_parameters_of_that_one
 
 def test_a_run_without_scores_is_named_and_left_out():
     broken = {"rev": "e" * 9, "name": "e", "data": None, "error": {"msg": "unreadable"}}
-    runs, unfinished = read_runs(shown(state("a", 0.6), broken))
-    assert ([run.name for run in runs], unfinished) == (["a"], ["e"])
+    listed = shown(state("a", 0.6), broken, *(state(name, 0.6, lr=lr) for name, lr in (("f", 0.1), ("g", 0.2))))
+    for experiment, its_state in zip(listed[1]["experiments"][1:], ("failed", "success"), strict=True):
+        experiment["executor"] = {"state": its_state}
+    runs, unfinished = read_runs(listed)
+    assert ([run.name for run in runs], unfinished) == (["a", "g"], ["e", "f"])
+    assert read_runs(listed, "top5") == ([], ["a", "e", "f", "g"])
 
 
 def test_only_differences_beyond_the_spread_are_said_to_be_more_than_noise():

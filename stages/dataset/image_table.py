@@ -25,6 +25,7 @@ class Dataset:
     classes: list[str]  # names, in label order
     rejections: list[Rejection]
     passed_over: dict[str, int]  # files that claim to be no image of a class, by kind
+    given: set[str]  # the splits that the folder gives, also where no image of one is usable
 
 
 def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
@@ -50,7 +51,8 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
         found = find(images)
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
-    return Dataset(images.reset_index(drop=True), list(names.values()), rejections, listing.passed_over)
+    given = {file.split for file in listing.files if file.split}
+    return Dataset(images.reset_index(drop=True), list(names.values()), rejections, listing.passed_over, given)
 
 
 def find_conflicts(images: pd.DataFrame) -> list[Rejection]:

@@ -102,4 +102,6 @@ def _read_row(line: int, cells: dict[str, str]) -> tuple[LabelRow, list[str]]:
     if split and split.casefold() not in SPLIT_NAMES:
         problems.append(f"expected the split train, val or test, found {split!r}; mend it")
     path = posixpath.normpath(path.replace("\\", "/"))  # as Windows writes it
+    if path.startswith("/"):  # the manifest would differ from machine to machine
+        problems.append(f"expected a path in this folder, found {path}; take away what leads to the folder")
     return LabelRow(line, path, label, SPLIT_NAMES.get(split.casefold(), split or None)), problems

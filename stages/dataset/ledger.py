@@ -6,13 +6,12 @@ is found again, and the images are split afresh. Pictures that are no longer the
 
 import csv
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text
+from stages.runtime.files import write_csv
 
 HEADER = ["picture", "split"]
 
@@ -43,9 +42,7 @@ def read_ledger(path: Path) -> dict[str, str]:
 
 def write_ledger(path: Path, ledger: Mapping[str, str]) -> None:
     """Write the file, sorted: a version of the images that has more of them adds lines."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([HEADER, *sorted(ledger.items())])
-    write_text(path, text.getvalue())
+    write_csv(path, [HEADER, *sorted(ledger.items())])
 
 
 def place_groups(keys: Sequence[str], groups: Sequence[str], ledger: Mapping[str, str]) -> dict[str, str]:

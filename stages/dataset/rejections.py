@@ -1,7 +1,5 @@
 """Why a file of the image folder is left out: the reasons, the file that lists them, and what `strict` says."""
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +7,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text
+from stages.runtime.files import write_csv
 
 REASONS = {
     "missing": "labels.csv names it, but it is not there",
@@ -52,11 +50,7 @@ def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
     """Write the CSV file with the columns path, reason, detail; without rejections it has the header alone."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "reason", "detail"])
-    writer.writerows(astuple(each) for each in sorted(rejections))
-    write_text(path, text.getvalue())
+    write_csv(path, [("path", "reason", "detail"), *map(astuple, sorted(rejections))])
 
 
 def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: int) -> None:

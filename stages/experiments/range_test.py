@@ -10,11 +10,8 @@ the smoothing are those that became usual after it.
 """
 
 import argparse
-import csv
-import io
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +21,7 @@ from tqdm import tqdm
 from stages.networks.devices import choose_device
 from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text, written_whole
+from stages.runtime.files import write_csv, written_whole
 from stages.runtime.process import exit_cleanly
 from stages.training.learner import Learner
 from stages.training.loop import Task, iterate_training, place_network
@@ -49,6 +46,11 @@ def main() -> None:
         raise UserError(f"--steps: expected 20 or more, found {arguments.steps}")
     recipe = read_recipe(arguments.params, arguments.model)
     class_names, (train,) = open_splits(arguments.packed, ("train",))
+    if (found_px := train.images.shape[1]) != recipe.pack.stored_size_px:
+        raise UserError(
+            f"{arguments.packed}: expected images of {recipe.pack.stored_size_px} px, as {arguments.params} says, "
+            f"found {found_px} px; run `dvc repro pack`"
+        )
     network, _, task = prepare(recipe, arguments.model, class_names, (train, train), choose_device())
     rates, losses = try_rates(network, task, arguments.steps)
     smoothed = smooth(losses)
@@ -70,8 +72,8 @@ def try_rates(network: nn.Module, task: Task, n_steps: int) -> tuple[np.ndarray,
     learner = Learner(network, task.settings, task.class_weights(), ALONE, task.device)
     learner.start_epoch(task.settings.frozen_epochs)  # all of the network learns
     rates, losses, mean, smallest = np.geomspace(LOWEST, HIGHEST, n_steps), [], 0.0, math.inf
-    batches = itertools.islice(iterate_epochs(task), n_steps)
-    for rate, (images, targets, _) in zip(tqdm(rates, disable=None, leave=False), batches, strict=True):
+    batches = itertools.chain.from_iterable(iterate_training(task, epoch) for epoch in itertools.count())
+    for rate, (images, targets, _) in zip(tqdm(rates, disable=None, leave=False), batches, strict=False):
         loss = learner.step(images, targets, rate)[0].item() / len(images)
         if not math.isfinite(loss):
             break
@@ -81,11 +83,6 @@ def try_rates(network: nn.Module, task: Task, n_steps: int) -> tuple[np.ndarray,
         if mean > EXPLODED * smallest:
             break
     return rates[: len(losses)], np.array(losses)
-
-
-def iterate_epochs(task: Task) -> Iterator:
-    """Yield the batches of one epoch after the other, for ever."""
-    return itertools.chain.from_iterable(iterate_training(task, number) for number in itertools.count())
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
@@ -110,11 +107,8 @@ def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
 
 def write_table(path: Path, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> None:
     """Write a row a batch."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["lr", "loss", "smoothed_loss"])
-    writer.writerows([f"{value:.6g}" for value in row] for row in zip(rates, losses, smoothed, strict=True))
-    write_text(path, text.getvalue())
+    rows = ([f"{value:.6g}" for value in row] for row in zip(rates, losses, smoothed, strict=True))
+    write_csv(path, [("lr", "loss", "smoothed_loss"), *rows])
 
 
 def draw_curve(

@@ -23,31 +23,32 @@ class Run:
     scores: dict[str, dict[str, Any]]
 
 
-def read_runs(shown: list[dict[str, Any]]) -> tuple[list[Run], list[str]]:
-    """Return the finished runs with different parameters, and the names of those that have no scores.
+def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[list[Run], list[str]]:
+    """Return the finished runs with different parameters, and the names of those that have no such score.
 
     The workspace is left out: it is a commit, an experiment, or half of one.
     """
     runs: dict[str, Run] = {}
     unfinished = []
-    for name, state in _list_states(shown):
+    for name, state, is_finished in _list_states(shown):
         files = (state.get("data") or {}).get("params") or {}
         params = dict(_flatten({path: file.get("data") or {} for path, file in files.items()}))
-        scores = dict(_find_scores((state.get("data") or {}).get("metrics") or {}))
-        if scores:
+        scores = dict(_find_scores((state.get("data") or {}).get("metrics") or {}, score))
+        if scores and is_finished:
             runs.setdefault(repr(sorted(params.items())), Run(name, params, scores))
         else:
             unfinished.append(name)
     return list(runs.values()), unfinished
 
 
-def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], bool]]:
     for commit in shown:
         if commit["rev"] != "workspace":
-            yield commit.get("name") or commit["rev"][:7], commit
+            yield commit.get("name") or commit["rev"][:7], commit, True
         for experiment in commit.get("experiments") or []:
-            for state in (experiment.get("revs") or [])[:1]:
-                yield experiment.get("name") or state["rev"][:7], state
+            state, executor = experiment["revs"][0], experiment.get("executor") or {"state": "success"}
+            # one that failed, or runs, is listed with the scores of the commit that it began from
+            yield experiment.get("name") or state["rev"][:7], state, executor["state"] == "success"
 
 
 def _flatten(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -63,9 +64,9 @@ def _flatten(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield from ((prefix + key, value) for key, value in leaves(values, ""))
 
 
-def _find_scores(metrics: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, file in metrics.items():
-        if (found := METRICS.search(path)) and "val" in (file.get("data") or {}):
+        if (found := METRICS.search(path)) and score in (file.get("data") or {}).get("val", {}):
             yield found["model"] or VOTE, file["data"]
 
 

@@ -32,11 +32,13 @@ def list_rows(runs: list[Run], model: str, score: str = "accuracy", param: str |
 
     Args:
         param: the one parameter to compare by, among the runs in which all else is as in the first; None: all that
-            vary. Seeds are never told apart.
+            vary. Seeds are never told apart. A model that the parameter does not concern has no rows.
     """
     known = [(run, list_concerned(model, run.params)) for run in runs if model in run.scores]
     keys = list(dict.fromkeys(key for _, params in known for key in params))
     varying = [key for key in keys if len({repr(params.get(key)) for _, params in known}) > 1]
+    if param and param not in varying:
+        return []
     if param:
         others = [key for key in varying if key not in (param, SEED)]
         known = [each for each in known if all(each[1].get(key) == known[0][1].get(key) for key in others)]

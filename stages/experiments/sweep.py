@@ -8,8 +8,6 @@ test split's score stands beside it, and nothing is chosen by it. Writes sweep.c
 """
 
 import argparse
-import csv
-import io
 import json
 import math
 import subprocess
@@ -21,7 +19,7 @@ from stages.experiments.runs import Run, read_runs
 from stages.experiments.settings_table import Row, compare_with_best, deviation_of, list_models, list_rows, spread
 from stages.experiments.sweep_figure import draw_sweep
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text
+from stages.runtime.files import write_csv
 from stages.runtime.process import exit_cleanly
 
 SCORES = ("accuracy", "loss", "f1_macro", "top5", "ece")
@@ -34,9 +32,9 @@ def main() -> None:
     parser.add_argument("--score", choices=SCORES, default="accuracy")
     parser.add_argument("--out", type=Path, default="metrics/sweep")
     arguments = parser.parse_args()
-    runs, unfinished = read_runs(read_shown(arguments.file))
+    runs, unfinished = read_runs(read_shown(arguments.file), arguments.score)
     if unfinished:
-        print(f"left out, since they have no scores: {', '.join(unfinished)}\n")
+        print(f"left out, since they have no scores of their own, or no such one: {', '.join(unfinished)}\n")
     if arguments.param and not any(arguments.param in run.params for run in runs):
         raise UserError(f"--param: expected a parameter such as models.cnn.lr, found {arguments.param!r}")
     tables = tabulate(runs, arguments.score, arguments.param)
@@ -44,7 +42,7 @@ def main() -> None:
         raise UserError(f"{len(runs)} finished runs, and no parameter in which two differ; run a sweep first")
     print("\n\n".join(describe(model, rows, arguments.score) for model, rows in tables.items()))
     table, figure = arguments.out / "sweep.csv", arguments.out / "sweep.png"
-    write_csv(table, tables)
+    write_table(table, tables)
     draw_sweep(figure, tables, arguments.score)
     print(f"\nsee {figure}, {table}")
 
@@ -113,20 +111,16 @@ def judge(rows: list[Row]) -> list[str]:
     return [f"* more than the seeds' spread explains (standard deviation {deviation:.4f}; Student's t-test, 95 %)"]
 
 
-def write_csv(path: Path, tables: dict[str, list[Row]]) -> None:
+def write_table(path: Path, tables: dict[str, list[Row]]) -> None:
     """Write a row for each model and setting, in the order of the tables."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["model", "settings", "n_seeds", "val_mean", "val_deviation", "test_mean", "test_deviation", "runs"]
-    )
+    lines = [["model", "settings", "n_seeds", "val_mean", "val_deviation", "test_mean", "test_deviation", "runs"]]
     for model, rows in tables.items():
         for row in rows:
             settings = "; ".join(f"{key}={value}" for key, value in row.settings.items())
             scores = (*summarise(row), deviation_of(row.test))
             texts = ["" if math.isnan(each) else f"{each:.6f}" for each in scores]
-            writer.writerow([model, settings, len(row.val), *texts, " ".join(row.runs)])
-    write_text(path, text.getvalue())
+            lines.append([model, settings, len(row.val), *texts, " ".join(row.runs)])
+    write_csv(path, lines)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from stages.dataset.walk import is_hidden
 from stages.pixels.decoding import UnusableImageError, fit_square, read_content
+from stages.runtime.errors import UserError
 from stages.runtime.workers import spread
 
 MAX_PIXELS = 100_000_000  # a larger one is taken for a decompression bomb, as by images_max_pixels
@@ -21,22 +21,33 @@ FEW = 64  # of which the processes would take longer to start than the work take
 def list_files(names: Iterable[str]) -> Iterator[str]:
     """Yield files as they are named, those of a folder and all below it sorted; `-` stands for the lines of stdin.
 
-    Hidden files, and those that a system leaves behind, are passed over in folders.
+    Hidden files, and those that a system leaves behind, are passed over in folders; what cannot be listed is yielded.
+
+    Raises:
+        UserError: stdin has no lines.
     """
     for name in names:
         if name == "-":
-            yield from chain.from_iterable(map(_list_folder, filter(None, (line.rstrip("\n") for line in sys.stdin))))
+            for line in filter(None, (line.rstrip("\n") for line in sys.stdin)):
+                if "\0" in line:
+                    raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
+                yield from _list_folder(line)
         else:
             yield from _list_folder(name)
 
 
 def _list_folder(name: str) -> Iterator[str]:
-    if not Path(name).is_dir():
+    if not os.path.isdir(name):  # noqa: PTH112 (pathlib's raises where a folder above is closed)
         yield name
         return
-    for folder, folders, files in os.walk(name):
-        folders[:] = sorted(each for each in folders if not is_hidden(each))
-        yield from (str(Path(folder, each)) for each in sorted(files) if not is_hidden(each))
+    seen: set[str] = set()
+    closed: list[str] = []
+    for folder, folders, files in os.walk(name, onerror=lambda error: closed.append(error.filename), followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(each for each in folders if not is_hidden(each)) if real not in seen else ()
+        yield from (str(Path(folder, each)) for each in sorted(files) if real not in seen and not is_hidden(each))
+        seen.add(real)
+    yield from closed
 
 
 def read_pictures(paths: Sequence[str], size_px: int) -> Iterator[tuple[str, np.ndarray | str]]:

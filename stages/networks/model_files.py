@@ -72,13 +72,19 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Rebuild a network with its weights, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is another one.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such model; run `dvc repro train@{path.stem}`")
-    with safe_open(path, framework="pt") as file:
-        card = ModelCard(**json.loads(file.metadata()["quintet"]))
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = ModelCard(**json.loads(file.metadata()["quintet"]))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (SafetensorError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: expected a model that this version of Quintet has trained, found another file; name that one, or "
+            f"run `dvc repro train@{path.stem}`"
+        ) from None
     network = build_network(card)
     network.load_state_dict(state)
     return network.to(memory_format=torch.channels_last).eval(), card

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 EMBEDDED = "data/flowers/images"  # the only images whose licence is known here: Quintet draws them itself
 SOURCE, DRAWN = "data/weights/source/", "data/weights/source/images"  # starts, drawn images to learn them from
+SCRATCH = "data/weights/scratch"
 METRICS = {  # the hub's names of ours, and their titles
     "accuracy": ("accuracy", "Accuracy"),
     "f1_macro": ("f1", "Macro F1"),
@@ -24,22 +25,16 @@ def describe_models(content: dict[str, Any]) -> dict[str, Any]:
     Args:
         content: as the stage gathers it.
     Returns:
-        The same, with `front_matter` (YAML), `is_embedded`, `is_ours` (all that the models learnt from), `licence`.
+        The same, with `front_matter` (YAML), `is_embedded`, `is_ours` (all that the models learnt from).
     """
     starts = [content["scores"][name]["start"] for name in content["models"]]
+    source = content["source"]
+    is_drawn = source["images"] == DRAWN and all(it["weights"] == SCRATCH for it in source["models"].values())
     is_embedded = content["images"] == EMBEDDED
-    drawn = SOURCE if content["source_images"] == DRAWN else "scratch"
-    is_ours = is_embedded and all(start.startswith(("scratch", drawn)) for start in starts)
-    licence = "apache-2.0" if is_ours else "unknown"
+    is_ours = is_embedded and all(it == "scratch" or (is_drawn and it.startswith(SOURCE)) for it in starts)
     text = io.StringIO()
-    YAML().dump(_front_matter(content, licence, is_embedded), text)
-    return {
-        **content,
-        "front_matter": text.getvalue(),
-        "is_embedded": is_embedded,
-        "is_ours": is_ours,
-        "licence": licence,
-    }
+    YAML().dump(_front_matter(content, "apache-2.0" if is_ours else "unknown", is_embedded), text)
+    return {**content, "front_matter": text.getvalue(), "is_embedded": is_embedded, "is_ours": is_ours}
 
 
 def _front_matter(content: dict[str, Any], licence: str, is_embedded: bool) -> dict[str, Any]:

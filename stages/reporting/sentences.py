@@ -13,7 +13,7 @@ def start_in_words(row: dict[str, Any]) -> str:
     """Name the weights that a model started from; the file's hash is in the metrics."""
     if "start" not in row:
         return f"{VOTES[row['voting']]} of {len(row['weights'])}"
-    return row["start"].split(" (")[0].removesuffix(".safetensors")
+    return row["start"].rsplit(" (sha256", 1)[0].removesuffix(".safetensors")
 
 
 def vote_in_words(scores: dict[str, dict[str, Any]]) -> str:

@@ -24,7 +24,8 @@ GRACE_S = 30  # from a signal to SIGKILL
 REMEDIES = {  # of what only the user can mend
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give permission"),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "move away what stands in its place"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what stands in its place"),
+    errno.ENAMETOOLONG: "shorten it",
 }
 
 

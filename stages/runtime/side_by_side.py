@@ -16,6 +16,7 @@ from contextlib import suppress
 from graphlib import TopologicalSorter
 from queue import SimpleQueue
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 
@@ -35,12 +36,12 @@ def main() -> None:
     with ThreadPoolExecutor(int(wanted)) as pool:
         try:
             run_all(Repo(_wait_for_lock=True), pool, runner)  # as `dvc --wait-for-lock` does it
-        except UserError:
-            pool.shutdown(cancel_futures=True)  # what runs comes to its end
-            raise
-        except BaseException:
-            runner.stop()
+        except BaseException as error:
+            if not isinstance(error, UserError):  # else what runs comes to its end
+                runner.stop()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, DvcException):
+                raise UserError(f"dvc: {error}") from None
             raise
 
 

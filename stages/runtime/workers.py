@@ -1,5 +1,6 @@
 """Work for all cores of the machine: a pool of processes that ends with this one, and results in order."""
 
+import multiprocessing
 import os
 import signal
 from collections import deque
@@ -29,14 +30,18 @@ def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(n_workers, initializer=_start_worker) as pool:
         try:
             yield pool
+        except BrokenProcessPool:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # the pool waits for those that are left, and they ignore how it ends them
+            raise
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the parent to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a pool that lost a worker ends the others so, and waits for them
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)  # that is for the parent to answer
     end_with_parent(signal.SIGKILL)
 
 

@@ -84,8 +84,6 @@ def order_alike(counts: np.ndarray) -> np.ndarray:
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
-    if len(counts) < 3:
-        return np.arange(len(counts))
     shares = row_shares(counts)
     distances = 1 - (shares + shares.T) / 2
     np.fill_diagonal(distances, 0)

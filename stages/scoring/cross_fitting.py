@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from stages.scoring.voting import EqualVote, Vote
+from stages.scoring.voting import Vote
 
 N_FOLDS = 5
 
@@ -23,7 +23,7 @@ def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, seed: in
     folds, probabilities = assign_folds(labels, seed), np.empty(models.shape[1:])
     for fold in np.unique(folds):
         held = folds == fold
-        vote = (EqualVote if held.all() else kind).fit(models[:, ~held], labels[~held])  # of one image nothing is left
+        vote = kind.fit(models[:, ~held], labels[~held])
         probabilities[held] = vote.probabilities(models[:, held])
     return probabilities
 

@@ -33,6 +33,6 @@ def read_predictions(path: Path) -> Predictions:
         UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro evaluate@{path.stem}`")
+        raise UserError(f"{path}: no such file; run `dvc repro`")
     with np.load(path) as arrays:
         return Predictions(**arrays)

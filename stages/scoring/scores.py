@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.scoring.calibration import expected_calibration_error, reliability_bins
-
-TINY = 1e-12  # the least probability that the loss counts
+from stages.scoring.cross_entropy import log
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -21,7 +20,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]  # ties as in argmax: the first class wins
     scores = {
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "loss": float(-np.log(np.maximum(right_ones, TINY)).mean()),
+        "loss": float(-log(right_ones).mean()),
         "f1_macro": float(per_class(labels, probabilities)["f1"].mean()),
         "top5": float((top5 == labels[:, None]).any(axis=1).mean()),
         "ece": expected_calibration_error(reliability_bins(labels, probabilities)),

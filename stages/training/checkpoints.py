@@ -6,6 +6,7 @@ training depends on, and lies where every copy of the repository finds it (check
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,29 +22,22 @@ from stages.runtime.files import written_whole
 from stages.training.checkpoint_folder import mark_finished, remove_abandoned
 
 
-class Fingerprint:
-    """A hash of all that a training depends on; another learning rate, or other pixels, make it another one."""
+def fingerprint(values: Sequence[Any], splits: Iterable[PackedSplit], network: nn.Module) -> str:
+    """Return a hash of all that a training depends on; another learning rate, or other pixels, make it another one.
 
-    def __init__(self) -> None:
-        self.digest = hashlib.sha256(torch.__version__.encode())
-
-    def add_values(self, *values: Any) -> None:
-        """Add numbers, texts, blocks of parameters and lists of them."""
-        text = json.dumps(values, default=lambda section: section.model_dump(), sort_keys=True)
-        self.digest.update(text.encode())
-
-    def add_images(self, split: PackedSplit) -> None:
-        self.digest.update(repr(split.images.shape).encode())
-        self.digest.update(split.images)
-        self.digest.update(split.labels)
-
-    def add_weights(self, network: nn.Module) -> None:
-        for name, tensor in network.state_dict().items():
-            self.digest.update(name.encode())
-            self.digest.update(tensor.detach().cpu().contiguous().numpy())
-
-    def hex(self) -> str:
-        return self.digest.hexdigest()[:16]
+    Args:
+        values: numbers, texts, blocks of parameters and lists of them.
+    """
+    text = json.dumps(values, default=lambda section: section.model_dump(), sort_keys=True)
+    digest = hashlib.sha256(f"{torch.__version__} {text}".encode())
+    for split in splits:
+        digest.update(repr(split.images.shape).encode())
+        digest.update(split.images)
+        digest.update(split.labels)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
 
 
 class Checkpoint:

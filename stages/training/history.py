@@ -1,19 +1,13 @@
 """`history.csv`: a row for each epoch of a training, rewritten whole whenever an epoch ends."""
 
-import csv
-import io
 from pathlib import Path
 
-from stages.runtime.files import write_text
+from stages.runtime.files import write_csv
 
 COLUMNS = ("round", "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best")
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
     """Write the history; figures are rounded to six significant digits, and `lr` is the rate at an epoch's start."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([f"{value:.6g}" if isinstance(value := row[key], float) else value for key in COLUMNS])
-    write_text(path, text.getvalue())
+    lines = ([f"{value:.6g}" if isinstance(value := row[key], float) else value for key in COLUMNS] for row in rows)
+    write_csv(path, [COLUMNS, *lines])

@@ -17,7 +17,7 @@ from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import Augment, ModelSettings
 from stages.training.augmentations import build_mixer, build_policy, draw_changes
-from stages.training.checkpoints import Checkpoint, Fingerprint
+from stages.training.checkpoints import Checkpoint, fingerprint
 from stages.training.learner import Learner, copy_weights
 from stages.training.optimizers import learning_rate
 from stages.training.processes import ALONE, Processes
@@ -86,12 +86,8 @@ def open_checkpoint(folder: Path, network: nn.Module, task: Task, code: str) -> 
         network: with its initial weights.
         code: the text that says what the training is made of (runtime/sources.py).
     """
-    fingerprint = Fingerprint()
-    fingerprint.add_values(code, task.settings, task.augment, task.seed, task.n_classes, task.view.size_px)
-    fingerprint.add_images(task.train)
-    fingerprint.add_images(task.val)
-    fingerprint.add_weights(network)
-    return Checkpoint(folder, fingerprint.hex())
+    values = (code, task.settings, task.augment, task.seed, task.n_classes, task.view.size_px)
+    return Checkpoint(folder, fingerprint(values, (task.train, task.val), network))
 
 
 def fit(
