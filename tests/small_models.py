@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stages.networks.model_files import build_network, save_weights, write_card
-from stages.scoring.voting import Vote, write_vote
+from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote, write_vote
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
 STORED, SIZE = 36, 32
@@ -15,6 +15,11 @@ BLOCKS = {
     "cnn": ("cnn", {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}),
     "vgg": ("vgg", {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}),
     "resnet50": ("resnet50", {"filters": 2}),
+}
+VOTES = {
+    "equal": EqualVote(np.full(3, 1 / 3)),
+    "linear_pool": LinearPool(np.array([0.25, 0, 0.75]), np.array([0.5, 1.0, 2.0])),
+    "logarithmic_pool": LogarithmicPool(np.array([0.7, 0.0, 0.6])),
 }
 
 

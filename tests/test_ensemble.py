@@ -16,8 +16,8 @@ from stages.ensemble import shorten
 from stages.runtime.sources import follow_imports
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 LABELS = np.array([0, 1, 0, 1, 1])
 NAMES = ["zinnia", "a", "m", "b", "c"]  # in no order but that of the parameters
 

@@ -14,16 +14,11 @@ from stages import export
 from stages.inference.ensembles import load_ensemble
 from stages.inference.graphs import EnsembleGraph, pool, write_onnx
 from stages.runtime.errors import UserError
-from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool
-from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, noise, save_model, save_models
+from stages.scoring.voting import LogarithmicPool
+from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, VOTES, noise, save_model, save_models
 
 CPU = torch.device("cpu")
 NO_DROPOUT = {"dropout": 0, "drop_path": 0}
-VOTES = [
-    EqualVote(np.full(3, 1 / 3)),
-    LinearPool(np.array([0.25, 0, 0.75]), np.array([0.5, 1.0, 2.0])),
-    LogarithmicPool(np.array([0.7, 0.0, 0.6])),
-]
 
 
 def run_graph(path: Path, images: np.ndarray) -> np.ndarray:
@@ -36,7 +31,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
 
 
-@pytest.mark.parametrize("vote", VOTES, ids=lambda vote: type(vote).__name__)
+@pytest.mark.parametrize("vote", VOTES.values(), ids=VOTES)
 def test_a_vote_of_tensors_is_that_of_arrays(vote):
     members = np.random.default_rng(1).dirichlet(np.full(6, 0.1), (3, 50)).astype(np.float32)
     members[:, :5] = np.eye(6, dtype=np.float32)[:5]  # no logarithm of zero
@@ -45,7 +40,7 @@ def test_a_vote_of_tensors_is_that_of_arrays(vote):
 
 
 def test_the_network_that_is_exported_says_the_same_as_the_vote(tmp_path):
-    save_models(tmp_path, "logarithmic_pool", VOTES[2])
+    save_models(tmp_path, "logarithmic_pool", VOTES["logarithmic_pool"])
     ensemble = load_ensemble(tmp_path)
     with torch.no_grad():
         found = EnsembleGraph(ensemble).eval()(torch.from_numpy(noise(5)))

@@ -22,14 +22,7 @@ from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import PackedSplit
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
-from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool
-from tests.small_models import BLOCKS, CLASSES, STORED, noise, save_models
-
-VOTES = {
-    "equal": EqualVote(np.full(3, 1 / 3)),
-    "linear_pool": LinearPool(np.array([0.25, 0, 0.75]), np.array([0.5, 1.0, 2.0])),
-    "logarithmic_pool": LogarithmicPool(np.array([0.7, 0.0, 0.6])),
-}
+from tests.small_models import BLOCKS, CLASSES, STORED, VOTES, noise, save_models
 
 
 @pytest.fixture

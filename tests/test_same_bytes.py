@@ -18,8 +18,8 @@ from numpy._core import _multiarray_umath as numpy_core
 
 from stages.draw import draw_set
 from stages.settings.types import Source
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 DRAW = """
 from pathlib import Path
 from stages.draw import list_pictures, save_pictures
