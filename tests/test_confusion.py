@@ -43,8 +43,8 @@ def test_classes_that_are_taken_for_each_other_stand_together():
     assert abs(order.index(0) - order.index(3)) == abs(order.index(4) - order.index(1)) == 1
 
 
-def test_two_classes_have_an_order():
-    assert sorted(order_alike(np.eye(2, dtype=int))) == [0, 1]
+def test_two_classes_stay_as_they_are():
+    assert order_alike(np.eye(2, dtype=int)).tolist() == [0, 1]
 
 
 def test_a_matrix_of_104_classes_is_large_enough_to_read_and_small_enough_to_keep(tmp_path):

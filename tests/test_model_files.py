@@ -58,7 +58,7 @@ def test_a_missing_model_is_one_line_with_the_command_that_trains_it(tmp_path):
 @pytest.mark.parametrize("metadata", [None, {"source": "timm vgg19"}, {"quintet": '{"size": 3}'}])
 def test_a_file_that_is_no_model_of_ours_is_one_line(tmp_path, metadata):
     save_file({"weight": torch.zeros(1)}, tmp_path / "cnn.safetensors", metadata=metadata)
-    with pytest.raises(UserError, match=r"cnn\.safetensors: "):
+    with pytest.raises(UserError, match=r"cnn\.safetensors: .*dvc repro train@cnn"):
         load_model(tmp_path / "cnn.safetensors")
     (tmp_path / "cnn.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"cnn\.safetensors: "):

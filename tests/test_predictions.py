@@ -33,6 +33,6 @@ def test_the_same_predictions_give_the_same_bytes_under_any_name_and_nothing_els
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npz", "two.npz"]
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"cnn\.npz: "):
+def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"cnn\.npz: .*`dvc repro`"):
         read_predictions(tmp_path / "cnn.npz")

@@ -101,7 +101,6 @@ def join_and_run(rank: int, port: int, function: Callable[[Processes, Path], Non
 
 def run_two(function: Callable[[Processes, Path], None], folder: Path, method: str = "fork") -> None:
     """Run a function in two processes that have met; it is given which of them it is in, and the folder."""
-
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
