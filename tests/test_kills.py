@@ -102,7 +102,7 @@ def test_a_training_told_to_stop_says_so_on_one_line_and_goes_on_later(clone, pa
 
 def test_a_comment_keeps_the_checkpoint_and_changed_code_does_not(clone, packed):
     def edit(text: str) -> None:
-        with (clone.folder / "stages/training/loop.py").open("a", encoding="utf-8") as file:
+        with (clone.folder / "stages/training/trainer.py").open("a", encoding="utf-8") as file:
             file.write(text)
 
     def stop() -> None:

@@ -16,7 +16,6 @@ from PIL import Image
 from stages import predict
 from stages.inference import ensembles, pictures, probabilities
 from stages.inference.ensembles import load_ensemble
-from stages.networks.batches import View
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import PackedSplit
@@ -59,8 +58,7 @@ def evaluate(name: str) -> np.ndarray:
     write_packed_split(Path("packed"), list_images(), [0] * 7, [""] * 7, STORED)
     network, card = load_model(Path(f"models/{name}.safetensors"))
     split = PackedSplit(np.load("packed/images.npy", mmap_mode="r"), np.load("packed/labels.npy"))
-    view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
-    return probabilities.predict_proba(network, split, view)
+    return probabilities.predict_proba(network, split.images, card.view(choose_device()))
 
 
 @pytest.mark.parametrize("few", [0, 64])

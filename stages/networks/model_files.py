@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.networks.batches import MEAN, STD
+from stages.networks.batches import MEAN, STD, View
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
@@ -30,6 +30,10 @@ class ModelCard:
     start: str  # "scratch", or what the weights started from
     mean: tuple[float, ...]  # of the pixels in 0..1, subtracted before the network
     std: tuple[float, ...]
+
+    def view(self, device: torch.device) -> View:
+        """Return how the network looks at images that were stored for it."""
+        return View(self.stored_size_px, self.image_size_px, tuple(self.mean), tuple(self.std), device)
 
 
 def write_card(

@@ -1,21 +1,53 @@
-"""What is changed at random in the training images: drawn for a whole epoch at once, or a policy's for each image.
+"""The training images of an epoch: in which order they come, and what is changed in them at random.
 
-The crops, flips and so on of an epoch come from a generator of their own, so that they depend on the seed and the epoch
-alone: not on the device, on workers, or on how the epoch before was run. Policies and mixing are torchvision's, and
-draw from torch's global generator, which is seeded anew for each epoch.
+Order, crops, flips and so on are drawn before an epoch from a generator of their own, so that they depend on the seed
+and the epoch alone: not on the device, on workers, or on how the epoch before was run. Policies and mixing are
+torchvision's, and draw from torch's global generator, which is seeded anew for each batch.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
-from stages.networks.batches import Changes
+from stages.networks.batches import Changes, make_batch, send
 from stages.settings.types import Augment, ModelSettings
+from stages.training.job import Job
+
+
+def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels.
+
+    All images come once, in batches whose sizes differ by one at most: a rest of two would ruin batch normalisation.
+    Of several processes, each takes its share of every batch.
+
+    Args:
+        number: of the epoch, over all rounds, from 0.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(job.seed, number, 0))
+    order = torch.randperm(len(job.train), generator=generator)
+    changes = draw_changes(len(order), job.view.margin_px, job.augment, generator)
+    policy, mix = build_policy(job.augment), build_mixer(job.settings, job.n_classes)
+    labels = torch.from_numpy(job.train.labels)
+    for batch in range(job.n_batches):
+        torch.manual_seed(derive_seed(job.seed, number, 1 + job.processes.rank, batch, 1))
+        start, end = (len(order) * each // job.n_batches for each in (batch, batch + 1))
+        rows = job.processes.share_of(start, end)
+        images = make_batch(job.train.images, order[rows], job.view, changes.of(rows), policy)
+        its_labels = send(labels[order[rows]], job.device)
+        mixed, targets = mix(images, its_labels) if mix else (images, its_labels)
+        # on a GPU, MixUp leaves another layout: slower, and compiled once more
+        yield mixed.contiguous(memory_format=torch.channels_last), targets, its_labels
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a seed that is another, and unrelated, for other numbers; the last one may not be 0."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
-    """Draw the changes of n images; `margin_px` is the stored size less the size that the network sees."""
+    """Draw the changes of n images, whose stored size is `margin_px` larger than what the network sees."""
 
     def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
         return torch.rand(*shape, generator=generator) * 2 - 1
