@@ -26,7 +26,6 @@ from stages.training.job import Job
 from stages.training.trainer import fit
 from tests.repository import ROOT
 from tests.trainings import (
-    STILL,
     change_settings,
     copy_state,
     make_job,
@@ -39,7 +38,8 @@ from tests.trainings import (
 OPTIMIZERS = get_args(ModelSettings.model_fields["optimizer"].annotation)
 SETTINGS = {
     "patience": change_settings(epochs=4, rounds=2, patience=1, schedule="cosine"),
-    "best of an earlier round": change_settings(epochs=2, rounds=2, lr=STILL),  # no epoch is better than the first
+    "best of an earlier round": change_settings(epochs=2, rounds=2, lr=0.05),
+    "least loss": change_settings(epochs=2, rounds=2, lr=0.05, keep="loss", min_steps=9),
     "average": change_settings(epochs=2, rounds=2, ema_decay=0.7),
     "everything": change_settings(
         epochs=2,

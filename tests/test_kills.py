@@ -30,8 +30,9 @@ OUTPUTS = ("data/models/cnn.safetensors", "metrics/models/cnn/history.csv")
 
 
 def shape(params: dict) -> None:
-    """Leave one model, whose epochs take long enough to be killed in."""
-    params["models"] = {"cnn": params["models"]["cnn"] | {"epochs": 4 + 3 * N_KILLS, "filters": 16}}
+    """Leave one model, whose epochs take long enough to be killed in, with all that a checkpoint has to hold."""
+    hard = {"epochs": 4 + 2 * N_KILLS, "rounds": 2, "patience": 3 + N_KILLS, "mixup": 0.2, "ema_decay": 0.9}
+    params["models"] = {"cnn": params["models"]["cnn"] | hard | {"filters": 16}}
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,27 @@ def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
     assert same_bits(best, network.state_dict())
 
 
+ROWS = [(0.5, 0.9), (0.75, 0.8), (0.75, 0.7), (0.5, 0.6), (0.5, 0.65)]  # validation accuracy and loss of each epoch
+
+
+@pytest.mark.parametrize(("keep", "best"), [("accuracy", 2), ("loss", 3), ("last", 4)])
+def test_the_best_epoch_is_that_of_the_highest_accuracy_and_then_the_least_loss_or_as_asked(keep, best):
+    trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=len(ROWS), keep=keep)))
+    for number, (accuracy, loss) in enumerate(ROWS):
+        trainer.take_in({"epoch": number + 1, "val_accuracy": accuracy, "val_loss": loss, "best": 0})
+    assert [row["best"] for row in trainer.history] == [int(number == best) for number in range(len(ROWS))]
+
+
+def test_a_small_set_is_seen_several_times_an_epoch_until_there_are_enough_steps():
+    network = linear_network()
+    shown = spy(network)
+    # two batches for seven images: 3 epochs of 2 passes are 12 steps, where 3 of 1 would be 6
+    run(network, make_job(change_settings(epochs=3, batch_size=4, min_steps=7), numbered_split(7)))
+    assert [len(batch) for batch in shown] == [3, 4, 3, 4] * 3
+    assert sorted(numbers_of(torch.cat(shown[:4]))) == sorted(2 * list(range(7)))
+    assert sorted(numbers_of(torch.cat(shown[:4])[:7])) == list(range(7))
+
+
 @pytest.mark.parametrize(("patience", "n_epochs"), [(0, 5), (2, 3)])
 def test_patience_counts_the_epochs_since_the_best_one(patience, n_epochs):
     _, history = run(linear_network(), make_job(change_settings(epochs=5, lr=STILL, patience=patience)))

@@ -118,11 +118,13 @@ class ModelSettings(Section):
     weight_decay: Strength
     batch_size: Annotated[int, Field(ge=2, le=100_000)]  # batch normalisation cannot learn from one image
     epochs: Epochs
+    min_steps: EpochsOrZero
     frozen_epochs: EpochsOrZero
     warmup_epochs: EpochsOrZero
     phases: list[Phase]
     rounds: Annotated[int, Field(ge=1, le=1000)]
     patience: EpochsOrZero
+    keep: Literal["accuracy", "loss", "last"]
     schedule: Literal["none", "cosine"]
     label_smoothing: Rate
     class_weights: Literal["none", "balanced"]

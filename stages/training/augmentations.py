@@ -19,14 +19,16 @@ from stages.training.job import Job
 def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels.
 
-    All images come once, in batches whose sizes differ by one at most: a rest of two would ruin batch normalisation.
+    All images come once, or once in each pass, in batches whose sizes differ by one at most: a rest of two would ruin
+    batch normalisation.
     Of several processes, each takes its share of every batch.
 
     Args:
         number: of the epoch, over all rounds, from 0.
     """
     generator = torch.Generator().manual_seed(derive_seed(job.seed, number, 0))
-    order = torch.randperm(len(job.train), generator=generator)
+    passes = [torch.randperm(len(job.train), generator=generator) for _ in range(job.n_images // len(job.train))]
+    order = torch.cat(passes)
     changes = draw_changes(len(order), job.view.margin_px, job.augment, generator)
     policy, mix = build_policy(job.augment), build_mixer(job.settings, job.n_classes)
     labels = torch.from_numpy(job.train.labels)

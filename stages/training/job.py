@@ -37,10 +37,15 @@ class Job:
         return self.view.device
 
     @property
+    def n_images(self) -> int:
+        """Images of an epoch: all of train, as many times as `min_steps` needs."""
+        settings, n_batches = self.settings, -(-len(self.train) // self.settings.batch_size)
+        return len(self.train) * max(1, -(-settings.min_steps // (settings.epochs * n_batches)))
+
+    @property
     def n_batches(self) -> int:
         """Batches of an epoch: no larger than the settings say, unless a process's share would be a single image."""
-        n_images, count = len(self.train), self.processes.count
-        return max(1, min(-(-n_images // self.settings.batch_size), n_images // (2 * count)))
+        return max(1, min(-(-self.n_images // self.settings.batch_size), self.n_images // (2 * self.processes.count)))
 
 
 def read_recipe(path: Path, model: str) -> Recipe:

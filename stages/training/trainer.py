@@ -30,7 +30,7 @@ REMEDIES = "try a smaller lr, a warm-up, gradient_clip, or precision fp32"
 def fit(
     network: nn.Module, job: Job, on_epoch: Callable[[list[dict]], None], checkpoint: Checkpoint | None = None
 ) -> dict[str, torch.Tensor]:
-    """Train the network, and leave it with the weights of the epoch with the best validation accuracy.
+    """Train the network, and leave it with the weights of its best epoch (`keep`: by accuracy or loss on val).
 
     A training that was killed resumes after its last finished epoch and ends with the same bits: an epoch depends on
     the checkpoint, the seed and its own number alone.
@@ -75,12 +75,12 @@ class Trainer:
         self.optimizer, self.schedule = build_optimizer(network, job.settings, job.n_batches)
         self.average = build_average(network, job.settings)
         self.fresh = self.optimizer.state_dict(), self.schedule.state_dict()
-        self.round, self.epoch, self.stale, self.best_of_round = 0, 0, 0, -1.0
+        self.round, self.epoch, self.stale, self.best_of_round = 0, 0, 0, [-math.inf]
         self.history: list[dict] = []
         self.best: dict[str, torch.Tensor] = {}  # weights, on the CPU
 
     def begin_round(self) -> None:
-        self.epoch, self.stale, self.best_of_round = 0, 0, -1.0
+        self.epoch, self.stale, self.best_of_round = 0, 0, [-math.inf]
         self.optimizer.load_state_dict(self.fresh[0])
         self.schedule.load_state_dict(self.fresh[1])
         for network in (self.network, *([self.average.module] if self.average else [])):
@@ -125,14 +125,14 @@ class Trainer:
         return f"{self.job.name} epoch {len(self.history) + 1:{len(str(n_epochs))}}/{n_epochs}"
 
     def train_one_epoch(self) -> tuple[float, float, float]:
-        """Learn from every training image once; return the mean loss, the accuracy, and the images per second."""
+        """Learn from all images of an epoch; return the mean loss, the accuracy, and the images per second."""
         job, settings = self.job, self.job.settings
         started, lr = time.perf_counter(), self.schedule.get_last_lr()[0]
         self.begin_epoch()
         sums, batches = new_sums(job.device), iterate_epoch(job, len(self.history))
         try:
             for images, targets, labels in follow(
-                batches, job.n_batches, len(job.train), self.title, sums, job.processes
+                batches, job.n_batches, job.n_images, self.title, sums, job.processes
             ):
                 loss, logits = self.step(images, targets)
                 add_batch(sums, loss, logits, labels)
@@ -142,9 +142,9 @@ class Trainer:
         except torch.OutOfMemoryError:
             size = f"batch_size {settings.batch_size} at {job.view.size_px} x {job.view.size_px} px"
             raise UserError(f"{job.name}: {size} needs more memory than {job.device} has; lower either") from None
-        speed = len(job.train) / (time.perf_counter() - started)
+        speed = job.n_images / (time.perf_counter() - started)
         self.end_epoch()
-        loss, accuracy, _ = (job.processes.add_up(sums) / len(job.train)).tolist()
+        loss, accuracy, _ = (job.processes.add_up(sums) / job.n_images).tolist()
         return loss, accuracy, speed
 
     def begin_epoch(self) -> None:
@@ -231,16 +231,16 @@ class Trainer:
 
     def take_in(self, row: dict) -> None:
         """Take in a finished epoch: keep its weights if it is the best so far, and count rounds and patience."""
-        settings, accuracy = self.job.settings, row["val_accuracy"]
-        if accuracy > max((old["val_accuracy"] for old in self.history), default=-1.0):
+        settings, merit = self.job.settings, merit_of(row, self.job.settings.keep)
+        if merit > max((merit_of(old, settings.keep) for old in self.history), default=[-math.inf]):
             for old in self.history:
                 old["best"] = 0
             row["best"] = 1
             self.best = copy_weights(self.best_network, into=self.best)
         self.history.append(row)
         self.epoch += 1
-        self.stale = 0 if accuracy > self.best_of_round else self.stale + 1
-        self.best_of_round = max(self.best_of_round, accuracy)
+        self.stale = 0 if merit > self.best_of_round else self.stale + 1
+        self.best_of_round = max(self.best_of_round, merit)
         if self.epoch == settings.epochs or (settings.patience and self.stale >= settings.patience):
             self.round += 1
             if not self.is_over:
@@ -271,6 +271,12 @@ class Trainer:
             if self.average:
                 self.average.module.load_state_dict(state["average"])
         self.best = state["best"] or copy_weights(self.best_network)
+
+
+def merit_of(row: dict, keep: str) -> list[float]:
+    """Return what an epoch is judged by, the more the better; equal accuracies are told apart by the loss."""
+    by = {"accuracy": [row["val_accuracy"], -row["val_loss"]], "loss": [-row["val_loss"]], "last": [row["epoch"]]}
+    return by[keep]
 
 
 def weigh_classes(job: Job) -> torch.Tensor | None:
