@@ -119,7 +119,10 @@ class ModelSettings(Section):
     batch_size: Annotated[int, Field(ge=2, le=100_000)]  # batch normalisation cannot learn from one image
     epochs: Epochs
     min_steps: EpochsOrZero
+    head_start: Literal["random", "logistic_regression"]
     frozen_epochs: EpochsOrZero
+    frozen_views: EpochsOrZero
+    frozen_batch_norm: bool
     warmup_epochs: EpochsOrZero
     phases: list[Phase]
     rounds: Annotated[int, Field(ge=1, le=1000)]
