@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stages import predict
@@ -67,11 +69,22 @@ def evaluate(name: str) -> np.ndarray:
 def test_answers_of_a_model_are_those_of_evaluate_to_the_last_bit(folder, monkeypatch, few):
     monkeypatch.setattr(pictures, "FEW", few)  # 0: decoded by other processes
     expected = evaluate("cnn")
-    found = dict(predict.answer(list_images(), Path("models"), "cnn", pytest.fail))
+    found = dict(predict.answer(list_images(), Path("models"), "cnn"))
     assert list(found) == list_images()
     for row, top in zip(expected, found.values(), strict=True):
         assert top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+
+
+def test_worker_processes_start_before_the_device_is_touched(folder, monkeypatch):
+    monkeypatch.setattr(pictures, "FEW", 0)
+    n_workers = []
+    monkeypatch.setattr(
+        "stages.networks.devices.choose_device",
+        lambda: n_workers.append(len(multiprocessing.active_children())) or torch.device("cpu"),
+    )
+    assert len(list(predict.answer(list_images(), Path("models"), "cnn"))) == 7
+    assert n_workers[0] > 0  # a process forked later would inherit a CUDA context, which no fork survives
 
 
 @pytest.mark.parametrize("kind", VOTES)
