@@ -4,9 +4,8 @@ python -m stages.pack MANIFEST IMAGES PACKED [--params PATH]
 """
 
 import argparse
+import csv
 from pathlib import Path
-
-import pandas as pd
 
 from stages.pixels.packed_splits import SPLITS
 from stages.pixels.packing import write_packed_split
@@ -23,14 +22,19 @@ def main() -> None:
     arguments = parser.parse_args()
     size_px = read_params(arguments.params).pack.stored_size_px
 
-    manifest = pd.read_csv(arguments.manifest, keep_default_na=False, dtype={"path": str, "class": str})
-    for split in SPLITS:
-        its = manifest[manifest["split"] == split]
-        paths = [f"{arguments.images}/{path}" for path in its["path"]]
-        write_packed_split(arguments.packed / split, paths, its["label"].tolist(), its["sha256"].tolist(), size_px)
-        print(f"pack: {len(its)} {split} images at {size_px} px")
-    names = manifest.drop_duplicates("label").sort_values("label")["class"]
-    write_json(arguments.packed / "classes.json", names.tolist())
+    columns = {split: ([], [], []) for split in SPLITS}
+    names = {}
+    with arguments.manifest.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            paths, labels, sha256 = columns[row["split"]]
+            paths.append(f"{arguments.images}/{row['path']}")
+            labels.append(int(row["label"]))
+            sha256.append(row["sha256"])
+            names[labels[-1]] = row["class"]
+    for split, its in columns.items():
+        write_packed_split(arguments.packed / split, *its, size_px)
+        print(f"pack: {len(its[0])} {split} images at {size_px} px")
+    write_json(arguments.packed / "classes.json", [names[label] for label in sorted(names)])
 
 
 if __name__ == "__main__":

@@ -131,23 +131,6 @@ def test_of_several_frames_the_first_is_taken_and_their_number_told(kind):
     assert decoded.getpixel((4, 4)) == RED
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(b"", "empty"), (b"no image", "format"), (b"RIFF\0\0\0\0WAVEfmt ", "format"), (b"%!PS-Adobe-3.0 EPSF", "format")],
-)
-def test_what_is_no_image_is_told_by_its_first_bytes(tmp_path, content, reason):
-    (tmp_path / "file.jpg").write_bytes(content)
-    with pytest.raises(UnusableImageError) as caught:
-        read_content(tmp_path / "file.jpg")
-    assert caught.value.reason == reason
-
-
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
-def test_a_file_cut_short_is_damaged(kind):
-    content = _content(Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)), kind)
-    assert _reason(content[: len(content) // 2]) == "damaged"
-
-
 def test_an_unusable_file_and_one_that_is_not_the_listed_one_are_users_mistakes_with_their_names(tmp_path):
     content = _content(Image.new("RGB", (2, 2), RED), "PNG")
     (tmp_path / "a.png").write_bytes(content)
