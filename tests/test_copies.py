@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.copies import CHANGES, crop
+from stages.dataset import copies
 from stages.dataset.copies import group_copies, group_near
 from stages.dataset.perceptual_hashes import N_BITS, hash_likeness
 from stages.drawing.flowers import draw_picture
@@ -77,6 +78,17 @@ def test_pictures_within_the_threshold_are_grouped_and_none_beyond_it_wherever_t
     groups = group_near(_hashes(np.concatenate([originals, changed])), MAX_BITS)
     assert groups[:300].tolist() == list(range(300))
     assert groups[300:].tolist() == [300 + i if i % 2 else i for i in range(300)]
+
+
+def test_of_very_many_pictures_close_copies_are_found_without_comparing_all(monkeypatch):
+    monkeypatch.setattr(copies, "MAX_PAIRS", 0)
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 2, (300, N_BITS), dtype=np.uint8)
+    changed = originals.copy()
+    for i, row in enumerate(changed):
+        row[rng.permutation(N_BITS)[: 10 if i % 2 else MAX_BITS + 1]] ^= 1
+    groups = group_near(_hashes(np.concatenate([originals, changed])), MAX_BITS)
+    assert groups[300:].tolist() == [i if i % 2 else 300 + i for i in range(300)]
 
 
 def test_groups_do_not_depend_on_the_order():

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 N_NEAREST = 32  # that a search answers with: all pairs of thousands of alike frames would not fit into memory
+MAX_PAIRS = 200_000**2  # that are all compared, in two minutes of a core; time grows with their number
+N_KEYS, BITS_PER_KEY = 12, 20  # of more pairs, those are compared of which a key differs in one bit at most
 PICTURES_AT_ONCE = 2500  # between two searches the process answers signals
 
 
@@ -27,8 +29,9 @@ def group_copies(pixels: Sequence[str], likeness: Sequence[np.ndarray | None], m
 
 
 def group_near(hashes: np.ndarray, max_bits: int) -> np.ndarray:
-    """Group pictures whose hashes differ in at most so many bits, directly or through others: all pairs are compared.
+    """Group pictures whose hashes differ in at most so many bits, directly or through others.
 
+    All pairs of up to 200,000 pictures are compared; of more, some pairs near the limit are missed (docs/copies.md).
     A search finds the nearest few of each picture. If all of these are near, there may be more: then the picture is
     compared again with those outside its group. So memory grows with the number of pictures, however alike they are.
 
@@ -36,7 +39,7 @@ def group_near(hashes: np.ndarray, max_bits: int) -> np.ndarray:
         hashes: uint8, shape (n, n_views, 32); the first view of each is compared with all views of the others.
     Returns:
         int64, shape (n,): for each picture the first one of its group. The groups do not depend on the order.
-    Source: exhaustive search by Hamming distance (faiss, IndexBinaryFlat).
+    Source: faiss, IndexBinaryFlat and IndexBinaryMultiHash (multi-index hashing, Norouzi et al. 2012).
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -66,9 +69,13 @@ def _find_nearest(
     """
     import faiss
 
-    index = faiss.IndexBinaryFlat(8 * hashes.shape[2])
+    if len(rows) * len(others) <= MAX_PAIRS:
+        index = faiss.IndexBinaryFlat(8 * hashes.shape[2])
+        index.query_batch_size = hashes.shape[1] * PICTURES_AT_ONCE  # threads wait for each other once a search
+    else:
+        index = faiss.IndexBinaryMultiHash(8 * hashes.shape[2], N_KEYS, BITS_PER_KEY)
+        index.nflip = 1
     index.add(hashes[others, 0])
-    index.query_batch_size = hashes.shape[1] * PICTURES_AT_ONCE  # threads wait for each other once a search, not often
     found = []
     for start in range(0, len(rows), PICTURES_AT_ONCE):
         some = rows[start : start + PICTURES_AT_ONCE]
