@@ -82,7 +82,7 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         "largest_class": int(counts["total"].max()),
         "n_bytes": int(images["n_bytes"].sum()),
         **{
-            f"{side}_px": {name: float(getattr(images[side], name)()) for name in ("min", "median", "max")}
+            f"{side}_px": images[side].agg(["min", "median", "max"]).astype(float).to_dict()
             for side in ("width", "height")
         },
         "n_exact_copies": len(images) - n_pictures,

@@ -52,14 +52,8 @@ def _list_folder(name: str) -> Iterator[str]:
 
 def read_pictures(paths: Sequence[str], size_px: int) -> Iterator[tuple[str, np.ndarray | str]]:
     """Yield each path with its picture, uint8 (size_px, size_px, 3), or with why there is none; over all cores."""
-    tasks = (paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK))
-    read = partial(_read_some, size_px)
-    for pictures in map(read, tasks) if len(paths) <= FEW else spread(read, tasks):
-        yield from pictures
-
-
-def _read_some(size_px: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
-    return [(path, _read(path, size_px)) for path in paths]
+    read = partial(_read, size_px=size_px)
+    yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)
 
 
 def _read(path: str, size_px: int) -> np.ndarray | str:
