@@ -61,6 +61,7 @@ TAKEN = {
     "animated.gif": saved("GIF", save_all=True),
     "pages.tiff": saved("TIFF", save_all=True),
     "compressed.tiff": saved("TIFF", compression="tiff_lzw"),
+    "big.tiff": saved("TIFF", big_tiff=True),
     "UPPER.BMP": saved("BMP"),
     "no ending": saved("PNG"),
     "ending of a text.txt": saved("JPEG"),

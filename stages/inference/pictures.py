@@ -27,13 +27,10 @@ def list_files(names: Iterable[str]) -> Iterator[str]:
         UserError: stdin has no lines.
     """
     for name in names:
-        if name == "-":
-            for line in filter(None, (line.rstrip("\n") for line in sys.stdin)):
-                if "\0" in line:
-                    raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
-                yield from _list_folder(line)
-        else:
-            yield from _list_folder(name)
+        for path in filter(None, (line.rstrip("\n") for line in sys.stdin)) if name == "-" else (name,):
+            if "\0" in path:
+                raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
+            yield from _list_folder(path)
 
 
 def _list_folder(name: str) -> Iterator[str]:
