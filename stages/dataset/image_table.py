@@ -71,6 +71,7 @@ def find_torn_groups(images: pd.DataFrame, column: str) -> list[Rejection]:
             others = group[group[column] != row[column]]
             exact = others[others["pixels"] == row["pixels"]]
             kind, copies = ("copy", exact) if len(exact) else ("near copy", others)
-            detail = f"a {kind} of {', '.join(copies['path'])}"
+            more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
+            detail = f"a {kind} of {', '.join(copies['path'][:3])}{more}"
             rejections.append(Rejection(row["path"], "leak" if column == "split" else "conflict", detail))
     return rejections
