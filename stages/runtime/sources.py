@@ -19,6 +19,7 @@ from stages.runtime.errors import UserError
 # the packages whose name in an import is another one than in requirements.txt
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "faiss": "faiss-cpu",
     "ruamel": "ruamel-yaml",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
