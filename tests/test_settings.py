@@ -5,8 +5,9 @@ import csv
 import pytest
 from ruamel.yaml import YAML
 
+from stages.models import list_architectures
 from stages.runtime.errors import UserError
-from stages.settings.reading import block_type, list_architectures, read_params
+from stages.settings.reading import block_type, read_params
 from stages.settings.types import N_FLOWER_CLASSES, ModelSettings
 from tests.parameters import MISSING, PARAMS, write_params
 from tests.repository import ROOT

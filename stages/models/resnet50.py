@@ -6,15 +6,13 @@ that their weights fit. Built here for its width, which torchvision's does not l
 
 from typing import Annotated
 
-from pydantic import Field
-
-from stages.settings.types import Section
+from pydantic import BaseModel, Field
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4  # of a block's channels in its last convolution
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`filters` are the stem's, and double from layer to layer; average pooling takes images of any size."""
 
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
@@ -26,7 +24,7 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int):
 
     from torch import nn
 
-    from stages.networks.layers import Bottleneck, initialise, join_head
+    from stages.models._layers import Bottleneck, initialise, join_head
 
     layers = OrderedDict(
         conv1=nn.Conv2d(3, filters, 7, stride=2, padding=3, bias=False),

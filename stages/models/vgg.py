@@ -6,15 +6,13 @@ that their weights fit. Unlike timm's, the head flattens what is there: at 64 px
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from stages.settings.types import Rate, Section, Units
+from pydantic import BaseModel, Field
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # of each block
 MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel has to be left
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`depth` counts the layers with weights; `filters` are the first block's, and double up to eightfold.
 
     Plain deep nets hardly start without batch normalisation.
@@ -23,8 +21,8 @@ class Arguments(Section):
     depth: Literal[11, 13, 16, 19]
     batch_norm: bool
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
-    dense_units: Units
-    dropout: Rate
+    dense_units: Annotated[int, Field(ge=1, le=65_536)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
     def check(self, image_size_px: int) -> None:
         if image_size_px < MIN_SIZE_PX:
@@ -48,7 +46,7 @@ def build_model(
 
     from torch import nn
 
-    from stages.networks.layers import initialise, join_head
+    from stages.models._layers import initialise, join_head
 
     layers: list[nn.Module] = []
     n_inputs = 3

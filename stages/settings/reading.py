@@ -4,7 +4,6 @@ A stage that reads the whole file uses only the keys that dvc.yaml lists for it.
 """
 
 import difflib
-import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
+from stages.models import list_architectures, load_architecture
 from stages.runtime.errors import UserError
 from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section
-
-MODELS = Path(__file__).parent.parent / "models"
 
 
 def read_params(path: Path | str = "params.yaml") -> Recipe | DrawnSet:
@@ -62,15 +60,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def list_architectures() -> list[str]:
-    """Return the names of the files in stages/models."""
-    return sorted(path.stem for path in MODELS.glob("[!_]*.py"))
-
-
 @cache
 def block_type(architecture: str) -> type[ModelSettings]:
     """Return the type of a model's block: how it is trained, and the Arguments of its architecture's file."""
-    arguments = importlib.import_module(f"stages.models.{architecture}").Arguments
+    arguments = load_architecture(architecture).Arguments
     return type(architecture, (arguments, ModelSettings), {"__module__": __name__})
 
 

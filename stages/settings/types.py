@@ -9,27 +9,25 @@ from stages.runtime.errors import UserError
 
 N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[Number, Field(gt=0, lt=1)]
-Rate = Annotated[Number, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 # the bounds are those of float32: below them nothing moves, or is divided by zero; above them all flies off
-LearningRate = Annotated[Number, Field(ge=1e-12, le=100)]
-Epsilon = Annotated[Number, Field(ge=1e-30, le=100)]
-Strength = Annotated[Number, Field(ge=0, le=100)]
+LearningRate = Annotated[float, Field(ge=1e-12, le=100)]
+Epsilon = Annotated[float, Field(ge=1e-30, le=100)]
+Strength = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=100_000)]
-Units = Annotated[int, Field(ge=1, le=65_536)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # of files, and of DVC's stages
 # it stands in the commands of dvc.yaml, in single quotes
 Path = Annotated[str, Field(pattern=r"^[^-'\p{Cc}][^'\p{Cc}]*$", max_length=1000)]
 
 
 class Section(BaseModel):
-    """A block of a parameter file: frozen, every key required, no other key allowed, no silent conversion."""
+    """A block of a parameter file: frozen, with no key that its type lacks, and no silent conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Flowers(Section):
@@ -86,7 +84,7 @@ class Augment(Section):
 
     crop: bool
     flip: bool
-    rotation_deg: Annotated[Number, Field(ge=0, le=180)]
+    rotation_deg: Annotated[float, Field(ge=0, le=180)]
     zoom: Rate
     shift: Rate
     colour: Rate
@@ -126,7 +124,7 @@ class ModelSettings(Section):
     schedule: Literal["none", "cosine"]
     label_smoothing: Rate
     class_weights: Literal["none", "balanced"]
-    gradient_clip: Annotated[Number, Field(ge=0, le=1_000_000)]
+    gradient_clip: Annotated[float, Field(ge=0, le=1_000_000)]
     mixup: Strength
     cutmix: Strength
     ema_decay: Rate
