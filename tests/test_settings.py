@@ -3,8 +3,10 @@
 import csv
 
 import pytest
+import yaml
 from ruamel.yaml import YAML
 
+from stages.inference.pictures import MAX_PIXELS
 from stages.models import list_architectures
 from stages.runtime.errors import UserError
 from stages.settings.reading import block_type, read_params
@@ -12,7 +14,7 @@ from stages.settings.types import N_FLOWER_CLASSES, ModelSettings
 from tests.parameters import MISSING, PARAMS, write_params
 from tests.repository import ROOT
 
-CHECKED = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]["cmd"].split()[4:]
+CHECKED = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]["cmd"].split()[4:]
 FILES = [ROOT / path for path in CHECKED] + sorted((ROOT / "recipes").rglob("*.yaml"))
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -76,10 +78,15 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("augment.zoom", 1.0),
         ("models.cnn.lr", "1e-5"),
         ("models.cnn.lr", 1e400),
+        ("models.cnn.architecture", "vit"),
         ("models.cnn.padding", "full"),
         ("models.vgg16.phases.0.lr", [{"epochs": 1, "lr": -2}]),
         ("models.resnet50", 3),
         ("models", {}),
+        # in `training` it is said once, and not once a model
+        ("training.optimizer", "adan"),
+        ("training.optimiser", "adam"),
+        ("training", None),
     ],
 )
 def test_a_wrong_value_is_one_line_with_its_key(problems, full_key, value):
@@ -93,26 +100,13 @@ def test_a_wrong_value_is_one_line_with_its_key(problems, full_key, value):
 )
 def test_an_unknown_key_is_one_line_with_the_nearest_right_one(problems, full_key, nearest):
     (said,) = problems(**{full_key.replace(".", "__"): 1})
-    assert said.startswith(f"{full_key}: unknown key")
+    assert said.startswith(f"{full_key}: ")
     assert repr(nearest) in said
 
 
 @pytest.mark.parametrize("full_key", ["seed", "split", "split.test", "training", "models", "models.cnn.lr"])
 def test_a_missing_key_or_block_is_one_line(problems, full_key):
     assert problems(**{full_key.replace(".", "__"): MISSING}) == [f"{full_key}: missing key"]
-
-
-@pytest.mark.parametrize(
-    ("change", "full_key"),
-    [
-        ({"training__optimiser": "adam"}, "training.optimiser"),
-        ({"training__optimizer": "adan"}, "training.optimizer"),
-        ({"training": None}, "training"),
-    ],
-)
-def test_a_mistake_in_training_is_one_line_and_not_one_a_model(problems, change, full_key):
-    (said,) = problems(**change)
-    assert said.startswith(f"{full_key}: ")
 
 
 @pytest.mark.parametrize("name", ["two words", "a/b", "a.b", "-x", ""])
@@ -164,6 +158,7 @@ def test_a_file_that_is_no_parameters_is_one_line(tmp_path, content):
     assert "\n" not in said
 
 
-def test_the_number_of_classes_is_that_of_the_embedded_set():
+def test_numbers_that_the_code_repeats_are_those_of_their_files():
+    assert PARAMS["images_max_pixels"] == MAX_PIXELS
     with (ROOT / "stages/drawing/flower_classes.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == N_FLOWER_CLASSES
