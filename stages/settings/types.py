@@ -1,10 +1,12 @@
 """The blocks of a parameter file as frozen types, each value with what is allowed; dvc.yaml says who uses what."""
 
 import math
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
+from stages.models import list_architectures, load_architecture
 from stages.runtime.errors import UserError
 
 N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
@@ -103,7 +105,7 @@ class ModelSettings(Section):
 
     The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
     head). A phase's learning rate is the head's; the backbone's keeps its ratio to it. What else stands in a model's
-    block are the arguments of its architecture: see `block_type` in settings/reading.py.
+    block are the arguments of its architecture.
     """
 
     architecture: str
@@ -153,6 +155,16 @@ class ModelSettings(Section):
         """
 
 
+@cache
+def block_type(architecture: str) -> type[ModelSettings]:
+    """Return the type of a model's block: how it is trained, and the `Arguments` of its architecture's file."""
+    bases = (load_architecture(architecture).Arguments, ModelSettings)
+    return create_model(architecture, __base__=bases, architecture=Literal[architecture])
+
+
+Block = Annotated[Union[*map(block_type, list_architectures())], Field(discriminator="architecture")]
+
+
 class Ensemble(Section):
     """The vote; all but the equal one are fitted on the validation split (scoring/voting.py)."""
 
@@ -179,7 +191,7 @@ class Recipe(Section):
     pack: Pack
     augment: Augment
     training: dict[str, Any]  # the defaults of every block of models; checked there
-    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    models: Annotated[dict[Name, Block], Field(min_length=1)]
     ensemble: Ensemble | None = None  # of the root alone
 
     @model_validator(mode="after")
