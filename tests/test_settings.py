@@ -81,6 +81,7 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("models.vgg16.phases.0.lr", [{"epochs": 1, "lr": -2}]),
         ("models.resnet50", 3),
         ("models", {}),
+        ("models", [1]),
         # in `training` it is said once, and not once a model
         ("training.optimizer", "adan"),
         ("training.optimiser", "adam"),
