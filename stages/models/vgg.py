@@ -45,21 +45,14 @@ def build_model(
     from collections import OrderedDict
 
     from torch import nn
+    from torchvision.models.vgg import make_layers
 
     from stages.models._layers import initialise, join_head
 
-    layers: list[nn.Module] = []
-    n_inputs = 3
+    layers: list[int | str] = []
     for number, n_convolutions in enumerate(CONVOLUTIONS[depth]):
-        n_outputs = filters * min(2**number, 8)
-        for _ in range(n_convolutions):
-            layers.append(nn.Conv2d(n_inputs, n_outputs, 3, padding=1))
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(n_outputs))
-            layers.append(nn.ReLU(inplace=True))
-            n_inputs = n_outputs
-        layers.append(nn.MaxPool2d(2))
-    backbone = nn.Sequential(OrderedDict(features=nn.Sequential(*layers)))
+        layers += [filters * min(2**number, 8)] * n_convolutions + ["M"]  # a max pooling
+    backbone = nn.Sequential(OrderedDict(features=make_layers(layers, batch_norm)))
     network = join_head(backbone, image_size_px, (dense_units, dense_units), n_classes, dropout)
     initialise(network)
     return network
