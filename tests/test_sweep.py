@@ -128,6 +128,7 @@ def test_every_kind_of_sweep_gives_a_table_and_a_figure(tmp_path, monkeypatch):
         ("no JSON", [], "shown.json"),
         (json.dumps(shown(state("a", 0.6))), [], "no parameter"),
         (json.dumps(shown(state("a", 0.6))), ["--param", "models.cnn.rate"], "--param"),
+        (json.dumps(shown(state("a", 0.6))), ["--param", "val"], "--param"),
     ],
 )
 def test_what_is_no_sweep_is_refused(text, arguments, expected, tmp_path, monkeypatch):

@@ -11,11 +11,12 @@ import argparse
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from stages.experiments.runs import read_runs
+from stages.experiments.runs import COLUMNS, read_runs
 from stages.experiments.settings_table import exceed_noise, list_settings, spread, tabulate, write_value
 from stages.experiments.sweep_figure import draw_sweep
 from stages.runtime.errors import UserError
@@ -35,7 +36,7 @@ def main() -> None:
     runs, unfinished = read_runs(read_shown(arguments.file), arguments.score)
     if unfinished:
         print(f"left out, since they have no scores of their own, or no such one: {', '.join(unfinished)}\n")
-    if arguments.param and arguments.param not in runs:
+    if arguments.param and arguments.param not in runs.columns.drop(COLUMNS):
         raise UserError(f"--param: expected a parameter such as models.cnn.lr, found {arguments.param!r}")
     models = runs["model"].unique()
     tables = {model: tabulate(runs, model, arguments.score, arguments.param) for model in models}
@@ -61,20 +62,15 @@ def read_shown(file: str | None) -> list[dict]:
         if shown.returncode:
             raise UserError(f"dvc exp show --json: {shown.stderr.strip()}")
         text = shown.stdout
-    elif file == "-":
-        text = sys.stdin.read()
-    elif Path(file).is_file():
-        text = Path(file).read_text(encoding="utf-8")
-    else:
+    elif file != "-" and not Path(file).is_file():
         raise UserError(f"{file}: no such file; `dvc exp show --json > {file}` makes it")
-    try:
+    else:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    with suppress(ValueError, TypeError):
         shown = json.loads(text)
-        is_ours = all("rev" in commit for commit in shown)
-    except (ValueError, TypeError):
-        is_ours = False
-    if not is_ours:
-        raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else")
-    return shown
+        if all("rev" in commit for commit in shown):
+            return shown
+    raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else")
 
 
 def describe(model: str, table: pd.DataFrame, score: str) -> str:
