@@ -108,11 +108,15 @@ def test_a_missing_key_or_block_is_one_line(problems, full_key):
     assert problems(**{full_key.replace(".", "__"): MISSING}) == [f"{full_key}: missing key"]
 
 
-@pytest.mark.parametrize("name", ["two words", "a/b", "a.b", "-x", ""])
+@pytest.mark.parametrize("name", ["two words", "{a}", "a.b", "-x", ""])
 def test_a_models_name_that_is_no_word_is_one_line(problems, name):
     (said,) = problems(models={name: PARAMS["models"]["cnn"]})
     assert said.startswith("models")
     assert name in said
+
+
+def test_an_unknown_architecture_is_named_whatever_the_block_is_called(problems):
+    assert problems(models={"{a}": {"architecture": "vit"}})[-1].startswith("models.{a}.architecture: ")
 
 
 def test_all_mistakes_are_named_at_once(problems):

@@ -77,7 +77,8 @@ def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> 
     if kind == "union_tag_not_found":
         return [f"{key}.architecture: missing key"]
     if kind == "union_tag_invalid":
-        return [f"{key}.architecture: expected one of {{expected_tags}}, found {{tag!r:.100}}".format(**problem["ctx"])]
+        known, found = problem["ctx"]["expected_tags"], problem["ctx"]["tag"]
+        return [f"{key}.architecture: expected one of {known}, found {found!r:.100}"]
     if kind == "value_error":
         return [f"{key}: {line}" if key else str(line) for line in problem["ctx"]["error"].args]
     said = problem["msg"]
