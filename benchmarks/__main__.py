@@ -24,7 +24,10 @@ RESULTS = Path(__file__).parent / "results"
 INPUTS = {  # what a training reads, and the commands that make it
     "data/flowers/images": "stages.draw flowers data/flowers/images --params data/flowers/params.yaml",
     "data/manifest.csv": "stages.split data/flowers/images data/manifest.csv data/rejected.csv metrics",
-    "data/packed": "stages.pack data/manifest.csv data/flowers/images data/packed",
+    **{
+        f"data/packed/{size_px}": f"stages.pack data/manifest.csv data/flowers/images {size_px} data/packed/{size_px}"
+        for size_px in read_params().image_sizes_px
+    },
 }
 
 

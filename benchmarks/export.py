@@ -26,7 +26,7 @@ from stages.runtime.process import exit_cleanly
 from stages.runtime.workers import count_cores
 
 
-def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -> dict[str, object]:
+def compare(models: Path, name: str | None, images: dict[int, np.ndarray], n_rounds: int) -> dict[str, object]:
     """Export a model, or by None the vote, and return how it differs from PyTorch's, and both speeds."""
     import onnxruntime
 
@@ -40,22 +40,25 @@ def compare(models: Path, name: str | None, images: np.ndarray, n_rounds: int) -
         duration_s = time.perf_counter() - started
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         size_mb = path.stat().st_size / 1e6
-    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    images = {size_px: images[size_px] for size_px in ensemble.stored_sizes_px}
+    n_images = len(next(iter(images.values())))
+    ways: dict[str, Callable[[dict[int, np.ndarray]], np.ndarray]] = {
         "torch": lambda batch: ensemble.predict_proba(batch, torch.device("cpu")),
-        "onnxruntime": lambda batch: session.run(None, {IMAGES: batch})[0],
+        "onnxruntime": lambda batch: session.run(None, {IMAGES.format(size): each for size, each in batch.items()})[0],
     }
     answers, durations = {}, {way: [] for way in ways}
     for _ in range(n_rounds + 1):  # the first warms up
         for way, answer in ways.items():
             started = time.perf_counter()
-            parts = [answer(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
+            rows = [slice(start, start + BATCH_SIZE) for start in range(0, n_images, BATCH_SIZE)]
+            parts = [answer({size_px: each[batch] for size_px, each in images.items()}) for batch in rows]
             durations[way].append(time.perf_counter() - started)
             answers[way] = np.concatenate(parts)
     same = (answers["torch"].argmax(axis=1) == answers["onnxruntime"].argmax(axis=1)).sum()
     return {
         "largest_difference": f"{np.abs(answers['torch'] - answers['onnxruntime']).max():.1e}",
-        "same_answers": f"{same}/{len(images)}",
-        **{f"{way}_images_per_s": round(len(images) / median(times[1:])) for way, times in durations.items()},
+        "same_answers": f"{same}/{n_images}",
+        **{f"{way}_images_per_s": round(n_images / median(times[1:])) for way, times in durations.items()},
         "export_s": round(duration_s, 1),
         "file_mb": round(size_mb, 1),
     }
@@ -68,8 +71,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", count_cores())))
-    images = np.array(open_splits(arguments.packed, ("test",))[1][0].images)
-    print(f"{len(images)} images, batches of {BATCH_SIZE}, {torch.get_num_threads()} threads")
+    tests = [open_splits(path.parent, ("test",))[1][0] for path in arguments.packed.glob("*/classes.json")]
+    images = {test.images.shape[1]: np.array(test.images) for test in tests}
+    print(f"{len(tests[0])} images, batches of {BATCH_SIZE}, {torch.get_num_threads()} threads")
     for name in [*sorted(path.stem for path in arguments.models.glob("*.safetensors")), None]:
         row = compare(arguments.models, name, images, arguments.rounds)
         print(f"{name or 'vote':<20}", *(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)

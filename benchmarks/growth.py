@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 IMAGES = "data/flowers/images"
 PARAMS = ("params.yaml", "data/flowers/params.yaml")
 PIPELINES = {"draw": "data/flowers/dvc.yaml", "split": "dvc.yaml", "pack": "dvc.yaml"}
+PACKED_PX = 32
 MIN_IMAGES = 3  # of a class: one for each split
 MIN_COUNT = N_FLOWER_CLASSES * MIN_IMAGES
 SAMPLE_S = 0.05
@@ -104,8 +105,9 @@ def measure_count(n_images: int, size_px: int, folder: Path) -> list[dict[str, A
     rows = []
     for stage, pipeline in PIPELINES.items():
         print(f"growth: {stage} {n_images} images of {size_px} px", file=sys.stderr)
-        command = read_yaml(ROOT / pipeline)["stages"][stage]["cmd"]
-        cost = run_measured(command.replace("${images}", IMAGES), folder)
+        written = read_yaml(ROOT / pipeline)["stages"][stage]
+        command = written.get("do", written)["cmd"].replace("${images}", IMAGES).replace("${item}", str(PACKED_PX))
+        cost = run_measured(command, folder)
         rate = n_images / cost["wall_s"]
         rates = {"images_per_s": rate, "images_per_s_per_core": rate / count_cores()}
         rows.append({"stage": stage, "n_images": n_images, **cost, **rates})

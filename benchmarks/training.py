@@ -167,14 +167,14 @@ def prepare(
         link = folder / "images" / f"{label:04d}" / path.name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path.resolve())
-    names, (train,) = open_splits(Path("data/packed"), ("train",))
+    settings = params.models[model]
+    names, (train,) = open_splits(Path("data/packed") / str(settings.image_size_px), ("train",))
     if size_px:
         write_json(folder / "classes.json", names)
         write_packed_split(folder / "train", paths, rows["label"].tolist(), rows["sha256"].tolist(), size_px * 8 // 7)
         _, (train,) = open_splits(folder, ("train",))
-    settings = params.models[model]
     settings = settings.model_copy(update={"batch_size": batch_size or settings.batch_size})
-    sizes_px = train.images.shape[1], size_px or params.image_size_px
+    sizes_px = train.images.shape[1], size_px or settings.image_size_px
     card = write_card(settings.architecture, settings.arguments(), names, sizes_px, start=SCRATCH)
     torch.manual_seed(params.seed)
     job = Job(
@@ -255,7 +255,7 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--size", type=int, help="pixels; by default the pipeline's own packs and image_size_px")
+    parser.add_argument("--size", type=int, help="pixels; by default the model's own pack and image_size_px")
     parser.add_argument("--batch", type=int, help="images in a batch; by default the model's batch_size")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6, help="of one measurement, at least an epoch's")

@@ -62,7 +62,7 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
                 f"model, or an input's), found nothing: {weights}{_say_switch(weights)}"
             )
         try:
-            model.check(recipe.image_size_px)
+            model.check(model.image_size_px)
         except ValueError as error:
             yield f"models.{name}: {error}"
 

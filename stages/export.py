@@ -2,8 +2,9 @@
 
     python -m stages.export FILE [--model NAME] [--models FOLDER]
 
-The graph takes pictures of the stored size as uint8, and gives probabilities; cropping, normalisation and the vote are
-in it. Its metadata say how to resize a picture, and name the classes. Needs the extra `onnx` of pyproject.toml.
+The graph takes pictures as uint8, in each size that the models want, and gives probabilities; cropping, normalisation
+and the vote are in it. Its metadata say how to resize a picture, and name the classes. Needs the extra `onnx` of
+pyproject.toml.
 """
 
 import argparse

@@ -1,6 +1,8 @@
-"""Decode and resize every image of the manifest once: an array for each split, and the class names.
+"""Decode and resize every image of the manifest, for the networks of one size: an array a split, and the class names.
 
-python -m stages.pack MANIFEST IMAGES PACKED [--params PATH]
+    python -m stages.pack MANIFEST IMAGES IMAGE_SIZE_PX PACKED [--params PATH]
+
+Networks of all sizes see the same part of a picture: the margin around it is a share of the size.
 """
 
 import argparse
@@ -16,11 +18,13 @@ from stages.settings.reading import read_params
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("manifest", "images", "packed"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("image_size_px", type=int)
+    parser.add_argument("packed", type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
-    size_px = read_params(arguments.params).pack.stored_size_px
+    size_px = read_params(arguments.params).pack.stored_size_px(arguments.image_size_px)
 
     columns = {split: ([], [], [], []) for split in SPLITS}
     names = {}

@@ -37,17 +37,18 @@ def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[
     from stages.networks.devices import choose_device
 
     ensemble = load_ensemble(folder, model)
-    names = ensemble.card.class_names
+    names, sizes_px = ensemble.class_names, ensemble.stored_sizes_px
 
-    def ask(pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, Answer]]:
+    def ask(pictures: list[tuple[str, dict[int, np.ndarray]]]) -> Iterator[tuple[str, Answer]]:
+        images = {size_px: np.stack([picture[size_px] for _, picture in pictures]) for size_px in sizes_px}
         # chosen when the worker processes run already: a process that is forked after CUDA has started may hang
-        probabilities = ensemble.predict_proba(np.stack([picture for _, picture in pictures]), choose_device())
+        probabilities = ensemble.predict_proba(images, choose_device())
         for (path, _), row in zip(pictures, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:TOP]
             yield path, [(names[label], float(row[label])) for label in best]
 
-    waiting: list[tuple[str, np.ndarray]] = []
-    for path, picture in read_pictures(paths, ensemble.card.stored_size_px):
+    waiting: list[tuple[str, dict[int, np.ndarray]]] = []
+    for path, picture in read_pictures(paths, sizes_px):
         if isinstance(picture, str):
             yield path, picture
             continue

@@ -55,11 +55,11 @@ def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return [{"name": name, "support": int(support[name]), "f1": f1.loc[name].to_dict()} for name in order]
 
 
-def read_answers(data: Path, models: list[str]) -> Answers:
-    """Read what the vote and its members say of the test images, and the images."""
+def read_answers(data: Path, models: list[str], image_size_px: int) -> Answers:
+    """Read what the vote and its members say of the test images, and the images as they are packed for this size."""
     vote = read_predictions(data / "vote.npz")
     members = {name: read_predictions(data / "predictions" / f"{name}.npz").test_probabilities for name in models}
-    _, (test,) = open_splits(data / "packed", ["test"])
+    _, (test,) = open_splits(data / "packed" / str(image_size_px), ["test"])
     return Answers(test.images, vote.test_labels, vote.class_names, {"ensemble": vote.test_probabilities, **members})
 
 
@@ -75,6 +75,7 @@ def look(answers: Answers, data: Path, scores: dict[str, dict[str, Any]], image_
 def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path) -> dict[str, Any]:
     """Read what the page shows: everything that the templates name."""
     scores, parameters = read_scores(metrics), read_parameters(params)
+    image_size_px = parameters["image_sizes_px"][0]  # pictures of all sizes show the same
     models = [name for name in scores if name != "ensemble"]
     folders = {name: metrics / "models" / name for name in models} | {"ensemble": metrics / "ensemble"}
     dataset, comparison = (
@@ -84,7 +85,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
     confusion = read_table(folders["ensemble"] / "confusion.csv")
     confusion = confusion.set_index(confusion.columns[0])
     confusion.columns = confusion.index  # as they are: a class may be called "actual", which pandas renames
-    answers = read_answers(data, models)
+    answers = read_answers(data, models, image_size_px)
     return {
         "scores": scores,
         "models": models,
@@ -108,7 +109,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "classes": rank_classes({name: read_table(folder / "per_class.csv") for name, folder in folders.items()}),
         "thumbnails": thumbnail_sizes(answers.images.shape[1]),
         "mistakes": show_mistakes(answers),
-        **look(answers, data, scores, parameters["image_size_px"]),
+        **look(answers, data, scores, image_size_px),
         "pairs": show_pairs(answers, confusion),
         "plot": plot_confusion(confusion),
         "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},

@@ -31,14 +31,11 @@ ENVIRONMENT = {
 def shrink(params: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe with its structure kept, and every size as small as it runs; weights come from the same run."""
     models = params["models"]
-    valid = any(block.get("padding") == "valid" for block in models.values())
-    margin = min(4, params["pack"]["stored_size_px"] - params["image_size_px"])
-    params["image_size_px"] = 76 if valid else 32
-    params["pack"]["stored_size_px"] = params["image_size_px"] + margin
     params["images"] = IMAGES
     if "draw" in params:
-        params["draw"] |= {"n_classes": 3, "images_per_class": 12, "size_px": params["pack"]["stored_size_px"]}
+        params["draw"] |= {"n_classes": 3, "images_per_class": 12, "size_px": 36}
     for block in models.values():
+        block["image_size_px"] = 76 if block.get("padding") == "valid" else 32
         settings = {**params["training"], **block}
         small = {"dense_units": 4, "depth": 11, "batch_size": 8}
         most = {
@@ -55,6 +52,7 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
         block["phases"] = [{"epochs": 1, "lr": phase["lr"]} for phase in settings["phases"]]
         if not block["weights"].startswith(("data/weights/scratch", SOURCE)):
             block["weights"] = replace_weights(block, models)
+    params["image_sizes_px"] = sorted({block["image_size_px"] for block in models.values()})
     return params
 
 

@@ -11,6 +11,8 @@ from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote, 
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
 STORED, SIZE = 36, 32
+SIZES = {"cnn": 32, "vgg": 32, "resnet50": 64}  # of those that vote
+MARGIN = STORED - SIZE
 BLOCKS = {
     "cnn": ("cnn", {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}),
     "vgg": ("vgg", {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}),
@@ -25,7 +27,7 @@ VOTES = {
 
 def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SIZE) -> torch.nn.Module:
     """Save a network that says something else of each picture; return it in evaluation mode."""
-    card = write_card(architecture, arguments, CLASSES, (size_px + STORED - SIZE, size_px), "scratch")
+    card = write_card(architecture, arguments, CLASSES, (size_px + MARGIN, size_px), "scratch")
     torch.manual_seed(1)
     network = build_network(card)
     for module in network.modules():
@@ -46,8 +48,13 @@ def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SI
 def save_models(folder: Path, kind: str, vote: Vote) -> None:
     """Save the models of BLOCKS, and their vote."""
     for name, (architecture, arguments) in BLOCKS.items():
-        save_model(folder / f"{name}.safetensors", architecture, arguments)
+        save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name])
     write_vote(folder / "vote.json", list(BLOCKS), kind, vote)
+
+
+def pictures(n: int) -> dict[int, np.ndarray]:
+    """Return stored pictures as `noise` makes them, in each size that the models of BLOCKS want."""
+    return {size_px + MARGIN: noise(n, size_px + MARGIN) for size_px in sorted(set(SIZES.values()))}
 
 
 def noise(n: int, size_px: int = STORED) -> np.ndarray:

@@ -17,7 +17,7 @@ from tests.repository import ROOT
 SCRATCH = "data/weights/scratch"
 FLOWERS, SOURCE = "data/flowers/params.yaml", "data/weights/source/params.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's own
-TIMM = {"architecture": "timm", "weights": SCRATCH, "lr": 0.1}
+TIMM = {"architecture": "timm", "weights": SCRATCH, "image_size_px": 32, "lr": 0.1}
 
 
 @pytest.fixture
@@ -70,7 +70,10 @@ MISTAKES = {
         ["models.cnn.weights"],
     ),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
-    "images too small for VGG": ({"image_size_px": 31}, ["models.vgg16", "models.vgg19_pretrained"]),
+    "images too small for VGG": (
+        {"image_sizes_px": [32, 31], "models__vgg16__image_size_px": 31, "models__resnet50__image_size_px": 31},
+        ["models.vgg16"],
+    ),
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
     "no weights of timm's": ({"models__seventh": {**TIMM, "network": "resnet18.a1_in2k"}}, ["models.seventh"]),
@@ -80,12 +83,15 @@ MISTAKES = {
     ),
     "a model called as the vote is": ({"models__ensemble": {**TIMM, "network": "resnet18"}}, ["models.ensemble"]),
     "patches that do not fit": (
-        {"image_size_px": 34, "models__seventh": {**TIMM, "network": "vit_tiny_patch16_224"}},
+        {
+            "image_sizes_px": [32, 34],
+            "models__seventh": {**TIMM, "network": "vit_tiny_patch16_224", "image_size_px": 34},
+        },
         ["models.seventh"],
     ),
     "several at once": (
-        {"images": "nowhere", "image_size_px": 31, "models__cnn__weights": "mine.safetensors"},
-        ["images", "models.cnn.weights", "models.vgg16", "models.vgg19_pretrained"],
+        {"images": "nowhere", "models__cnn__padding": "valid", "models__cnn__weights": "mine.safetensors"},
+        ["images", "models.cnn", "models.cnn.weights"],
     ),
 }
 
@@ -105,7 +111,8 @@ def test_a_mistake_is_a_line_that_names_the_key(problems, changes, keys):
     ],
 )
 def test_a_network_of_timms_is_let_through_at_a_size_that_it_can_look_at(problems, size_px, block):
-    assert problems(image_size_px=size_px, models__seventh={**TIMM, **block}) == []
+    sizes_px = sorted({32, size_px})
+    assert problems(image_sizes_px=sizes_px, models__seventh={**TIMM, "image_size_px": size_px, **block}) == []
 
 
 @pytest.mark.parametrize("starts", [{"cnn": "cnn"}, {"cnn": "vgg16", "vgg16": "cnn"}, {"vgg16": "nobody"}])

@@ -14,15 +14,15 @@ from stages import export
 from stages.inference.ensembles import load_ensemble
 from stages.inference.graphs import EnsembleGraph, pool, write_onnx
 from stages.runtime.errors import UserError
-from stages.scoring.voting import LogarithmicPool
-from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, VOTES, noise, save_model, save_models
+from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, VOTES, noise, pictures, save_model, save_models
 
 CPU = torch.device("cpu")
 NO_DROPOUT = {"dropout": 0, "drop_path": 0}
 
 
-def run_graph(path: Path, images: np.ndarray) -> np.ndarray:
-    return pytest.importorskip("onnxruntime").InferenceSession(path).run(None, {"images": images})[0]
+def run_graph(path: Path, images: dict[int, np.ndarray]) -> np.ndarray:
+    inputs = {f"images_{size_px}": each for size_px, each in images.items()}
+    return pytest.importorskip("onnxruntime").InferenceSession(path).run(None, inputs)[0]
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -39,28 +39,30 @@ def test_a_vote_of_tensors_is_that_of_arrays(vote):
     np.testing.assert_allclose(found, vote.probabilities(members), rtol=0, atol=1e-5)
 
 
-def test_the_network_that_is_exported_says_the_same_as_the_vote(tmp_path):
+def test_the_network_that_is_exported_says_the_same_as_the_vote_of_members_of_two_sizes(tmp_path):
     save_models(tmp_path, "logarithmic_pool", VOTES["logarithmic_pool"])
     ensemble = load_ensemble(tmp_path)
     with torch.no_grad():
-        found = EnsembleGraph(ensemble).eval()(torch.from_numpy(noise(5)))
-    assert_same(found.numpy(), ensemble.predict_proba(noise(5), CPU))
+        found = EnsembleGraph(ensemble).eval()(*map(torch.from_numpy, pictures(5).values()))
+    assert_same(found.numpy(), ensemble.predict_proba(pictures(5), CPU))
 
 
 @pytest.mark.slow
 def test_the_graph_of_a_vote_says_the_same_of_any_number_of_pictures_and_what_it_is(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
-    save_models(tmp_path, "logarithmic_pool", LogarithmicPool(np.array([0.7, 0.6, 0.0])))
+    save_models(tmp_path, "logarithmic_pool", VOTES["logarithmic_pool"])
     monkeypatch.setattr(sys, "argv", ["export", f"{tmp_path}/vote.onnx", "--models", str(tmp_path)])
     export.main()
-    expected = load_ensemble(tmp_path).predict_proba(noise(5), CPU)
-    assert_same(run_graph(tmp_path / "vote.onnx", noise(5)), expected)
-    np.testing.assert_allclose(run_graph(tmp_path / "vote.onnx", noise(5)[3:4]), expected[3:4], rtol=0, atol=2e-6)
+    images = pictures(5)
+    expected = load_ensemble(tmp_path).predict_proba(images, CPU)
+    assert_same(run_graph(tmp_path / "vote.onnx", images), expected)
+    one = {size_px: each[3:4] for size_px, each in images.items()}
+    np.testing.assert_allclose(run_graph(tmp_path / "vote.onnx", one), expected[3:4], rtol=0, atol=2e-6)
     properties = pytest.importorskip("onnx").load(tmp_path / "vote.onnx").metadata_props
     said = {each.key: each.value for each in properties}
     assert json.loads(said["classes"]) == CLASSES
-    assert f"{STORED} x {STORED}" in said["resizing"]
-    assert "cnn 0.7, vgg 0.6" in said["what"]
+    assert "images_36: uint8, (batch, 36, 36, 3), RGB from 0 to 255; images_68: " in said["input"]
+    assert "cnn 0.7, resnet50 0.6" in said["what"]
 
 
 @pytest.mark.slow
@@ -77,7 +79,8 @@ def test_every_architecture_can_be_exported(tmp_path, architecture, arguments):
     save_model(tmp_path / "one.safetensors", architecture, arguments)
     ensemble = load_ensemble(tmp_path, "one")
     write_onnx(tmp_path / "one.onnx", ensemble)
-    assert_same(run_graph(tmp_path / "one.onnx", noise(3)), ensemble.predict_proba(noise(3), CPU))
+    images = {STORED: noise(3)}
+    assert_same(run_graph(tmp_path / "one.onnx", images), ensemble.predict_proba(images, CPU))
 
 
 def test_without_the_packages_of_the_extra_it_is_a_users_mistake(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 N_KILLS = int(os.environ.get("QUINTET_KILLS", "4"))
 SEED = int(os.environ.get("QUINTET_KILL_SEED", "") or random.SystemRandom().randrange(10**6))
-TRAIN = "python -m stages.train cnn data/packed data/models/cnn.safetensors metrics/models/cnn/history.csv"
+TRAIN = "python -m stages.train cnn data/packed/32 data/models/cnn.safetensors metrics/models/cnn/history.csv"
 THIRD = "^cnn epoch +3/"  # only now is the first one sure to lie on the disk
 OUTPUTS = ("data/models/cnn.safetensors", "metrics/models/cnn/history.csv")
 

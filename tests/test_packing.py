@@ -15,7 +15,7 @@ from stages.pixels.packing import ROWS_PER_TASK, take_room, write_groups, write_
 from stages.runtime.errors import UserError
 from tests.parameters import write_params
 
-SIZE = 36
+SIZE = 36  # stored for networks that see 32 px
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255), "d": (9, 8, 7)}
 ROWS = [
     ("a", "NA", 1, "train", "x"),
@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     ]
     Path("manifest.csv").write_text("\n".join(["path,label,class,split,sha256,group", *lines]) + "\n", encoding="utf-8")
     write_params(Path("params.yaml"))
-    monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "images", "packed", "--params", "params.yaml"])
+    monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "images", "32", "packed", "--params", "params.yaml"])
     return tmp_path
 
 

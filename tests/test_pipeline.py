@@ -11,7 +11,7 @@ import pytest
 from tests.pipelines import SOURCE, Clone, ran
 from tests.repository import ROOT
 
-SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, lr: 0.001, epochs: 1}"
+SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, image_size_px: 16, lr: 0.001, epochs: 1}"
 SEVENTH = SIXTH.replace("data/weights/scratch", "data/models/sixth.safetensors")
 
 
@@ -48,7 +48,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     )
     assert clone.kill_when("dvc repro", lambda: trains_cnn(tmp_path))
     output = clone.run("dvc repro")
-    assert "cnn: goes on from" in output
+    assert "cnn: resumes after epoch" in output
     assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "report"}
     assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
@@ -57,9 +57,10 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
         (tmp_path / stray).parent.mkdir(exist_ok=True)
         (tmp_path / stray).write_text("removed", encoding="utf-8")
     clone.commit()
-    output = clone.run(f"dvc exp run -S '+models.sixth={SIXTH}' -S '+models.seventh={SEVENTH}'")
+    sizes = "image_sizes_px=[32, 16]"
+    output = clone.run(f"dvc exp run -S '{sizes}' -S '+models.sixth={SIXTH}' -S '+models.seventh={SEVENTH}'")
     of_both = {f"{stage}@{model}" for stage in ("train", "evaluate") for model in ("sixth", "seventh")}
-    assert ran(output) == {"check", *of_both, "ensemble", "report"}
+    assert ran(output) == {"check", "pack@16", *of_both, "ensemble", "report"}
     assert members(tmp_path) == ["cnn", "sixth", "seventh"]
     assert "seventh.lr" in clone.run("python -m stages.experiments.sweep")  # in which two votes differ
     starts = [
@@ -79,14 +80,12 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
 @pytest.mark.parametrize("recipe", sorted(path.name for path in ROOT.glob("recipes/*.yaml")))
 def test_a_recipe_runs_whole(recipe, tmp_path):
     timm = {"architecture": "timm", "network": "test_resnet", "weights": "data/weights/scratch", "lr": 0.001}
-    clone = Clone(
-        tmp_path,
-        f"recipes/{recipe}",
-        change=lambda params: params["models"].update(timm={**timm, "epochs": 1, "warmup_epochs": 0}),
-    )
+    timm |= {"image_size_px": 32, "epochs": 1, "warmup_epochs": 0}
+    clone = Clone(tmp_path, f"recipes/{recipe}", change=lambda params: params["models"].update(timm=timm))
     output = clone.run("dvc repro")
-    models = list(clone.read()["models"])
-    assert {"code", "check", "split", "pack", "ensemble", "report"} <= ran(output)
+    models, sizes_px = list(clone.read()["models"]), clone.read()["image_sizes_px"]
+    packs = {f"pack@{size_px}" for size_px in sizes_px}
+    assert {"code", "check", "split", *packs, "ensemble", "report"} <= ran(output)
     assert {f"{stage}@{name}" for name in models for stage in ("train", "evaluate")} <= ran(output)
     assert members(tmp_path) == models
     for name in models:

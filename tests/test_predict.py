@@ -18,10 +18,9 @@ from stages.inference import ensembles, pictures, probabilities
 from stages.inference.ensembles import load_ensemble
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
-from stages.pixels.packed_splits import PackedSplit
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
-from tests.small_models import BLOCKS, CLASSES, STORED, VOTES, noise, save_models
+from tests.small_models import BLOCKS, CLASSES, VOTES, noise, save_models
 
 
 @pytest.fixture
@@ -33,8 +32,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"])
     Path("images/b").mkdir(parents=True)
     Path("images/a").mkdir()
-    for number, image in enumerate(noise(7, 88)):
-        Image.fromarray(image[:, :70]).save(f"images/{'ab'[number % 2]}/{number}.jpg")
+    for number, image in enumerate(noise(7, 288)):  # a JPEG that is decoded smaller for the one size than for the other
+        Image.fromarray(image[:, :270]).save(f"images/{'ab'[number % 2]}/{number}.jpg")
     return tmp_path
 
 
@@ -55,10 +54,10 @@ def list_images() -> list[str]:
 
 def evaluate(name: str) -> np.ndarray:
     """Return what `pack` and then `evaluate` make of the images in their order."""
-    write_packed_split(Path("packed"), list_images(), [0] * 7, [""] * 7, STORED)
     network, card = load_model(Path(f"models/{name}.safetensors"))
-    split = PackedSplit(np.load("packed/images.npy", mmap_mode="r"), np.load("packed/labels.npy"))
-    return probabilities.predict_proba(network, split.images, card.view(choose_device()))
+    packed = Path(f"packed/{card.stored_size_px}")
+    write_packed_split(packed, list_images(), [0] * 7, [""] * 7, card.stored_size_px)
+    return probabilities.predict_proba(network, np.load(packed / "images.npy"), card.view(choose_device()))
 
 
 @pytest.mark.parametrize("few", [0, 64])
@@ -84,14 +83,16 @@ def test_worker_processes_start_before_the_device_is_touched(folder, monkeypatch
 
 
 @pytest.mark.parametrize("kind", VOTES)
-def test_answers_of_the_vote_are_those_of_ensemble_and_who_has_no_weight_is_not_loaded(folder, monkeypatch, kind):
+def test_members_of_all_sizes_vote_as_in_ensemble_and_who_has_no_weight_is_not_loaded(folder, monkeypatch, kind):
     save_models(Path("models"), kind, VOTES[kind])
     members = np.stack([evaluate(name) for name in BLOCKS])
     expected = VOTES[kind].probabilities(members)
     if kind != "equal":
         Path("models/vgg.safetensors").unlink()
-    found = load_ensemble(Path("models")).predict_proba(np.load("packed/images.npy"), choose_device())
-    np.testing.assert_array_equal(found, expected)
+    images = {size_px: np.load(f"packed/{size_px}/images.npy") for size_px in (36, 68)}
+    np.testing.assert_array_equal(load_ensemble(Path("models")).predict_proba(images, choose_device()), expected)
+    for row, top in zip(expected, dict(predict.answer(list_images(), Path("models"), None)).values(), strict=True):
+        assert top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
 
 
 def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over(folder, monkeypatch, capsys):
@@ -139,7 +140,7 @@ def test_what_is_no_picture_is_named_and_the_others_are_answered(folder, monkeyp
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 70 * 88 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 270 * 288 - 1)
     assert run(monkeypatch, "images/a/0.jpg") == 1
     assert capsys.readouterr().out == ""
 

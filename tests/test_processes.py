@@ -194,7 +194,7 @@ def prepare_stage(folder: Path) -> None:
     block = {"architecture": "vgg", "weights": "data/weights/scratch", "lr": 0.01, "epochs": 2, "batch_size": 8}
     block |= {"optimizer": "sgd", "momentum": 0.9}  # Adam would divide by gradients that are rounding alone
     block |= {"depth": 11, "batch_norm": False, "filters": 2, "dense_units": 4, "dropout": 0, "warmup_epochs": 0}
-    write_params(folder / "params.yaml", models={"one": block}, image_size_px=32)
+    write_params(folder / "params.yaml", models={"one": {**block, "image_size_px": 32}})
     for name in ("requirements.txt", "stages"):
         (folder / name).symlink_to(ROOT / name)
     for name, n in (("train", N_TRAIN), ("val", N_VAL)):

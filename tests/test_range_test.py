@@ -28,14 +28,14 @@ def test_rates_rise_by_one_factor_until_the_loss_explodes():
 
 def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggested_rate(tmp_path, monkeypatch, capsys):
     block = {"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "batch_size": 8}
-    block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5}
+    block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5, "image_size_px": 16}
     split = plain_split([0, 1, 2] * 10)
-    params = {"models": {"cnn": block}, "image_size_px": 16}
-    write_params(tmp_path / "params.yaml", **params, pack__stored_size_px=split.images.shape[1])
-    (tmp_path / "packed/train").mkdir(parents=True)
+    params = {"models": {"cnn": block}, "image_sizes_px": [16]}
+    write_params(tmp_path / "params.yaml", **params)
+    (tmp_path / "packed/16/train").mkdir(parents=True)
     for name in ("images", "labels"):
-        np.save(tmp_path / f"packed/train/{name}.npy", getattr(split, name))
-    (tmp_path / "packed/classes.json").write_text('["red", "green", "blue"]', encoding="utf-8")
+        np.save(tmp_path / f"packed/16/train/{name}.npy", getattr(split, name))
+    (tmp_path / "packed/16/classes.json").write_text('["red", "green", "blue"]', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["range_test", "cnn", "--packed", "packed", "--out", "out", "--steps", "30"])
     range_test.main()
@@ -44,7 +44,7 @@ def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggest
     suggested = suggest_rate(*(np.array([row[key] for row in rows]) for key in ("lr", "smoothed_loss")))
     assert f"suggested lr {suggested:.1e}" in capsys.readouterr().out
     assert (tmp_path / "out/cnn.png").stat().st_size > 0
-    write_params(tmp_path / "params.yaml", **params, pack__stored_size_px=64)
+    write_params(tmp_path / "params.yaml", **params, pack__margin=0.5)
     with pytest.raises(UserError, match="dvc repro pack"):
         range_test.main()
 

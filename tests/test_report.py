@@ -99,11 +99,12 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
         (metrics / f"{name}.json").write_text(json.dumps(content))
     for name in ("samples.png", "class_counts.png"):
         Image.new("RGBA", (900, 9)).save(metrics / name)
-    (data / "packed" / "test").mkdir(parents=True)
-    (data / "packed" / "classes.json").write_text(json.dumps(names))
+    packed = data / "packed" / "32"
+    (packed / "test").mkdir(parents=True)
+    (packed / "classes.json").write_text(json.dumps(names))
     images = np.random.default_rng(1).integers(0, 256, (len(labels), size_px, size_px, 3), dtype=np.uint8)
-    np.save(data / "packed" / "test" / "images.npy", images)
-    np.save(data / "packed" / "test" / "labels.npy", labels)
+    np.save(packed / "test" / "images.npy", images)
+    np.save(packed / "test" / "labels.npy", labels)
     (data / "manifest.csv").write_text(f"path,class,split,group\n{MANIFEST}")
     (data / "rejected.csv").write_text("path,reason,detail\n<i>.jpg,damaged,truncated\n")
     (data / "code").mkdir()

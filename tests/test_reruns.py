@@ -40,7 +40,7 @@ def test_the_docs_have_the_tables_of_the_pipeline():
     [
         ("params.yaml", "models.vgg16.lr", {"train@vgg16", "evaluate@vgg16", "ensemble", "report"}),
         ("params.yaml", "ensemble.voting", {"ensemble", "report"}),
-        ("params.yaml", "pack.stored_size_px", {"pack", *TRAININGS, *EVALUATIONS, "ensemble", "report"}),
+        ("params.yaml", "pack.margin", {"pack@32", *TRAININGS, *EVALUATIONS, "ensemble", "report"}),
         (
             "data/weights/source/params.yaml",
             "models.vgg19.lr",
@@ -64,7 +64,7 @@ def test_a_pin_reruns_what_imports_the_package():
     reruns = tables.reruns_by_pin()
     assert reruns["jinja2"] == {"report"}
     assert reruns["torch"] == {*TRAININGS, *SOURCE_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
-    assert reruns["numpy"] >= {"flowers:draw", "split", "pack", *TRAININGS, *EVALUATIONS, "ensemble"}
+    assert reruns["numpy"] >= {"flowers:draw", "split", "pack@32", *TRAININGS, *EVALUATIONS, "ensemble"}
     assert reruns["pytest"] == set()
 
 
@@ -130,7 +130,8 @@ def edit_leaf(file: str, leaf: str) -> Callable[[Path], None]:
         *parents, last = leaf.split(".")
         for parent in parents:
             block = block[parent]
-        block[last] = f"{block[last]}0"
+        value = block[last]
+        block[last] = value * 2 or [0] if isinstance(value, list) else f"{value}0"
         write(copy / file, json.dumps(params))
 
     return edit

@@ -92,7 +92,7 @@ def test_splits_packs_and_figures_are_the_same_on_an_old_processor(tmp_path):
     draw_set(Source(seed=2, n_classes=6, images_per_class=10, size_px=64), tmp_path / "images")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     split = ["stages.split", "../images", "data/manifest.csv", "data/rejected.csv", "metrics"]
-    pack = ["stages.pack", "data/manifest.csv", "../images", "data/packed"]
+    pack = ["stages.pack", "data/manifest.csv", "../images", "32", "data/packed/32"]
     params = ["--params", "../params.yaml"]
     n_files, different = _find_differences(
         tmp_path, ["-m", *split, *params], ["-m", *pack, *params], ["-c", DRAW_CONFUSION]

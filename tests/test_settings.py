@@ -103,7 +103,9 @@ def test_an_unknown_key_is_one_line_with_the_nearest_right_one(problems, full_ke
     assert repr(nearest) in said
 
 
-@pytest.mark.parametrize("full_key", ["seed", "split", "split.test", "training", "models", "models.cnn.lr"])
+@pytest.mark.parametrize(
+    "full_key", ["seed", "split.test", "training", "models", "models.cnn.lr", "models.cnn.image_size_px"]
+)
 def test_a_missing_key_or_block_is_one_line(problems, full_key):
     assert problems(**{full_key.replace(".", "__"): MISSING}) == [f"{full_key}: missing key"]
 
@@ -136,13 +138,20 @@ def test_epochs_of_a_part_are_no_more_than_epochs(problems, read):
         assert said.startswith(f"models.cnn.{key}: ")
 
 
+def test_an_image_is_stored_larger_than_it_is_seen_by_the_same_share_at_every_size(read):
+    assert [read().pack.stored_size_px(size_px) for size_px in (32, 96, 224)] == [36, 108, 252]
+    assert read(pack__margin=0).pack.stored_size_px(224) == 224
+
+
 def test_what_does_not_fit_together_is_named(problems, read):
-    assert read(image_size_px=36).pack.stored_size_px == 36
+    assert read(image_sizes_px=[32, 64], models__cnn__image_size_px=64).models["cnn"].image_size_px == 64
+    not_packed, unused = problems(image_sizes_px=[32, 48], models__cnn__image_size_px=64)
+    assert not_packed.startswith("models.cnn.image_size_px: ")
+    assert unused.startswith("image_sizes_px: ")
     assert read(split__train=0.8, split__val=0.1, split__test=0.1).split.train == 0.8  # their sum is not quite 1
     (sums,) = problems(split__train=0.9)
     assert sums.startswith("split: train + val + test is 1.2")
-    size, test = problems(image_size_px=37, split__train=0.85, split__test=0)
-    assert size.startswith("pack.stored_size_px is 36")
+    (test,) = problems(split__train=0.85, split__test=0)
     assert test.startswith("split.test is 0")
 
 

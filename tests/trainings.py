@@ -19,6 +19,7 @@ STILL = 1e-12  # a learning rate that moves nothing
 SETTINGS = ModelSettings(
     architecture="cnn",
     weights="data/weights/scratch",
+    image_size_px=SIZE,
     optimizer="adam",
     lr=0.01,
     backbone_lr=None,

@@ -39,7 +39,7 @@ EXPLODED = 1.5  # times the smallest smoothed loss: nothing higher is tried
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--packed", type=Path, default="data/packed")
+    parser.add_argument("--packed", type=Path, default="data/packed", help="of the packs, one a size")
     parser.add_argument("--params", type=Path, default="params.yaml")
     parser.add_argument("--out", type=Path, default="metrics/range_test")
     parser.add_argument("--steps", type=int, default=200, help="batches from the lowest rate to the highest")
@@ -47,10 +47,12 @@ def main() -> None:
     if arguments.steps < 20:
         raise UserError(f"--steps: expected 20 or more, found {arguments.steps}")
     recipe = read_recipe(arguments.params, arguments.model)
-    class_names, (train,) = open_splits(arguments.packed, ("train",))
-    if (found_px := train.images.shape[1]) != recipe.pack.stored_size_px:
+    size_px = recipe.models[arguments.model].image_size_px
+    packed, stored_size_px = arguments.packed / str(size_px), recipe.pack.stored_size_px(size_px)
+    class_names, (train,) = open_splits(packed, ("train",))
+    if (found_px := train.images.shape[1]) != stored_size_px:
         raise UserError(
-            f"{arguments.packed}: expected images of {recipe.pack.stored_size_px} px, as {arguments.params} says, "
+            f"{packed}: expected images of {stored_size_px} px, as {arguments.params} says, "
             f"found {found_px} px; run `dvc repro pack`"
         )
     network, _, job = prepare(recipe, arguments.model, class_names, (train, train), choose_device())

@@ -32,21 +32,28 @@ class Ensemble:
     vote: Vote
 
     @property
-    def card(self) -> ModelCard:
-        """Class names and sizes, in which all members agree, are those of the first."""
-        return next(member.card for member in self.members if member)
+    def class_names(self) -> list[str]:
+        """The class names in label order, on which all members agree."""
+        return next(member.card.class_names for member in self.members if member)
 
-    def predict_proba(self, images: np.ndarray, device: torch.device) -> np.ndarray:
+    @property
+    def stored_sizes_px(self) -> list[int]:
+        """The sizes in which the members want a picture."""
+        return sorted({member.card.stored_size_px for member in self.members if member})
+
+    def predict_proba(self, images: dict[int, np.ndarray], device: torch.device) -> np.ndarray:
         """Return class probabilities, (n_images, n_classes).
 
         Args:
-            images: uint8, shape (n_images, stored_size_px, stored_size_px, 3), as `pack` stores them.
+            images: of each of `stored_sizes_px`, uint8, shape (n_images, size_px, size_px, 3), as `pack` stores them.
         """
+        n_images = len(next(iter(images.values())))
         # a member of no weight says 1 throughout, which no pool counts: so the sum keeps its order, and its last bits
-        probabilities = np.ones((len(self.members), len(images), len(self.card.class_names)), np.float32)
+        probabilities = np.ones((len(self.members), n_images, len(self.class_names)), np.float32)
         for row, member in zip(probabilities, self.members, strict=True):
             if member:
-                row[:] = predict_proba(member.network, images, member.card.view(device), bar=False)
+                its_images = images[member.card.stored_size_px]
+                row[:] = predict_proba(member.network, its_images, member.card.view(device), bar=False)
         return self.vote.probabilities(probabilities)
 
 
@@ -69,9 +76,8 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
     names, vote = read_vote(folder / VOTE_FILE)
     weights = zip(names, vote.weights, strict=True)
     ensemble = Ensemble([_load(folder, name) if weight else None for name, weight in weights], vote)
-    cards = [member.card for member in ensemble.members if member]
-    if len({(tuple(card.class_names), card.stored_size_px) for card in cards}) > 1:
-        raise UserError(f"{folder}: expected models of the same classes and picture size; run `dvc repro`")
+    if len({tuple(member.card.class_names) for member in ensemble.members if member}) > 1:
+        raise UserError(f"{folder}: expected models of the same classes; run `dvc repro`")
     return ensemble
 
 

@@ -14,7 +14,7 @@ from stages.runtime.files import written_whole
 from stages.scoring.cross_entropy import TINY
 from stages.scoring.voting import EqualVote, LinearPool, Vote
 
-IMAGES, PROBABILITIES = "images", "probabilities"  # names of input and output
+IMAGES, PROBABILITIES = "images_{}", "probabilities"  # names of an input, with its stored size, and of the output
 
 
 class MemberGraph(nn.Module):
@@ -34,18 +34,24 @@ class MemberGraph(nn.Module):
 
 
 class EnsembleGraph(nn.Module):
-    """Uint8 pictures (batch, stored, stored, 3) to float32 probabilities (batch, n_classes), as Ensemble has it."""
+    """Pictures to float32 probabilities (batch, n_classes), as Ensemble has it.
+
+    The pictures are uint8, (batch, stored, stored, 3), once for each of `stored_sizes_px`, in that order: a graph could
+    make one size of another, but not as `pack` makes it of the file (docs/using.md).
+    """
 
     def __init__(self, ensemble: Ensemble):
         super().__init__()
         counted = [each is not None for each in ensemble.members]
-        self.members = nn.ModuleList(MemberGraph(each) for each in ensemble.members if each)
+        members = [each for each in ensemble.members if each]
+        self.members = nn.ModuleList(MemberGraph(each) for each in members)
+        self.inputs = [ensemble.stored_sizes_px.index(each.card.stored_size_px) for each in members]
         # as numpy arrays: parameters of the vote, not of a network
         self.vote = type(ensemble.vote)(**{key: part[counted] for key, part in vars(ensemble.vote).items()})
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = images.float()
-        return pool(self.vote, torch.stack([member(pixels).softmax(dim=1) for member in self.members]))
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        pixels, members = [each.float() for each in images], zip(self.members, self.inputs, strict=True)
+        return pool(self.vote, torch.stack([member(pixels[number]).softmax(dim=1) for member, number in members]))
 
 
 def pool(vote: Vote, members: torch.Tensor) -> torch.Tensor:
@@ -75,15 +81,15 @@ def write_onnx(path: Path, ensemble: Ensemble) -> None:
         raise UserError(
             "export: expected the packages of the extra `onnx`, found none; run pip install onnx onnxscript onnxruntime"
         ) from None
-    size_px = ensemble.card.stored_size_px
+    sizes_px, batch = ensemble.stored_sizes_px, torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own insides
         program = torch.onnx.export(
             EnsembleGraph(ensemble).eval(),
-            (torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8),),
-            input_names=[IMAGES],
+            tuple(torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8) for size_px in sizes_px),
+            input_names=[IMAGES.format(size_px) for size_px in sizes_px],
             output_names=[PROBABILITIES],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(tuple({0: batch} for _ in sizes_px),),  # of *images
             dynamo=True,
             verbose=False,
         )
@@ -94,22 +100,25 @@ def write_onnx(path: Path, ensemble: Ensemble) -> None:
 
 def describe(ensemble: Ensemble) -> dict[str, str]:
     """Return what a user of the graph has to know, in words and as JSON."""
-    card, members = ensemble.card, [each for each in ensemble.members if each]
-    sides = f"{card.stored_size_px} x {card.stored_size_px}"
+    cards, names = {each.name: each.card for each in ensemble.members if each}, ensemble.class_names
     return {
         "what": f"Quintet: {describe_members(ensemble)}",
-        "input": f"{IMAGES}: uint8, (batch, {card.stored_size_px}, {card.stored_size_px}, 3), RGB from 0 to 255",
+        "input": "; ".join(
+            f"{IMAGES.format(size_px)}: uint8, (batch, {size_px}, {size_px}, 3), RGB from 0 to 255"
+            for size_px in ensemble.stored_sizes_px
+        ),
         "resizing": (
             "turn the picture upright (EXIF), lay transparency on white, convert to RGB, crop its largest centred "
-            f"square, resize that to {sides} px with an antialiased bicubic filter (Pillow: ImageOps.fit, BICUBIC)"
+            "square, resize that to the side of each input with an antialiased bicubic filter (Pillow: ImageOps.fit, "
+            "BICUBIC)"
         ),
         "in_the_graph": "; ".join(
-            f"{each.name}: its centre of {each.card.image_size_px} px, normalised by mean {list(each.card.mean)} and "
-            f"deviation {list(each.card.std)} of pixels from 0 to 1"
-            for each in members
+            f"{name}: the centre of {card.image_size_px} px of {IMAGES.format(card.stored_size_px)}, normalised by "
+            f"mean {list(card.mean)} and deviation {list(card.std)} of pixels from 0 to 1"
+            for name, card in cards.items()
         ),
-        "output": f"{PROBABILITIES}: float32, (batch, {len(card.class_names)}), rows sum to 1, in the order of classes",
-        "classes": json.dumps(card.class_names, ensure_ascii=False),
+        "output": f"{PROBABILITIES}: float32, (batch, {len(names)}), rows sum to 1, in the order of classes",
+        "classes": json.dumps(names, ensure_ascii=False),
     }
 
 

@@ -47,14 +47,18 @@ def _list_folder(name: str) -> Iterator[str]:
     yield from closed
 
 
-def read_pictures(paths: Sequence[str], size_px: int) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Yield each path with its picture, uint8 (size_px, size_px, 3), or with why there is none; over all cores."""
-    read = partial(_read, size_px=size_px)
+def read_pictures(paths: Sequence[str], sizes_px: Sequence[int]) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
+    """Yield each path with its picture in each size, uint8 (size_px, size_px, 3), or with why there is none.
+
+    A file is read once, and decoded for each size as `pack` does it; over all cores.
+    """
+    read = partial(_read, sizes_px=sizes_px)
     yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)
 
 
-def _read(path: str, size_px: int) -> np.ndarray | str:
+def _read(path: str, sizes_px: Sequence[int]) -> dict[int, np.ndarray] | str:
     try:
-        return fit_square(read_content(Path(path)), size_px, MAX_PIXELS)
+        content = read_content(Path(path))
+        return {size_px: fit_square(content, size_px, MAX_PIXELS) for size_px in sizes_px}
     except UnusableImageError as error:
         return error.detail

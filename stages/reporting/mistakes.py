@@ -82,7 +82,7 @@ def show_attention(
     Args:
         name: of the member.
         maps: uint8 (height, width), by the row of the test image.
-        image_size_px: side of the centre of the image that the member sees.
+        image_size_px: side of the centre of the images that members see.
     Returns:
         A dict an image: picture, map (of the same part of it), actual, and the member's answer and probability.
     """

@@ -13,6 +13,8 @@ from ruamel.yaml import YAML, YAMLError
 from stages.runtime.errors import UserError
 from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section, block_type
 
+OF_BLOCKS = {"weights", "image_size_px", "lr"}  # what `training` has no default of
+
 
 def read_params(path: Path | str = "params.yaml") -> Recipe | DrawnSet:
     """Read and check a whole parameter file.
@@ -63,7 +65,7 @@ def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> 
         training, block = written.get("training"), written["models"].get(keys[1], {})
         if not isinstance(training, dict):
             return []  # which is said of `training`
-        if keys[2] in (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - {"weights", "lr"}:
+        if keys[2] in (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - OF_BLOCKS:
             keys[:2] = ["training"]
     else:
         for part in keys[:-1]:

@@ -76,9 +76,13 @@ class Split(Section):
 
 
 class Pack(Section):
-    """Stored size of the decoded images; the random crop is taken out of it."""
+    """By what share the stored images are larger than what a network sees of them: the room of the random crop."""
 
-    stored_size_px: Pixels
+    margin: Rate
+
+    def stored_size_px(self, image_size_px: int) -> int:
+        """Return the side of the images that are stored for networks that see `image_size_px` of it."""
+        return round(image_size_px * (1 + self.margin))
 
 
 class Augment(Section):
@@ -110,6 +114,7 @@ class ModelSettings(Section):
 
     architecture: str
     weights: Path
+    image_size_px: Pixels  # in the block itself, where dvc.yaml reads which pack it needs
     optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion"]
     lr: LearningRate
     backbone_lr: LearningRate | None
@@ -190,7 +195,7 @@ class Recipe(Section):
     images_policy: Literal["strict", "skip"]
     images_max_pixels: Annotated[int, Field(ge=1, le=10_000_000_000)]
     images_copy_bits: Annotated[int, Field(ge=0, le=96)]
-    image_size_px: Pixels
+    image_sizes_px: list[Pixels]  # each is packed; the report shows pictures of the first
     draw: Source | None = None  # of an input that draws its own images
     split: Split
     pack: Pack
@@ -201,11 +206,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        problems = []
-        if self.pack.stored_size_px < self.image_size_px:
+        sizes_px = self.image_sizes_px
+        problems = [
+            f"models.{name}.image_size_px: expected one of image_sizes_px, {sizes_px}, "
+            f"found {model.image_size_px}; add it there"
+            for name, model in self.models.items()
+            if model.image_size_px not in sizes_px
+        ]
+        if unused := set(sizes_px) - {model.image_size_px for model in self.models.values()}:
             problems.append(
-                f"pack.stored_size_px is {self.pack.stored_size_px}, expected image_size_px or more "
-                f"({self.image_size_px})"
+                f"image_sizes_px: expected sizes that models look at, found {sorted(unused)}; take that out, or give a "
+                "model that image_size_px"
             )
         if self.ensemble and not self.split.test:
             problems.append("split.test is 0, expected more: the vote is scored on the test split")

@@ -83,7 +83,7 @@ def prepare(
         UserError: the start weights do not fit, or there are more processes than this training can use.
     """
     settings, (train, val) = recipe.models[model], splits
-    sizes_px = train.images.shape[1], recipe.image_size_px
+    sizes_px = train.images.shape[1], settings.image_size_px
     card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH)
     torch.manual_seed(recipe.seed)
     network = build_network(card)
