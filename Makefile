@@ -14,8 +14,8 @@ help:  ## say what there is
 
 repro: .venv/installed  ## run what is out of date, two stages at once, then print the table; JOBS=1: one after another
 	@echo "== runs only the stages whose parameters, code or data changed"
-	@python -m stages.runtime.side_by_side $(JOBS) && dvc repro
-	@python -m stages.reporting.score_table metrics
+	@python -m stages.reproduce $(JOBS) && dvc repro
+	@python -m stages.show metrics
 
 test: .venv/installed  ## run the everyday tests; they need no network and no GPU
 	@echo "== pytest"

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.reporting.class_tables import write_tables
 from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage
-from stages.scoring.class_tables import write_tables
 from stages.scoring.comparison import compare, compare_pairs, measure_agreement
 from stages.scoring.cross_fitting import cross_fit, leave_out
 from stages.scoring.intervals import accuracy_interval, f1_macro_interval

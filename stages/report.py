@@ -19,15 +19,13 @@ from typing import Any
 import pandas as pd
 
 from stages.pixels.packed_splits import open_splits
-from stages.reporting.curves import AREA, join_histories, plot_training
-from stages.reporting.matrices import pair_up, plot_confusion
+from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
-from stages.reporting.pages import render
+from stages.reporting.page import render
 from stages.reporting.pictures import embed_photos, embed_png, thumbnail_sizes
 from stages.reporting.provenance import read_parameters, trace
-from stages.reporting.reliability import SIDE, plot_reliability
-from stages.reporting.score_table import SCORES, best_models, read_scores
+from stages.reporting.scores import SCORES, best_models, pair_up, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
@@ -81,9 +79,6 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         json.loads((metrics / f"{name}.json").read_text(encoding="utf-8")) for name in ("dataset", "comparison")
     )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
-    confusion = read_table(folders["ensemble"] / "confusion.csv")
-    confusion = confusion.set_index(confusion.columns[0])
-    confusion.columns = confusion.index  # as they are: a class may be called "actual", which pandas renames
     answers = read_answers(data, models)
     return {
         "scores": scores,
@@ -109,8 +104,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "thumbnails": thumbnail_sizes(answers.images.shape[1]),
         "mistakes": show_mistakes(answers),
         **look(answers, data, scores, parameters["image_size_px"]),
-        "pairs": show_pairs(answers, confusion),
-        "plot": plot_confusion(confusion),
+        "pairs": show_pairs(answers),
         "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},
         "samples": embed_photos(metrics / "samples.png"),
         "class_counts": embed_png(metrics / "class_counts.png"),

@@ -21,7 +21,7 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STAGES = ROOT / "stages"
-TOOLS = {"predict", "export"}  # for people, with what the stages made
+TOOLS = {"export", "predict", "reproduce", "show"}  # for people
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
@@ -59,10 +59,18 @@ def test_every_room_has_a_floor_and_says_what_it_is_for():
 def test_no_room_imports_from_its_own_floor_or_one_above():
     assert not [
         f"{path.relative_to(ROOT)}: {other}"
-        for path in STAGES.glob("*/*.py")
-        for room, other in ((path.parent.name, other) for other in imports_of(path))
+        for path in STAGES.rglob("*/*.py")
+        for room, other in ((path.relative_to(STAGES).parts[0], other) for other in imports_of(path))
         if other != room and not FLOOR_OF.get(other, len(FLOORS)) < FLOOR_OF[room]
     ]
+
+
+def test_no_room_has_a_command_and_the_one_of_reporting_alone_draws():
+    def rooms_with(text: str) -> set[str]:
+        return {path.relative_to(STAGES).parts[0] for path in STAGES.rglob("*/*.py") if text in path.read_text("utf-8")}
+
+    assert rooms_with('__name__ == "__main__"') == {"experiments"}
+    assert rooms_with("from matplotlib") == {"experiments", "reporting"}
 
 
 def test_no_stage_imports_another():

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from stages.reporting.model_card import describe_models
-from stages.reporting.pages import render
+from stages.reporting.page import render
 
 ROW = {"loss": 0.5, "f1_macro": 0.6, "top5": 0.9, "ece": 0.01, "start": "scratch", "n_parameters": 1234}
 SCORES = {

@@ -13,16 +13,13 @@ from PIL import Image
 
 from stages import report
 from stages.report import gather, rank_classes
-from stages.reporting.curves import AREA, plot_training
-from stages.reporting.matrices import pair_up
+from stages.reporting.class_tables import write_tables
+from stages.reporting.curves import AREA, plot_reliability, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
-from stages.reporting.pages import render
+from stages.reporting.page import render
 from stages.reporting.pictures import lay_over
 from stages.reporting.provenance import compare_parameters, list_copies
-from stages.reporting.reliability import plot_reliability
 from stages.runtime.errors import UserError
-from stages.scoring.class_tables import write_tables
-from stages.scoring.confusion import confusion_frame
 from stages.scoring.mistakes import write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
@@ -190,7 +187,7 @@ def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
 def test_classes_may_be_called_as_the_columns_of_tables(tmp_path):
     write_results(tmp_path, LABELS, LABELS[::-1], ["class", "actual", "count"], size_px=36)
     content = gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
-    assert sorted(content["plot"]["names"]) == ["actual", "class", "count"]
+    assert sorted(each["name"] for each in content["classes"]) == ["actual", "class", "count"]
     assert {content["pairs"][0][key] for key in ("actual", "predicted")} <= {"actual", "class", "count"}
 
 
@@ -271,7 +268,7 @@ def test_the_surest_mistake_of_the_vote_comes_first_with_what_each_says():
 
 
 def test_a_pair_of_classes_shows_what_was_confused_first():
-    (pair,) = show_pairs(ANSWERED, confusion_frame(ANSWERED.labels, ANSWERED.of_vote, ["no", "yes"]))
+    (pair,) = show_pairs(ANSWERED)
     assert (pair["actual"], pair["predicted"]) == ("yes", "no")
     assert [[each["wrong"] for each in pictures] for pictures in pair["pictures"]] == [[True, True, False], [False]]
 
@@ -305,13 +302,6 @@ def test_the_largest_group_of_copies_comes_first(folder):
         {"split": "test", "paths": ["b/<3>.jpg", "b/4.jpg", "b/5.jpg"]},
         {"split": "train", "paths": ["a/1.jpg", "a/2.jpg"]},
     ]
-
-
-def test_a_row_of_the_square_is_compared_with_a_column():
-    pair = {"a": "ensemble", "b": "cnn", "accuracy_difference": 0.02, "low": 0.01, "high": 0.03, "holm_p": 0.04}
-    square = pair_up([pair], ["ensemble", "cnn"])
-    assert square["ensemble"]["cnn"] == {"points": 2.0, "low": 1.0, "high": 3.0, "p": 0.04, "sign": 1}
-    assert square["cnn"]["ensemble"] == {"points": -2.0, "low": -3.0, "high": -1.0, "p": 0.04, "sign": -1}
 
 
 def test_a_dot_stands_at_its_confidence_and_accuracy():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.report import gather
-from stages.reporting.pages import render
+from stages.reporting.page import render
 from tests.browser import CHROMIUM, Browser
 from tests.repository import ROOT
 from tests.test_report import write_results

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stages.reporting.pictures import encode, lay_over
-from stages.scoring.confusion import confused_pairs
+from stages.scoring.confusion import confused_pairs, confusion_frame
 from stages.scoring.mistakes import choose_mistakes
 
 N_MISTAKES = 18
@@ -53,14 +52,15 @@ def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
     ]
 
 
-def show_pairs(answers: Answers, confusion: pd.DataFrame) -> list[dict[str, Any]]:
+def show_pairs(answers: Answers) -> list[dict[str, Any]]:
     """Add to the most confused pairs of classes some pictures of both, those that were confused first.
 
     Returns:
         A dict a pair, as `confused_pairs` names its columns, with `pictures` of the actual and of the predicted class:
         each a list of dicts with `picture` and `wrong`.
     """
-    pairs, names = confused_pairs(confusion, N_PAIRS).to_dict("records"), answers.class_names.tolist()
+    names = answers.class_names.tolist()
+    pairs = confused_pairs(confusion_frame(answers.labels, answers.of_vote, names), N_PAIRS).to_dict("records")
     for pair in pairs:
         one, other = names.index(pair["actual"]), names.index(pair["predicted"])
         pair["pictures"] = [_show_class(answers, one, other), _show_class(answers, other, one)]

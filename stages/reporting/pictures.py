@@ -5,12 +5,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from PIL import Image
 
 LARGEST_PX = 112  # side of a thumbnail in the page; smaller ones are enlarged there, pixel by pixel
 LOSSLESS_PX = 48  # up to so many a lossy picture would be all blots, and hardly smaller
 OVERLAY_PX = 96
-COLOURS = np.array([[13, 8, 60], [120, 28, 109], [237, 105, 37], [252, 255, 164]])  # of a map, from 0 to 1
+COLOURS = "inferno"  # of a map, from dark to bright yellow
 
 
 def embed(content: bytes, kind: str) -> str:
@@ -49,11 +50,10 @@ def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
         uint8, shape (side, side, 3), with a side of OVERLAY_PX or more.
     """
     side = max(OVERLAY_PX, len(pixels))
-    picture = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST))
-    shares = np.asarray(Image.fromarray(attention).resize((side, side), Image.Resampling.BILINEAR)) / 255
-    places = np.linspace(0, 1, len(COLOURS))
-    colours = np.stack([np.interp(shares, places, channel) for channel in COLOURS.T], axis=2)
-    return (0.45 * picture + 0.55 * colours).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST)
+    shares = np.asarray(Image.fromarray(attention).resize((side, side), Image.Resampling.BILINEAR))
+    colours = Image.fromarray(colormaps[COLOURS](shares, bytes=True)[..., :3])
+    return np.asarray(Image.blend(picture, colours, 0.55))
 
 
 def thumbnail_sizes(size_px: int) -> dict[str, int | str]:

@@ -1,7 +1,6 @@
 """What the results were made from: parameters beside the default recipe's, versions, data, and what was left out."""
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     Returns:
         A dict a parameter: key, value, default (both as text, "" where it has none), differs.
     """
-    ours, theirs = (dict(_leaves(read_parameters(path))) for path in (params, default))
+    ours, theirs = (flatten(read_parameters(path)) for path in (params, default))
     rows = [
         {
             "key": key,
@@ -36,12 +35,9 @@ def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _leaves(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in block.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def flatten(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return {full key: value}: `models: {cnn: {lr: 1}}` becomes {"models.cnn.lr": 1}."""
+    return pd.json_normalize(parameters).to_dict("records")[0]
 
 
 def _spell(values: dict[str, Any], key: str) -> str:
