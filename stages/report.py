@@ -7,12 +7,13 @@ that the Hugging Face hub reads; and curves.csv, which `dvc plots` draws. DATA h
 the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with,
 SOURCE the parameters of what pretrained models start from.
 
-The models are those that voted, in the order of the parameters; what else lies in the folders is not read. The same
-results give the same bytes: no date and no timing is in any of it.
+The models are those that voted, in the order of the parameters; what others left in METRICS and DATA is removed. The
+same results give the same bytes: no date and no timing is in any of it.
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from stages.reporting.provenance import read_parameters, trace
 from stages.reporting.scores import SCORES, best_models, pair_up, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text
+from stages.runtime.files import remove_leftovers, write_text
 from stages.runtime.process import run_stage
 from stages.scoring.mistakes import read_attention
 from stages.scoring.predictions import read_predictions
@@ -112,6 +113,15 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
     }
 
 
+def forget_others(metrics: Path, attention: Path, models: list[str]) -> None:
+    """Remove what models left behind that are no longer in the parameters."""
+    remove_leftovers(attention, ".npz", models)
+    remove_leftovers(metrics, ".json", models)
+    for history in metrics.glob("*/history.csv"):
+        if history.parent.name not in models:
+            shutil.rmtree(history.parent)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("metrics", "data", "default", "source"):
@@ -122,6 +132,7 @@ def main() -> None:
         content = gather(arguments.metrics, arguments.data, arguments.params, arguments.default, arguments.source)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro report`") from None
+    forget_others(arguments.metrics / "models", arguments.data / "attention", content["models"])
     curves = join_histories(content["histories"])
     write_text(arguments.metrics / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
     for name in ("report.html", "report.md"):

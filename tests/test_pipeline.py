@@ -74,6 +74,15 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
         assert "seventh" in page
         assert "removed" not in page
 
+    clone.edit(lambda params: [params["models"].pop(name) for name in ("sixth", "seventh")])
+    assert clone.repro() == {"ensemble", "report"}  # DVC has seen these parameters, and does not run `check`
+    clone.commit()
+    clone.run(f"git clone -q . {tmp_path / 'fresh'}")
+    fresh = clone.beside(tmp_path / "fresh")
+    fresh.run(f"dvc cache dir --local {tmp_path / '.dvc/cache'}")
+    fresh.run("dvc checkout --with-deps report")
+    assert fresh.repro() == set()  # what the removed models left is nowhere
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(path.name for path in ROOT.glob("recipes/*.yaml")))

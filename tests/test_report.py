@@ -90,8 +90,9 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
         write_predictions(data / "predictions" / f"{model}.npz", predictions)
         rows = np.flatnonzero(labels != answers)[:5]
         write_attention(data / "attention" / f"{model}.npz", rows, np.full((len(rows), 4, 4), 255, np.uint8))
-    (metrics / "models" / "removed.json").write_text("of a model that was taken out")
-    (metrics / "notes.json").write_text("the user's")
+    for path in ("models/removed.json", "models/removed/history.csv", "models/notes.md"):
+        (metrics / path).parent.mkdir(exist_ok=True)
+        (metrics / path).write_text("of a model that was taken out, and the user's own")
     for name, content in (("ensemble", VOTE), ("comparison", COMPARISON), ("dataset", FACTS)):
         (metrics / f"{name}.json").write_text(json.dumps(content))
     for name in ("samples.png", "class_counts.png"):
@@ -201,6 +202,7 @@ def test_the_stage_writes_page_short_version_card_and_the_curves_for_dvc(folder,
     run(monkeypatch, folder)
     metrics = folder / "metrics"
     assert (metrics / "report.html").read_text(encoding="utf-8") == html  # the same results give the same bytes
+    assert {path.name for path in metrics.glob("models/[rn]*")} == {"notes.md"}  # what `removed` left is removed
     curves = pd.read_csv(metrics / "curves.csv")
     assert curves["model"].tolist() == [name for name in MODELS for _ in range(3)]
     assert curves["epoch"].tolist() == [1, 2, 3] * 3

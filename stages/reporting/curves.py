@@ -1,4 +1,4 @@
-"""Small drawings for the page, as coordinates: how the trainings went, and how sure each model is when right."""
+"""Small drawings for the page, as coordinates: how the trainings went, and how well each model is calibrated."""
 
 import math
 from typing import Any
