@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from stages.pixels.packed_splits import open_splits
 from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
 from stages.reporting.page import render
-from stages.reporting.pictures import embed_photos, embed_png, thumbnail_sizes
+from stages.reporting.pictures import embed, encode, thumbnail_sizes
 from stages.reporting.provenance import read_parameters, trace
 from stages.reporting.scores import SCORES, best_models, pair_up, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
@@ -106,9 +107,9 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "mistakes": show_mistakes(answers),
         **look(answers, data, scores, parameters["image_size_px"]),
         "pairs": show_pairs(answers),
-        "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},
-        "samples": embed_photos(metrics / "samples.png"),
-        "class_counts": embed_png(metrics / "class_counts.png"),
+        "confusions": {name: embed((folder / "confusion.png").read_bytes()) for name, folder in folders.items()},
+        "samples": encode(Image.open(metrics / "samples.png")),
+        "class_counts": embed((metrics / "class_counts.png").read_bytes()),
         "provenance": trace(data, params, default),
     }
 

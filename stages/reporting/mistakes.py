@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.reporting.pictures import encode, lay_over
+from stages.reporting.pictures import encode_thumbnail, lay_over
 from stages.scoring.confusion import confused_pairs, confusion_frame
 from stages.scoring.mistakes import choose_mistakes
 
@@ -47,7 +47,7 @@ def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
     """List the mistakes that the vote is most sure of: picture, actual (class), said (by each)."""
     rows = choose_mistakes(answers.labels, answers.probabilities["ensemble"], N_MISTAKES)
     return [
-        {"picture": encode(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
+        {"picture": encode_thumbnail(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
         for row in rows
     ]
 
@@ -71,7 +71,7 @@ def _show_class(answers: Answers, label: int, taken_for: int) -> list[dict[str, 
     rows, said = np.flatnonzero(answers.labels == label), answers.of_vote
     rank = np.where(said[rows] == taken_for, 0, np.where(said[rows] == label, 1, 2))
     chosen = rows[np.argsort(rank, kind="stable")][:N_EXAMPLES]
-    return [{"picture": encode(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
+    return [{"picture": encode_thumbnail(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
 
 
 def show_attention(
@@ -93,7 +93,12 @@ def show_attention(
         seen = answers.images[row][edge : edge + image_size_px, edge : edge + image_size_px]
         said = next(each for each in answers.of(row) if each["name"] == name)
         found.append(
-            {"picture": encode(seen), "map": encode(lay_over(seen, maps[row])), "actual": _label(answers, row), **said}
+            {
+                "picture": encode_thumbnail(seen),
+                "map": encode_thumbnail(lay_over(seen, maps[row])),
+                "actual": _label(answers, row),
+                **said,
+            }
         )
     return found
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,30 +14,23 @@ OVERLAY_PX = 96
 COLOURS = "inferno"  # of a map, from dark to bright yellow
 
 
-def embed(content: bytes, kind: str) -> str:
+def embed(content: bytes, kind: str = "png") -> str:
     """Return the content of an image file as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def embed_png(path: Path) -> str:
-    """Return the picture as it is."""
-    return embed(path.read_bytes(), "png")
-
-
-def embed_photos(path: Path) -> str:
-    """Return the sample images as WebP: a tenth of the PNG's bytes, and still transparent."""
+def encode(image: Image.Image, **options: Any) -> str:
+    """Return an image as WebP: a tenth of a PNG's bytes, and still transparent."""
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.save(buffer, "WEBP", quality=85)
+    image.save(buffer, "WEBP", quality=85, **options)
     return embed(buffer.getvalue(), "webp")
 
 
-def encode(pixels: np.ndarray) -> str:
-    """Return pixels, uint8 (size, size, 3), as a thumbnail: WebP, and no larger than it is shown."""
-    image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
+def encode_thumbnail(pixels: np.ndarray) -> str:
+    """Return pixels, uint8 (size, size, 3), no larger than they are shown."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.LANCZOS)
-    image.save(buffer, "WEBP", quality=85, lossless=image.width <= LOSSLESS_PX, method=6)
-    return embed(buffer.getvalue(), "webp")
+    return encode(image, lossless=image.width <= LOSSLESS_PX, method=6)
 
 
 def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:

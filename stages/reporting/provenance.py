@@ -45,11 +45,6 @@ def _spell(values: dict[str, Any], key: str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def fingerprint(manifest: Path) -> str:
-    """Return a hash over the rows of the manifest: paths, classes, splits and the sha256 of every image."""
-    return sha256(manifest.read_bytes()).hexdigest()[:16]
-
-
 def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     """List the groups of copies, the largest first: split, paths."""
     groups = manifest[manifest.duplicated("group", keep=False)].groupby("group", sort=False)
@@ -57,21 +52,17 @@ def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -len(row["paths"]))
 
 
-def read_versions(path: Path) -> dict[str, str]:
-    """Return the pinned version of each package that a stage imports."""
-    return dict(line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
-
-
 def trace(data: Path, params: Path, default: Path) -> dict[str, Any]:
     """Return what the section on provenance shows."""
     manifest = pd.read_csv(data / "manifest.csv", keep_default_na=False, dtype=str)
     rejected = pd.read_csv(data / "rejected.csv", keep_default_na=False, dtype=str).to_dict("records")
+    versions = (data / "code" / "versions.txt").read_text("utf-8").splitlines()
     copies, parameters = list_copies(manifest), compare_parameters(params, default)
     return {
         "parameters": parameters,
         "n_changed": sum(row["differs"] for row in parameters),
-        "versions": read_versions(data / "code" / "versions.txt"),
-        "fingerprint": fingerprint(data / "manifest.csv"),
+        "versions": dict(line.split(" ", 1) for line in versions),
+        "fingerprint": sha256((data / "manifest.csv").read_bytes()).hexdigest()[:16],
         "n_rejected": len(rejected),
         "rejected": rejected[:N_LISTED],
         "n_groups": len(copies),
