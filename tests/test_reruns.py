@@ -5,9 +5,8 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
-from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -118,12 +117,9 @@ def test_dvc_runs_what_the_examples_say(pipeline: Path):
 
 
 @pytest.mark.parametrize("file", PARAMS)
-def test_dvc_finds_every_parameter_changed_where_a_stage_names_it(
-    pipeline: Path, file: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_dvc_finds_every_parameter_changed_where_a_stage_names_it(pipeline: Path, file: str):
     from dvc.repo import Repo
 
-    monkeypatch.setattr(YAML, "load", remember(YAML.load))
     repro()
     before = Path(file).read_text(encoding="utf-8")
     with Repo() as repo:
@@ -153,16 +149,3 @@ def leaves(block: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key
-
-
-def remember(load: Callable) -> Callable:
-    """Have YAML that is read again not parsed again, which takes two thirds of a `dvc status`."""
-    known: dict[tuple, Any] = {}
-
-    def load_or_recall(reader: YAML, text: Any) -> Any:
-        key = (tuple(reader.typ), text if isinstance(text, str) else object())
-        if key not in known:
-            known[key] = load(reader, text)
-        return deepcopy(known[key])
-
-    return load_or_recall
