@@ -99,7 +99,8 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     Raises:
         UserError: a stage failed.
     """
-    order = TopologicalSorter(find_needed(repo))
+    graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
+    order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     order.prepare()
     running: dict[Future, Stage] = {}
     while order.is_active():
@@ -113,18 +114,6 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             order.done(running.pop(future))
-
-
-def find_needed(repo: Repo) -> dict[Stage, set[Stage]]:
-    """Return the stages that the last one needs, itself among them, each with those that it depends on."""
-    graph = repo.index.graph
-    needed: dict[Stage, set[Stage]] = {}
-    waiting = [stage for stage in graph if stage.addressing == END]
-    while waiting:
-        stage = waiting.pop()
-        needed[stage] = set(graph.successors(stage))
-        waiting += needed[stage] - needed.keys()
-    return needed
 
 
 if __name__ == "__main__":
