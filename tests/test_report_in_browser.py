@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.report import gather
 from stages.reporting.page import render
-from tests.repository import ROOT
-from tests.test_report import DEFAULT, SOURCE, write_results
+from tests.test_report import gather_from, write_results
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=9000 --enable-logging=stderr"
@@ -29,7 +27,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, LABELS, ANSWERS, NAMES, size_px=64)
-    return render("report.html", gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT, SOURCE))
+    return render("report.html", gather_from(folder))
 
 
 def run(folder: Path, page: str, width: int, script: str) -> tuple[Any, list[str]]:
