@@ -108,9 +108,10 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
             for size_px in ensemble.stored_sizes_px
         ),
         "resizing": (
-            "turn the picture upright (EXIF), lay transparency on white, convert to RGB, crop its largest centred "
-            "square, resize that to the side of each input with an antialiased bicubic filter (Pillow: ImageOps.fit, "
-            "BICUBIC)"
+            "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than twice the "
+            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to RGB, crop "
+            "its largest centred square, resize that to the input's side with an antialiased bicubic filter (Pillow: "
+            "ImageOps.fit, BICUBIC)"
         ),
         "in_the_graph": "; ".join(
             f"{name}: the centre of {card.image_size_px} px of {IMAGES.format(card.stored_size_px)}, normalised by "
