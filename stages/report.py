@@ -27,7 +27,7 @@ from stages.reporting.pages import render
 from stages.reporting.pictures import embed_photos, embed_png, thumbnail_sizes
 from stages.reporting.provenance import read_parameters, trace
 from stages.reporting.reliability import SIDE, plot_reliability
-from stages.reporting.score_table import SCORES, best_models, read_scores
+from stages.reporting.score_table import best_models, list_scores, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
@@ -89,7 +89,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "scores": scores,
         "models": models,
         "names": ["ensemble", *models],
-        "score_names": SCORES,
+        "score_names": list_scores(scores),
         "start_in_words": start_in_words,
         "vote_names": VOTES,
         "best": best_models(scores),

@@ -46,7 +46,9 @@ def _front_matter(content: dict[str, Any], licence: str, is_embedded: bool) -> d
             "type": "drawn-flowers" if is_embedded else "image-folder",
             "split": "test",
         },
-        "metrics": [{"type": kind, "name": title, "value": vote[key]} for key, (kind, title) in METRICS.items()],
+        "metrics": [
+            {"type": kind, "name": title, "value": vote[key]} for key, (kind, title) in METRICS.items() if key in vote
+        ],
     }
     return {
         "license": licence,

@@ -36,10 +36,15 @@ def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
     return scores | {"ensemble": ensemble}
 
 
+def list_scores(scores: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the headings of the scores that there are: top-5 says nothing of five classes."""
+    return {key: heading for key, heading in SCORES.items() if key in scores["ensemble"]}
+
+
 def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
     """Return for each score the models that have its best value, as printed with four decimals."""
     best = {}
-    for key in SCORES:
+    for key in list_scores(scores):
         values = {name: round(row[key], 4) for name, row in scores.items()}
         target = (min if key in SMALLER_IS_BETTER else max)(values.values())
         best[key] = {name for name, value in values.items() if value == target}
@@ -48,8 +53,9 @@ def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
 
 def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the table as text: a row of headings, then a row a model."""
-    return [["model", "starts from", *SCORES.values()]] + [
-        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in SCORES)] for name, row in scores.items()
+    shown = list_scores(scores)
+    return [["model", "starts from", *shown.values()]] + [
+        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in shown)] for name, row in scores.items()
     ]
 
 
@@ -67,7 +73,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
     """Write the table for the README; the best value of each score is bold."""
     head, *rows = table_cells(scores)
     best = list(best_models(scores).values())
-    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(SCORES) + "|"]
+    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(best) + "|"]
     for name, start, *values in rows:
         marked = [f"**{value}**" if name in models else value for value, models in zip(values, best, strict=True)]
         lines.append("| " + " | ".join([f"`{name}`" if name != "ensemble" else name, start, *marked]) + " |")
