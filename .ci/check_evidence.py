@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,7 +44,7 @@ def broken_links() -> list[str]:
     stages = [
         (f"{lock.relative_to(ROOT)}:{name}", stage)
         for lock in locks
-        for name, stage in YAML(typ="safe").load(lock)["stages"].items()
+        for name, stage in yaml.safe_load(lock.read_bytes())["stages"].items()
     ]
     written = {out["path"]: out["md5"] for _, stage in stages for out in stage.get("outs", [])}
     return [

@@ -79,7 +79,7 @@ def parts_of(stage: Any) -> set[str]:
 @cache
 def describe_parts(name: str) -> list[str]:
     """Return the lines of a text of code without their hashes and versions."""
-    lines = describe(f"stages.{name.replace('/', '.')}", ROOT).splitlines()
+    lines = describe(f"stages.{name.replace('/', '.')}").splitlines()
     return [" ".join(line.split()[:2]) for line in lines]
 
 

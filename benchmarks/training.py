@@ -35,7 +35,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from stages.networks.batches import View
 from stages.networks.devices import choose_device, computes_bf16
 from stages.networks.model_files import build_network, write_card
 from stages.networks.start_weights import SCRATCH
@@ -46,9 +45,8 @@ from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 from stages.settings.types import ModelSettings, Recipe
 from stages.training.checkpoints import Checkpoint
-from stages.training.learner import Learner
-from stages.training.loop import Task, place_network, train_one_epoch
-from stages.training.progress import EpochProgress
+from stages.training.job import Job, place_network
+from stages.training.trainer import Trainer
 
 
 def finish(device: torch.device) -> None:
@@ -68,26 +66,22 @@ def timed(run: Callable[[], int], device: torch.device) -> float:
 class Real:
     """The project's own training, an epoch at a time."""
 
-    def __init__(self, network: nn.Module, task: Task, folder: Path):
-        self.task = task
-        network = place_network(network, task)
-        self.learner = Learner(network, task.settings, task.class_weights(), task.processes, task.device)
+    def __init__(self, network: nn.Module, job: Job, folder: Path):
+        self.trainer = Trainer(place_network(network, job), job)
         self.checkpoint = Checkpoint(folder, "benchmark")
-        self.n_epochs = 0
 
     def __call__(self, n_epochs: int = 1) -> int:
         for _ in range(n_epochs):
             self._run_epoch()
-        return n_epochs * len(self.task.train)
+        return n_epochs * len(self.trainer.job.train)
 
     def _run_epoch(self) -> None:
-        task = self.task
-        epoch = task.settings.frozen_epochs  # in the epochs before, the backbone rests
-        if self.n_epochs:
-            self.checkpoint.write({"position": {}, "learner": self.learner.state_dict()})
-        progress = EpochProgress(task.name, len(task.train), task.settings.batch_size, task.device, task.processes)
-        train_one_epoch(self.learner, task, self.n_epochs, epoch, progress)
-        self.n_epochs += 1
+        trainer, job = self.trainer, self.trainer.job
+        trainer.epoch = job.settings.frozen_epochs  # in the epochs before, the backbone rests
+        if trainer.history:
+            self.checkpoint.write(trainer.state_dict())
+        trainer.train_one_epoch()
+        trainer.history.append({"best": 1, "epoch": trainer.number + 1})
 
 
 class Plain:
@@ -126,34 +120,34 @@ def first(loader: Iterable, n_images: int) -> Iterable:
             return
 
 
-def build_loader(folder: Path, task: Task, n_workers: int) -> DataLoader:
+def build_loader(folder: Path, job: Job, n_workers: int) -> DataLoader:
     transforms = v2.Compose(
         [
             v2.ToImage(),
-            v2.Resize(task.train.images.shape[1], InterpolationMode.BICUBIC),
-            v2.RandomCrop(task.view.size_px),
+            v2.Resize(job.train.images.shape[1], InterpolationMode.BICUBIC),
+            v2.RandomCrop(job.view.size_px),
             v2.RandomHorizontalFlip(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(task.view.mean, task.view.std),
+            v2.Normalize(job.view.mean, job.view.std),
         ]
     )
     return DataLoader(
         ImageFolder(folder, transforms),
-        task.settings.batch_size,
+        job.settings.batch_size,
         shuffle=True,
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
-        pin_memory=task.device.type == "cuda",
+        pin_memory=job.device.type == "cuda",
     )
 
 
-def choose_workers(folder: Path, task: Task, plain: Plain, n_images: int) -> tuple[int, DataLoader]:
+def choose_workers(folder: Path, job: Job, plain: Plain, n_images: int) -> tuple[int, DataLoader]:
     """Return the number of workers with which the plain loop is fastest, and its loader, warmed up."""
     speeds = {}
     for n_workers in (0, *(2**power for power in range(count_cores().bit_length()))):
-        loader = build_loader(folder, task, n_workers)
-        plain(first(loader, 2 * task.settings.batch_size))
-        speeds[n_workers] = timed(lambda loader=loader: plain(first(loader, n_images // 2)), task.device), loader
+        loader = build_loader(folder, job, n_workers)
+        plain(first(loader, 2 * job.settings.batch_size))
+        speeds[n_workers] = timed(lambda loader=loader: plain(first(loader, n_images // 2)), job.device), loader
     best = max(speeds, key=lambda n_workers: speeds[n_workers][0])
     print(f"peer: {', '.join(f'{n} workers {speed:.0f}' for n, (speed, _) in speeds.items())}", file=sys.stderr)
     return best, speeds[best][1]
@@ -161,8 +155,8 @@ def choose_workers(folder: Path, task: Task, plain: Plain, n_images: int) -> tup
 
 def prepare(
     params: Recipe, model: str, folder: Path, size_px: int | None, batch_size: int | None
-) -> tuple[nn.Module, Task]:
-    """Build a network with fresh weights and its task as the train stage does, or at another image and batch size.
+) -> tuple[nn.Module, Job]:
+    """Build a network with fresh weights and its job as the train stage does, or at another image and batch size.
 
     Also writes the training images as class folders of links into `folder`/images, for the peer.
     """
@@ -183,17 +177,17 @@ def prepare(
     sizes_px = train.images.shape[1], size_px or params.image_size_px
     card = write_card(settings.architecture, settings.arguments(), names, sizes_px, start=SCRATCH)
     torch.manual_seed(params.seed)
-    task = Task(
+    job = Job(
         name=model,
         train=train,
         val=train,
         n_classes=len(names),
-        view=View(card.image_size_px, card.mean, card.std, choose_device()),
+        view=card.view(choose_device()),
         settings=settings,
         augment=params.augment,
         seed=params.seed,
     )
-    return build_network(card), task
+    return build_network(card), job
 
 
 def count_gflop(network: nn.Module, images: torch.Tensor) -> float:
@@ -212,19 +206,19 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
     """
     with tempfile.TemporaryDirectory(dir="data") as name:
         folder = Path(name)
-        network, task = prepare(read_params(), model, folder, size_px, batch_size)
-        settings, device = task.settings, task.device
+        network, job = prepare(read_params(), model, folder, size_px, batch_size)
+        settings, device = job.settings, job.device
         copies = [copy.deepcopy(network) for _ in range(3)]
-        real = Real(network, task, folder)
+        real = Real(network, job, folder)
         real()  # warm-up
         speed = timed(real, device)
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         peak_gpu_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
         n_images = max(8 * settings.batch_size, int(speed * aim_s))
-        n_epochs = max(1, n_images // len(task.train))
+        n_epochs = max(1, n_images // len(job.train))
         limit, peer = (Plain(each, settings, device, fast=True) for each in copies[:2])
         slow_peer = Plain(copies[2], settings, device, fast=False)
-        n_workers, loader = choose_workers(folder / "images", task, peer, n_images)
+        n_workers, loader = choose_workers(folder / "images", job, peer, n_images)
         images, labels = next(iter(loader))
         one = images.to(device, memory_format=torch.channels_last), labels.to(device)
         ways = {
@@ -243,7 +237,7 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
     rounds = pd.DataFrame(speeds)
     return {
         "model": model,
-        "image_size_px": task.view.size_px,
+        "image_size_px": job.view.size_px,
         "batch_size": settings.batch_size,
         "images_per_s": {way: round(statistics.median(values), 1) for way, values in speeds.items()},
         "real_to_limit": float(np.median(rounds["real"] / rounds["limit"])),

@@ -6,10 +6,11 @@ Source: Nilsback and Zisserman 2008, fetched by torchvision.datasets.Flowers102.
 """
 
 import argparse
-import tempfile
+import shutil
 from pathlib import Path
 
 from stages.runtime.errors import UserError
+from stages.runtime.files import unfinished
 from stages.runtime.process import REMEDIES, run_stage
 
 
@@ -45,13 +46,17 @@ def main() -> None:
     folder = parser.parse_args().images
     if folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
         raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        arranged = Path(temporary) / "arranged"
-        for path, class_folder in download_flowers(Path(temporary)):
+    temporary = unfinished(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed download left
+    temporary.mkdir(parents=True)
+    try:
+        arranged = temporary / "arranged"
+        for path, class_folder in download_flowers(temporary):
             (arranged / class_folder).mkdir(parents=True, exist_ok=True)
             path.rename(arranged / class_folder / path.name)
         arranged.rename(folder)
+    finally:
+        shutil.rmtree(temporary)
     print(f"download: Oxford 102 Flowers in {folder}")
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from stages.inference.probabilities import predict_proba
 from stages.networks.attention import draw_attention
-from stages.networks.batches import View
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import open_splits, read_groups
@@ -23,7 +22,6 @@ from stages.scoring.class_tables import write_tables
 from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
-from stages.training.checkpoint_folder import forget_finished
 
 N_MISTAKES = 100  # whose maps are kept
 
@@ -35,16 +33,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    forget_finished(arguments.model_file)
     class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
-    view = View(card.image_size_px, tuple(card.mean), tuple(card.std), choose_device())
-    of_val, of_test = predict_proba(network, val, view), predict_proba(network, test, view)
+    view = card.view(choose_device())
+    of_val, of_test = (predict_proba(network, split.images, view) for split in (val, test))
     val_groups, test_groups = (read_groups(arguments.packed, split) for split in ("val", "test"))
     names = np.array(class_names)
     predictions = Predictions(of_val, val.labels, val_groups, of_test, test.labels, test_groups, names)
     write_predictions(arguments.predictions, predictions)
     mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
-    maps = draw_attention(network, test, mistakes, view)
+    maps = draw_attention(network, test.images, mistakes, view)
     write_attention(arguments.attention, mistakes[: len(maps)], maps)
 
     scores, val_scores = score(test.labels, of_test, test_groups), score(val.labels, of_val, val_groups)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from stages.networks.devices import choose_device
 from stages.networks.model_files import save_weights
-from stages.pixels.packed_splits import open_splits
+from stages.pixels.packed_splits import open_splits, read_groups
 from stages.runtime.process import run_stage
 from stages.runtime.sources import describe
-from stages.training.checkpoint_folder import find_folder, forget_finished
+from stages.training.checkpoint_folder import find_folder
+from stages.training.checkpoints import open_checkpoint
 from stages.training.history import write_history
-from stages.training.loop import fit, open_checkpoint
-from stages.training.preparation import prepare, read_recipe
+from stages.training.job import prepare, read_recipe
 from stages.training.processes import join_processes, spread_out
+from stages.training.trainer import fit
 
 
 def main() -> None:
@@ -34,13 +35,13 @@ def main() -> None:
     processes = join_processes(device)
 
     class_names, splits = open_splits(arguments.packed, ("train", "val"))
-    network, card, task = prepare(recipe, arguments.model, class_names, splits, device, processes)
+    code = describe("stages.train") + describe(f"stages.models.{recipe.models[arguments.model].architecture}")
+    parts = {"groups": read_groups(arguments.packed, "train"), "code": code, "processes": processes}
+    network, card, job = prepare(recipe, arguments.model, class_names, splits, device, **parts)
     checkpoint = None
     if processes.is_first:
-        forget_finished(Path(task.settings.weights))
-        code = describe("stages.train") + describe(f"stages.models.{card.architecture}")
-        checkpoint = open_checkpoint(find_folder(arguments.model_file), network, task, code)
-    best = fit(network, task, lambda rows: write_history(arguments.history, rows), checkpoint)
+        checkpoint = open_checkpoint(find_folder(arguments.model_file), network, job)
+    best = fit(network, job, lambda rows: write_history(arguments.history, rows), checkpoint)
     if checkpoint:
         save_weights(arguments.model_file, best, asdict(card))
         checkpoint.finish(arguments.model_file)

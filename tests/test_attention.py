@@ -8,10 +8,9 @@ from torch import nn
 from stages.models import resnet50
 from stages.networks.attention import draw_attention, find_map
 from stages.networks.batches import View
-from stages.pixels.packed_splits import PackedSplit
 from stages.scoring.mistakes import choose_mistakes, read_attention, write_attention
 
-VIEW = View(8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.device("cpu"))
+VIEW = View(10, 8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.device("cpu"))
 
 
 def keep_colours(stride: int = 1) -> nn.Conv2d:
@@ -31,7 +30,7 @@ def test_the_map_is_where_the_answers_colour_is():
     images = np.zeros((2, 10, 10, 3), np.uint8)
     images[1, 1:5, 5:9, 1] = 200  # green: in the centre crop of 8 px, rows 0 to 3 and columns 4 to 7
     images[1, 5, 1, 0] = 100  # a little red, which is not the answer
-    maps = draw_attention(add_up(keep_colours()), PackedSplit(images, np.array([0, 0])), np.array([1]), VIEW)
+    maps = draw_attention(add_up(keep_colours()), images, np.array([1]), VIEW)
     expected = np.zeros((1, 8, 8), np.uint8)
     expected[0, :4, 4:] = 255
     np.testing.assert_array_equal(maps, expected)
@@ -46,8 +45,8 @@ def test_the_deepest_map_of_four_by_four_pixels_is_looked_at():
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 3, 2, stride=2), nn.Identity()], ids=["patches", "no convolution"])
 def test_a_network_without_overlapping_windows_has_no_map(layer: nn.Module):
-    split = PackedSplit(np.zeros((1, 8, 8, 3), np.uint8), np.array([0]))
-    assert draw_attention(add_up(layer), split, np.array([0]), VIEW).shape == (0, 0, 0)
+    images = np.zeros((1, 10, 10, 3), np.uint8)
+    assert draw_attention(add_up(layer), images, np.array([0]), VIEW).shape == (0, 0, 0)
 
 
 def test_the_surest_mistakes_come_first():

@@ -1,7 +1,9 @@
 """Checkpoints: a training that was stopped ends as if it had not been, and a file of another one is never used."""
 
 import errno
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,15 +20,15 @@ from stages.networks.model_files import save_weights
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
-from stages.training.checkpoint_folder import find_folder, forget_finished
-from stages.training.checkpoints import Checkpoint
-from stages.training.loop import Task, fit, open_checkpoint
+from stages.training.checkpoint_folder import find_folder
+from stages.training.checkpoints import Checkpoint, open_checkpoint
+from stages.training.job import Job
+from stages.training.trainer import fit
 from tests.repository import ROOT
 from tests.trainings import (
-    STILL,
     change_settings,
     copy_state,
-    make_task,
+    make_job,
     noise_split,
     plain_split,
     same_bits,
@@ -36,7 +38,8 @@ from tests.trainings import (
 OPTIMIZERS = get_args(ModelSettings.model_fields["optimizer"].annotation)
 SETTINGS = {
     "patience": change_settings(epochs=4, rounds=2, patience=1, schedule="cosine"),
-    "best of an earlier round": change_settings(epochs=2, rounds=2, lr=STILL),  # no epoch is better than the first
+    "best of an earlier round": change_settings(epochs=2, rounds=2, lr=0.05),
+    "least loss": change_settings(epochs=2, rounds=2, lr=0.05, keep="loss", min_steps=9),
     "average": change_settings(epochs=2, rounds=2, ema_decay=0.7),
     "everything": change_settings(
         epochs=2,
@@ -60,7 +63,7 @@ class StopError(Exception):
     """Ends a training from outside."""
 
 
-def train(folder: Path, task: Task, stop_in: int = 0, model_file: Path | None = None):
+def train(folder: Path, job: Job, stop_in: int = 0, model_file: Path | None = None):
     """Train as the stage does; stop where `stop_in` epochs have ended, before that is written down.
 
     Returns:
@@ -74,9 +77,9 @@ def train(folder: Path, task: Task, stop_in: int = 0, model_file: Path | None = 
             raise StopError
         history[:] = [dict(row) for row in rows]
 
-    checkpoint = open_checkpoint(folder, network, task, "the code")
+    checkpoint = open_checkpoint(folder, network, job)
     try:
-        best = copy_state(fit(network, task, keep, checkpoint))
+        best = copy_state(fit(network, job, keep, checkpoint))
     except StopError:
         checkpoint.wait()
         checkpoint.release()
@@ -86,42 +89,42 @@ def train(folder: Path, task: Task, stop_in: int = 0, model_file: Path | None = 
     return best, history
 
 
-def hard_task(settings: ModelSettings, **others) -> Task:
-    return make_task(settings, noise_split(23), plain_split([0, 1, 2] * 4), **others)
+def hard_job(settings: ModelSettings, **others) -> Job:
+    return make_job(settings, noise_split(23), plain_split([0, 1, 2] * 4), **others)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_a_training_stopped_after_each_epoch_ends_as_if_it_had_not_been(settings, tmp_path, capsys):
-    undisturbed = train(tmp_path / "undisturbed", hard_task(settings))
+    undisturbed = train(tmp_path / "undisturbed", hard_job(settings))
     n_epochs = len(undisturbed[1])
     for epoch in range(2, n_epochs + 1):
-        assert train(tmp_path, hard_task(settings), stop_in=epoch) is None
+        assert train(tmp_path, hard_job(settings), stop_in=epoch) is None
     capsys.readouterr()
-    best, history = train(tmp_path, hard_task(settings))
+    best, history = train(tmp_path, hard_job(settings))
     assert history == undisturbed[1]
     assert same_bits(best, undisturbed[0])
     said = capsys.readouterr().out.splitlines()
-    assert f"after epoch {n_epochs - 1}" in said[0]
+    assert f"resumes after epoch {n_epochs - 1}," in said[0]
     assert len(said) == 2  # the last epoch alone
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cnn.safetensors"]
 
 
 def test_these_settings_end_a_round_early_and_keep_the_best_of_an_earlier_one(tmp_path):
-    _, history = train(tmp_path, hard_task(SETTINGS["patience"]))
+    _, history = train(tmp_path, hard_job(SETTINGS["patience"]))
     assert [row["round"] for row in history].count(1) < 4
-    _, history = train(tmp_path, hard_task(SETTINGS["best of an earlier round"]))
+    _, history = train(tmp_path, hard_job(SETTINGS["best of an earlier round"]))
     assert [row["round"] for row in history if row["best"]] == [1]
 
 
 def test_a_training_stopped_between_its_last_epoch_and_the_model_file_trains_no_more(tmp_path):
-    task = hard_task(change_settings())
+    job = hard_job(change_settings())
     finished = []
     for _ in range(2):
         network = tiny_cnn()
-        checkpoint = open_checkpoint(tmp_path, network, task, "the code")
+        checkpoint = open_checkpoint(tmp_path, network, job)
         if finished:
             network.register_forward_pre_hook(lambda *_: pytest.fail("an epoch was run again"))
-        finished.append(copy_state(fit(network, task, lambda rows: None, checkpoint)))
+        finished.append(copy_state(fit(network, job, lambda rows: None, checkpoint)))
         checkpoint.release()
     assert same_bits(*finished)
 
@@ -139,103 +142,98 @@ def other_weight() -> nn.Module:
     return network
 
 
-TASK = hard_task(change_settings(epochs=2))
+JOB = hard_job(change_settings(epochs=2))
 OTHERS = {
-    "a parameter": {"task": hard_task(change_settings(epochs=2, lr=0.010000000000000002))},
-    "an augmentation": {"task": hard_task(TASK.settings, augment=TASK.augment.model_copy(update={"flip": False}))},
-    "the seed": {"task": hard_task(TASK.settings, seed=2)},
-    "a pixel": {
-        "task": make_task(TASK.settings, TASK.train, PackedSplit(change_one(TASK.val.images), TASK.val.labels))
-    },
-    "a label": {
-        "task": make_task(TASK.settings, PackedSplit(TASK.train.images, change_one(TASK.train.labels)), TASK.val)
-    },
-    "the code": {"code": "other code"},
+    "a parameter": {"job": hard_job(change_settings(epochs=2, lr=0.010000000000000002))},
+    "an augmentation": {"job": hard_job(JOB.settings, augment=JOB.augment.model_copy(update={"flip": False}))},
+    "the seed": {"job": hard_job(JOB.settings, seed=2)},
+    "a pixel": {"job": make_job(JOB.settings, JOB.train, PackedSplit(change_one(JOB.val.images), JOB.val.labels))},
+    "a label": {"job": make_job(JOB.settings, PackedSplit(JOB.train.images, change_one(JOB.train.labels)), JOB.val)},
+    "the code": {"job": hard_job(JOB.settings, code="other code")},
     "an initial weight": {"network": other_weight()},
 }
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_belongs_to_exactly_one_training(other, tmp_path):
-    def path_of(task: Task = TASK, network: nn.Module | None = None, code: str = "the code") -> Path:
-        checkpoint = open_checkpoint(tmp_path, network or tiny_cnn(), task, code)
+    def path_of(job: Job = JOB, network: nn.Module | None = None) -> Path:
+        checkpoint = open_checkpoint(tmp_path, network or tiny_cnn(), job)
         checkpoint.release()
         return checkpoint.path
 
-    assert path_of(**other) != path_of() == path_of(task=hard_task(change_settings(epochs=2)))
+    assert path_of(**other) != path_of() == path_of(job=hard_job(change_settings(epochs=2)))
 
 
 def test_a_parameter_that_is_changed_starts_afresh_and_changed_back_goes_on(tmp_path, capsys):
-    one, other = hard_task(change_settings(epochs=3)), hard_task(change_settings(epochs=3, lr=0.02))
-    undisturbed, undisturbed_other = (train(tmp_path / "undisturbed", task) for task in (one, other))
+    one, other = hard_job(change_settings(epochs=3)), hard_job(change_settings(epochs=3, lr=0.02))
+    undisturbed, undisturbed_other = (train(tmp_path / "undisturbed", job) for job in (one, other))
     train(tmp_path, one, stop_in=3)
     capsys.readouterr()
     train(tmp_path, other, stop_in=2)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumes" not in capsys.readouterr().out
     best, history = train(tmp_path, one)
-    assert "goes on from" in capsys.readouterr().out
+    assert "resumes after epoch" in capsys.readouterr().out
     assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
     best, history = train(tmp_path, other)
-    assert "goes on from" in capsys.readouterr().out
+    assert "resumes after epoch" in capsys.readouterr().out
     assert (same_bits(best, undisturbed_other[0]), history) == (True, undisturbed_other[1])
 
 
 def test_a_finished_training_is_not_run_again_and_its_weights_go_when_dvc_has_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "train@cnn")
-    Path(".dvc").mkdir()
-    folder, model = find_folder(Path("cnn.safetensors")), Path("cnn.safetensors")
-
-    def train_again() -> tuple:
-        model.unlink()  # as DVC does where it was killed before it had taken the model over
-        capsys.readouterr()
-        trained = train(folder, TASK, model_file=model)
-        assert capsys.readouterr().out.count("\n") == 1  # that it takes the weights over: no epoch is run
-        return trained
-
-    undisturbed = train(folder, TASK, model_file=model)
-    best, history = train_again()
+    model, cache = Path("cnn.safetensors"), Path(".dvc/cache")
+    cache.mkdir(parents=True)
+    folder = find_folder(model)
+    undisturbed = train(folder, JOB, model_file=model)
+    md5 = hashlib.md5(model.read_bytes()).hexdigest()
+    model.unlink()  # as DVC does where it was killed before it had taken the model over
+    capsys.readouterr()
+    best, history = train(folder, JOB, model_file=model)
+    assert capsys.readouterr().out.count("\n") == 1  # that it resumes: no epoch is run
     assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
-    Path("other.safetensors").write_bytes(b"another model")
-    forget_finished(Path("other.safetensors"))
-    assert list(folder.glob("*.checkpoint")) != []
-    forget_finished(model)
+    Checkpoint(folder, "another training").release()
+    assert len(list(folder.glob("*.checkpoint"))) == 1
+    (cache / "files/md5" / md5[:2]).mkdir(parents=True)
+    shutil.copy(model, cache / "files/md5" / md5[:2] / md5[2:])
+    Checkpoint(folder, "another training").release()
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("local", "expected"),
-    [("", ".dvc/a cache/checkpoints"), ("[core]\n[cache]\n    dir = /shared/100%\n", "/shared/100%/checkpoints")],
-    ids=["of the repository", "of a copy"],
-)
-def test_checkpoints_lie_in_dvcs_cache(local, expected, tmp_path, monkeypatch):
+@pytest.mark.parametrize("level", ["global", "repository", "local"])
+def test_checkpoints_lie_in_dvcs_cache_wherever_it_is_configured(level, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_folder(Path("models/cnn.safetensors")) == Path("models")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "user"))
+    monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(tmp_path / "system"))
     Path(".dvc").mkdir()
+    Path("user").mkdir()
     assert find_folder(Path("models/cnn.safetensors")) == Path(".dvc/cache/checkpoints")
-    Path(".dvc/config").write_text(
-        '[\'remote "shared"\']\n    url = /far\n[cache]\n    dir = "a cache"\n', encoding="utf-8"
-    )
-    Path(".dvc/config.local").write_text(local, encoding="utf-8")
-    assert find_folder(Path("models/cnn.safetensors")) == Path(expected)
+    config = {"global": "user/config", "repository": ".dvc/config", "local": ".dvc/config.local"}[level]
+    Path(config).write_text("[cache]\n    dir = /shared/100%\n", encoding="utf-8")
+    assert find_folder(Path("models/cnn.safetensors")) == Path("/shared/100%/checkpoints")
 
 
-def test_what_nobody_has_touched_for_a_week_goes_when_another_training_begins(tmp_path):
+def test_what_nobody_has_touched_for_a_week_goes_unless_a_process_works_on_it(tmp_path):
     day = 24 * 60 * 60
-    for name, age in {"a.checkpoint": 8, "a.lock": 8, "b.checkpoint": 6, "c.checkpoint": 8, "model.txt": 8}.items():
+    running = Checkpoint(tmp_path, "d")  # for more than a week
+    ages = {"a.checkpoint": 8, "a.lock": 8, "b.checkpoint": 6, "c.checkpoint": 8, "d.lock": 8, "model.txt": 8}
+    for name, age in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age * day,) * 2)
     Checkpoint(tmp_path, "c").release()  # its own is never too old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.checkpoint", "c.checkpoint", "model.txt"]
+    left = ["b.checkpoint", "c.checkpoint", "d.lock", "model.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    running.release()
 
 
 WAITING = """
 import sys
 from pathlib import Path
-from stages.training.checkpoint_folder import find_folder, forget_finished
+from stages.training.checkpoint_folder import find_folder
 from stages.training.checkpoints import Checkpoint
 checkpoint = Checkpoint(Path(sys.argv[1]), "a")
-print(checkpoint.read()["position"], flush=True)
+print(checkpoint.read()["history"], flush=True)
 sys.stdin.read()
 """
 
@@ -250,19 +248,19 @@ def test_a_second_process_waits_for_the_first_and_goes_on_from_what_it_left(tmp_
         checkpoint.write(STATE)
         checkpoint.wait()
         checkpoint.release()
-        assert second.stdout.readline() == f"{STATE['position']}\n"
+        assert second.stdout.readline() == f"{STATE['history']}\n"
         with pytest.raises(Timeout):
             FileLock(tmp_path / "a.lock").acquire(blocking=False)
         second.kill()
     assert is_whole(Checkpoint(tmp_path, "a"))
 
 
-STATE = {"position": {"epoch": 2, "history": [{"loss": 0.5}]}, "best": {"weight": torch.arange(500.0)}}
+STATE = {"epoch": 2, "history": [{"loss": 0.5}], "best": {"weight": torch.arange(500.0)}}
 
 
 def is_whole(checkpoint: Checkpoint) -> bool:
     state = checkpoint.read()
-    return state["position"] == STATE["position"] and same_bits(state["best"], STATE["best"])
+    return state["history"] == STATE["history"] and same_bits(state["best"], STATE["best"])
 
 
 def test_what_changes_after_a_state_was_written_does_not_reach_the_file(tmp_path):
@@ -299,7 +297,7 @@ def test_a_full_disk_leaves_the_older_state_and_is_told_by_the_next_write(tmp_pa
     checkpoint.write(STATE)
     checkpoint.wait()
     (tmp_path / ".a.unfinished.checkpoint").symlink_to("/dev/full")
-    checkpoint.write({**STATE, "position": {}})
+    checkpoint.write({**STATE, "history": []})
     with pytest.raises(OSError, match="No space left") as error:
         checkpoint.write(STATE)
     assert error.value.errno == errno.ENOSPC

@@ -15,10 +15,8 @@ import pytest
 from stages import ensemble
 from stages.ensemble import shorten
 from stages.runtime.errors import UserError
-from stages.runtime.sources import follow_imports
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
-from tests.repository import ROOT
 
 LABELS = np.array([0, 1, 0, 1, 1])
 NAMES = ["zinnia", "a", "m", "b", "c"]  # in no order but that of the parameters
@@ -139,11 +137,6 @@ def test_a_small_p_value_does_not_become_0():
         "shares": [0.333333, 1],
         "none": 0,
     }
-
-
-@pytest.mark.parametrize("stage", ["ensemble", "report"])
-def test_the_stages_below_the_models_need_no_torch(stage):
-    assert "torch" not in follow_imports(f"stages.{stage}", ROOT)[1]
 
 
 def test_predictions_of_another_split_are_refused_and_nothing_is_written(tmp_path, monkeypatch):

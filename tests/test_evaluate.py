@@ -7,7 +7,6 @@ import torch
 
 from stages.inference import probabilities
 from stages.networks.batches import View
-from stages.pixels.packed_splits import PackedSplit
 
 
 class MeanColour(torch.nn.Module):
@@ -20,8 +19,8 @@ def test_probabilities_are_the_networks_of_each_centre_crop_in_the_order_of_the_
     labels = np.array([2, 0, 1, 1, 0])
     images = np.full((5, 4, 4, 3), 255, dtype=np.uint8)  # a white frame, which the crop of 2 px leaves out
     images[:, 1:3, 1:3] = 255 * np.eye(3, dtype=np.uint8)[labels][:, None, None]
-    view = View(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.device("cpu"))
-    found = probabilities.predict_proba(MeanColour(), PackedSplit(images, labels), view)
+    view = View(4, 2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.device("cpu"))
+    found = probabilities.predict_proba(MeanColour(), images, view)
     # logits of 1, 0 and 0
     expected = np.where(np.eye(3)[labels] == 1, math.e / (math.e + 2), 1 / (math.e + 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

@@ -1,11 +1,12 @@
-"""What is fetched: a timm network's weights without its classifier, or one line that says why not. No network here."""
+"""What is fetched: a timm network's weights without its classifier; Oxford 102; or why not. No network here."""
 
 import pytest
 import timm
 from safetensors import safe_open
 
-from stages import fetch
+from stages import download, fetch
 from stages.runtime.errors import UserError
+from stages.runtime.files import unfinished, write_text
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,36 @@ def test_no_network_is_a_mistake_of_one_line(monkeypatch):
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(UserError, match=r"^resnet18\.a1_in1k: the download failed"):
         fetch.fetch_weights("resnet18.a1_in1k")
+
+
+def test_flowers_are_arranged_by_class_and_nothing_half_done_is_left(tmp_path, monkeypatch):
+    class Flowers:
+        classes = ("pink primrose", "colt's foot?")
+
+        def __init__(self, root, split, **_: object):
+            if is_broken:
+                raise RuntimeError("File not found or corrupted.")
+            write_text(root / f"{split}.jpg", split)
+            self.items = [(root / f"{split}.jpg", int(split == "val"))]
+
+        def __getitem__(self, index: int):
+            return self.items[index]
+
+    monkeypatch.setattr("torchvision.datasets.Flowers102", Flowers)
+    folder = tmp_path / "images"
+    monkeypatch.setattr("sys.argv", ["download", str(folder)])
+    write_text(unfinished(folder) / "arranged/3 rose/1.jpg", "what a killed download left")
+    is_broken = True
+    with pytest.raises(UserError, match="download failed"):
+        download.main()
+    assert list(tmp_path.iterdir()) == []
+    is_broken = False
+    download.main()
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
+    assert found == [
+        "images/001 pink primrose/test.jpg",
+        "images/001 pink primrose/train.jpg",
+        "images/002 colt's foot/val.jpg",
+    ]
+    with pytest.raises(UserError, match="expected no such folder"):
+        download.main()

@@ -30,8 +30,9 @@ OUTPUTS = ("data/models/cnn.safetensors", "metrics/models/cnn/history.csv")
 
 
 def shape(params: dict) -> None:
-    """Leave one model, whose epochs take long enough to be killed in."""
-    params["models"] = {"cnn": params["models"]["cnn"] | {"epochs": 4 + 3 * N_KILLS, "filters": 16}}
+    """Leave one model, whose epochs take long enough to be killed in, with all that a checkpoint has to hold."""
+    hard = {"epochs": 4 + 2 * N_KILLS, "rounds": 2, "patience": 3 + N_KILLS, "mixup": 0.2, "ema_decay": 0.9}
+    params["models"] = {"cnn": params["models"]["cnn"] | hard | {"filters": 16}}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_a_training_told_to_stop_says_so_on_one_line_and_goes_on_later(clone, pa
 
 def test_a_comment_keeps_the_checkpoint_and_changed_code_does_not(clone, packed):
     def edit(text: str) -> None:
-        with (clone.folder / "stages/training/loop.py").open("a", encoding="utf-8") as file:
+        with (clone.folder / "stages/training/trainer.py").open("a", encoding="utf-8") as file:
             file.write(text)
 
     def stop() -> None:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.models import cnn, resnet50, timm, vgg
-from stages.networks.batches import View, make_batch, no_changes
+from stages.models import cnn, list_architectures, resnet50, timm, vgg
+from stages.networks.batches import make_batch
 from stages.networks.model_files import write_card
 from stages.runtime.errors import UserError
-from stages.settings.reading import list_architectures
 
 CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}
 VGG = {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}
@@ -136,7 +135,5 @@ def test_timms_dropout_and_stochastic_depth_reach_the_network():
 def test_pixels_are_normalised_as_timms_weights_expect(network, white):
     card = write_card("timm", {"network": network, **PLAIN}, ["a", "b"], (1, 1), "scratch")
     images = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
-    view = View(1, card.mean, card.std, torch.device("cpu"))
-    assert make_batch(images, torch.tensor([0]), no_changes(1, 0), view).flatten().tolist() == pytest.approx(
-        white, abs=1e-3
-    )
+    view = card.view(torch.device("cpu"))
+    assert make_batch(images, torch.tensor([0]), view).flatten().tolist() == pytest.approx(white, abs=1e-3)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -23,18 +24,19 @@ from stages.networks.model_files import load_model
 from stages.runtime.errors import UserError
 from stages.settings.types import ModelSettings
 from stages.training import processes as processes_module
-from stages.training.loop import Task, fit, open_checkpoint
+from stages.training.checkpoints import open_checkpoint
+from stages.training.job import Job
 from stages.training.processes import ALONE, Processes, join_processes, spread_out
+from stages.training.trainer import fit
 from tests.parameters import write_params
 from tests.repository import ROOT
 from tests.trainings import (
     CPU,
     change_settings,
     copy_state,
-    make_task,
+    make_job,
     noise_split,
     numbered_split,
-    plain_split,
     same_bits,
     tiny_cnn,
 )
@@ -62,11 +64,11 @@ def train(
     network: nn.Module, settings: ModelSettings, processes: Processes = ALONE, folder: Path | None = None
 ) -> dict:
     """Train on numbered images; leave the checkpoint of the second epoch in `folder`, or go on from the one there."""
-    task: Task = make_task(settings, numbered_split(N_TRAIN), noise_split(N_VAL), processes=processes)
+    job: Job = make_job(settings, numbered_split(N_TRAIN), noise_split(N_VAL), processes=processes)
     rows: list[dict] = []
     n_calls, checkpoint = 0, None
     if folder and processes.is_first:
-        checkpoint = open_checkpoint(folder, network, task, "code")
+        checkpoint = open_checkpoint(folder, network, job)
 
     def keep(history: list[dict]) -> None:
         nonlocal n_calls
@@ -76,7 +78,7 @@ def train(
             checkpoint.wait()
             shutil.copy(checkpoint.path, folder / "second epoch")
 
-    best = copy_state(fit(network, task, keep, checkpoint))
+    best = copy_state(fit(network, job, keep, checkpoint))
     if checkpoint:
         checkpoint.wait()
         (folder / "second epoch").rename(checkpoint.path)
@@ -187,33 +189,62 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "QUINTET_DEVICE": "cpu", "QUINTET_PROCESSES": "2"}
 
 
-@pytest.mark.slow
-def test_the_train_stage_runs_in_two_processes_and_writes_once(tmp_path):
-    write_params(
-        tmp_path / "params.yaml",
-        models={
-            "cnn": {
-                **{"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "batch_size": 8},
-                **{"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5},
-            }
-        },
-        image_size_px=16,
-    )
-    (tmp_path / "requirements.txt").symlink_to(ROOT / "requirements.txt")
-    (tmp_path / "stages").symlink_to(ROOT / "stages")
+def prepare_stage(folder: Path) -> None:
+    """Write packs and parameters of `one`, a network without batch statistics and dropout."""
+    block = {"architecture": "vgg", "weights": "data/weights/scratch", "lr": 0.01, "epochs": 2, "batch_size": 8}
+    block |= {"optimizer": "sgd", "momentum": 0.9}  # Adam would divide by gradients that are rounding alone
+    block |= {"depth": 11, "batch_norm": False, "filters": 2, "dense_units": 4, "dropout": 0, "warmup_epochs": 0}
+    write_params(folder / "params.yaml", models={"one": block}, image_size_px=32)
+    for name in ("requirements.txt", "stages"):
+        (folder / name).symlink_to(ROOT / name)
     for name, n in (("train", N_TRAIN), ("val", N_VAL)):
-        split = plain_split([i % 3 for i in range(n)])
-        (tmp_path / "packed" / name).mkdir(parents=True)
-        np.save(tmp_path / "packed" / name / "images.npy", split.images)
-        np.save(tmp_path / "packed" / name / "labels.npy", split.labels)
-    (tmp_path / "packed" / "classes.json").write_text('["red", "green", "blue"]', encoding="utf-8")
-    command = [sys.executable, "-m", "stages.train", "cnn", "packed", "models/cnn.safetensors", "history.csv"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [line[:13] for line in done.stdout.splitlines() if "epoch" in line] == ["cnn epoch 1/2", "cnn epoch 2/2"]
-    assert load_model(tmp_path / "models" / "cnn.safetensors")[1].class_names == ["red", "green", "blue"]
-    assert len((tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()) == 3
-    assert [path.name for path in (tmp_path / "models").iterdir()] == ["cnn.safetensors"]
+        split = noise_split(n, size_px=34)
+        (folder / "packed" / name).mkdir(parents=True)
+        np.save(folder / "packed" / name / "images.npy", split.images)
+        np.save(folder / "packed" / name / "labels.npy", split.labels)
+    (folder / "packed" / "classes.json").write_text('["red", "green", "blue"]', encoding="utf-8")
+
+
+def start_training(folder: Path, out: str, launcher: tuple[str, ...] = (), processes: str = "") -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        *launcher,
+        "stages.train",
+        "one",
+        "packed",
+        f"{out}/one.safetensors",
+        f"{out}/h.csv",
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment() | {"QUINTET_PROCESSES": processes}, **pipes)
+
+
+def read_history(folder: Path, out: str) -> pd.DataFrame:
+    return pd.read_csv(folder / out / "h.csv")
+
+
+@pytest.mark.slow
+def test_the_train_stage_of_several_processes_or_nodes_learns_what_one_learns_and_writes_once(tmp_path):
+    prepare_stage(tmp_path)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    nodes = ("torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d")
+    nodes += ("--rdzv-endpoint", f"localhost:{port}", "-m")
+    runs = {
+        "alone": [start_training(tmp_path, "alone")],
+        "spread": [start_training(tmp_path, "spread", processes="2")],
+        "nodes": [start_training(tmp_path, "nodes", nodes) for _ in range(2)],
+    }
+    for out, started in runs.items():
+        said = "".join(process.communicate(timeout=300)[0] for process in started)
+        assert [process.returncode for process in started] == [0] * len(started), said
+        assert [line[:13] for line in said.splitlines() if "val loss" in line] == ["one epoch 1/2", "one epoch 2/2"]
+        found, expected = read_history(tmp_path, out), read_history(tmp_path, "alone")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-5)  # of figures with five decimals
+        assert load_model(tmp_path / out / "one.safetensors")[1].class_names == ["red", "green", "blue"]
+        assert sorted(path.name for path in (tmp_path / out).iterdir()) == ["h.csv", "one.safetensors"]
 
 
 FAILING = """

@@ -10,7 +10,7 @@ from stages.experiments import range_test
 from stages.experiments.range_test import smooth, suggest_rate, try_rates
 from stages.runtime.errors import UserError
 from tests.parameters import write_params
-from tests.trainings import change_settings, make_task, plain_split, tiny_cnn
+from tests.trainings import change_settings, make_job, plain_split, tiny_cnn
 
 
 def test_the_running_mean_of_equal_losses_is_that_loss_from_the_first_on():
@@ -20,7 +20,7 @@ def test_the_running_mean_of_equal_losses_is_that_loss_from_the_first_on():
 
 
 def test_rates_rise_by_one_factor_until_the_loss_explodes():
-    rates, losses = try_rates(tiny_cnn(), make_task(change_settings(optimizer="sgd", lr=1.0)), 40)
+    rates, losses = try_rates(tiny_cnn(), make_job(change_settings(optimizer="sgd", lr=1.0)), 40)
     np.testing.assert_allclose(rates[1:] / rates[:-1], 1e6 ** (1 / 39), rtol=1e-9)
     assert rates[0] == range_test.LOWEST
     assert len(rates) == len(losses) > 20

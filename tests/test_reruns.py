@@ -55,7 +55,7 @@ def test_a_parameter_reruns_what_reads_it_and_what_lies_below(file: str, leaf: s
 def test_a_file_of_code_reruns_what_imports_it():
     reruns = tables.reruns_by_code()
     assert reruns["models/cnn.py"] == {"train@cnn", "evaluate@cnn"}
-    assert reruns["training/loop.py"] == TRAININGS | SOURCE_TRAININGS
+    assert reruns["training/trainer.py"] == TRAININGS | SOURCE_TRAININGS
     assert reruns["reporting/report.html.j2"] == {"report"}
     assert reruns["code.py"] == set()
 
@@ -159,9 +159,9 @@ def edits() -> Iterator[tuple[str, Callable[[Path], None], set[str]]]:
         ("data/weights/source/params.yaml", "models.vgg19.lr"),
     ]:
         yield f"{file} {leaf}", edit_leaf(file, leaf), tables.reruns_by_leaf(file)[leaf]
-    yield "a comment", append("stages/training/loop.py", "# a comment\n"), {"code"}
+    yield "a comment", append("stages/training/trainer.py", "# a comment\n"), {"code"}
     for file, text in [
-        ("training/loop.py", "EDITED = 1\n"),
+        ("training/trainer.py", "EDITED = 1\n"),
         ("models/cnn.py", "EDITED = 1\n"),
         ("reporting/report.html.j2", "<br>\n"),
     ]:

@@ -1,7 +1,6 @@
 """Training of very small networks: it learns, repeats itself bit by bit, and does what its settings say."""
 
 import math
-import re
 
 import pytest
 import torch
@@ -12,10 +11,11 @@ from stages.models.cnn import build_model
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.settings.types import Phase
+from stages.training import job as job_module
 from stages.training.history import COLUMNS, write_history
-from stages.training.learner import Learner
-from stages.training.loop import Task, fit, validate
-from stages.training.processes import ALONE
+from stages.training.job import Job, prepare, read_recipe
+from stages.training.trainer import Trainer, fit
+from tests.parameters import write_params
 from tests.trainings import (
     AUGMENT,
     CPU,
@@ -24,7 +24,7 @@ from tests.trainings import (
     change_settings,
     copy_state,
     linear_network,
-    make_task,
+    make_job,
     noise_split,
     numbered_split,
     numbers_of,
@@ -39,7 +39,7 @@ ALL_CHANGES = AUGMENT.model_copy(
 SPOILT = {"phases": [Phase(epochs=4, lr=0.01)], "lr": 30.0}  # four good epochs, then a rate that ruins the weights
 
 
-def run(network: nn.Module, task: Task, disturb=lambda: None) -> tuple[dict[str, torch.Tensor], list[dict]]:
+def run(network: nn.Module, job: Job, disturb=lambda: None) -> tuple[dict[str, torch.Tensor], list[dict]]:
     """Return the best weights, and the history as it was handed over last."""
     history: list[dict] = []
 
@@ -48,7 +48,7 @@ def run(network: nn.Module, task: Task, disturb=lambda: None) -> tuple[dict[str,
         history[:] = [dict(row) for row in rows]
         disturb()
 
-    return fit(network, task, keep), history
+    return fit(network, job, keep), history
 
 
 def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
@@ -60,7 +60,7 @@ def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
     return shown
 
 
-def states_after_epochs(network: nn.Module, task: Task) -> list[dict[str, dict[str, torch.Tensor]]]:
+def states_after_epochs(network: nn.Module, job: Job) -> list[dict[str, dict[str, torch.Tensor]]]:
     """Return the states of backbone and head before the training, and whenever the network was validated."""
     states, learning = [], True
 
@@ -72,7 +72,7 @@ def states_after_epochs(network: nn.Module, task: Task) -> list[dict[str, dict[s
 
     keep(network.eval(), ())
     network.register_forward_pre_hook(keep)
-    fit(network, task, on_epoch=lambda rows: None)
+    fit(network, job, on_epoch=lambda rows: None)
     return states
 
 
@@ -81,18 +81,18 @@ def test_plain_colours_are_learnt_without_a_mistake():
     torch.manual_seed(1)
     network = build_model(3, SIZE, filters=4, padding="same", dense_units=16, dropout=0)
     before = copy_state(network.state_dict())
-    best, history = run(network, make_task(settings))
+    best, history = run(network, make_job(settings))
     assert max(row["val_accuracy"] for row in history) == 1
     assert [name for name in before if torch.equal(before[name], best[name])] == []
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_else_draws_and_another_seed_others():
-    task = make_task(change_settings(epochs=3, mixup=0.5, cutmix=1.0), augment=ALL_CHANGES)
-    best, history = run(tiny_cnn(), task)
-    again, history_again = run(tiny_cnn(), task, disturb=lambda: torch.rand(7))
+    job = make_job(change_settings(epochs=3, mixup=0.5, cutmix=1.0), augment=ALL_CHANGES)
+    best, history = run(tiny_cnn(), job)
+    again, history_again = run(tiny_cnn(), job, disturb=lambda: torch.rand(7))
     assert same_bits(best, again)
     assert history == history_again
-    assert not same_bits(best, run(tiny_cnn(), make_task(task.settings, augment=ALL_CHANGES, seed=2))[0])
+    assert not same_bits(best, run(tiny_cnn(), make_job(job.settings, augment=ALL_CHANGES, seed=2))[0])
 
 
 def test_dropout_does_not_draw_the_numbers_that_shuffle_the_images():
@@ -100,40 +100,64 @@ def test_dropout_does_not_draw_the_numbers_that_shuffle_the_images():
     shown = spy(network)
     # dropout's numbers are the first that the global generator gives in an epoch
     network.register_forward_pre_hook(lambda net, _: drawn.append(torch.randperm(23)[:10].tolist()))
-    run(network, make_task(change_settings(epochs=1), numbered_split(23)))
+    run(network, make_job(change_settings(epochs=1), numbered_split(23)))
     assert numbers_of(shown[0]) != drawn[0]
 
 
-def test_each_image_is_seen_once_an_epoch_in_another_order_and_no_batch_has_one_alone():
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(5, [4, 4, 4, 4, 5]), (20, [10, 11]), (2, [2] * 9 + [3]), (99, [21])]
+)
+def test_each_image_is_seen_once_an_epoch_in_another_order_in_batches_of_even_size(batch_size, sizes):
     network = linear_network()
     shown = spy(network)
-    run(network, make_task(change_settings(batch_size=5), numbered_split(21)))
-    assert [len(batch) for batch in shown] == [5, 5, 5, 6] * 2
-    first, second = (numbers_of(torch.cat(shown[epoch : epoch + 4])) for epoch in (0, 4))
+    run(network, make_job(change_settings(batch_size=batch_size), numbered_split(21)))
+    epochs = shown[: len(sizes)], shown[len(sizes) :]
+    first, second = (numbers_of(torch.cat(epoch)) for epoch in epochs)
+    assert [sorted(map(len, epoch)) for epoch in epochs] == [sizes] * 2
     assert sorted(first) == sorted(second) == list(range(21))
     assert first != second
 
 
 def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
-    network, task = tiny_cnn(), make_task(change_settings(epochs=6, **SPOILT))
-    best, history = run(network, task)
+    network, job = tiny_cnn(), make_job(change_settings(epochs=6, **SPOILT))
+    best, history = run(network, job)
     (marked,) = [row for row in history if row["best"]]
     assert marked is max(history, key=lambda row: row["val_accuracy"])  # the first of equals
     assert marked["val_accuracy"] > history[-1]["val_accuracy"]
-    learner = Learner(network, task.settings, None, ALONE, CPU)
-    assert validate(learner, task) == (marked["val_loss"], marked["val_accuracy"])
+    assert Trainer(network, job).score("val") == (marked["val_loss"], marked["val_accuracy"])
     assert same_bits(best, network.state_dict())
+
+
+ROWS = [(0.5, 0.9), (0.75, 0.8), (0.75, 0.7), (0.5, 0.6), (0.5, 0.65)]  # validation accuracy and loss of each epoch
+
+
+@pytest.mark.parametrize(("keep", "best"), [("accuracy", 2), ("loss", 3), ("last", 4)])
+def test_the_best_epoch_is_that_of_the_highest_accuracy_and_then_the_least_loss_or_as_asked(keep, best):
+    trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=len(ROWS), keep=keep)))
+    for number, (accuracy, loss) in enumerate(ROWS):
+        trainer.keep_best({"epoch": number + 1, "val_accuracy": accuracy, "val_loss": loss, "best": 0})
+    assert [row["best"] for row in trainer.history] == [int(number == best) for number in range(len(ROWS))]
+
+
+def test_a_small_set_is_seen_several_times_an_epoch_until_there_are_enough_steps():
+    network = linear_network()
+    shown = spy(network)
+    # two batches for seven images: 3 epochs of 2 passes are 12 steps, where 3 of 1 would be 6
+    run(network, make_job(change_settings(epochs=3, batch_size=4, min_steps=7), numbered_split(7)))
+    assert [len(batch) for batch in shown] == [3, 4, 3, 4] * 3
+    assert sorted(numbers_of(torch.cat(shown[:4]))) == sorted(2 * list(range(7)))
+    assert sorted(numbers_of(torch.cat(shown[:4])[:7])) == list(range(7))
 
 
 @pytest.mark.parametrize(("patience", "n_epochs"), [(0, 5), (2, 3)])
 def test_patience_counts_the_epochs_since_the_best_one(patience, n_epochs):
-    _, history = run(linear_network(), make_task(change_settings(epochs=5, lr=STILL, patience=patience)))
+    _, history = run(linear_network(), make_job(change_settings(epochs=5, lr=STILL, patience=patience)))
     assert [(row["epoch"], row["best"]) for row in history] == [(n + 1, int(n == 0)) for n in range(n_epochs)]
 
 
 def test_epochs_are_numbered_as_they_come_also_where_patience_ends_a_round():
     settings = change_settings(epochs=5, rounds=2, lr=STILL, patience=2, schedule="cosine")
-    _, history = run(linear_network(), make_task(settings))
+    _, history = run(linear_network(), make_job(settings))
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert [row["round"] for row in history] == [1, 1, 1, 2, 2, 2]
     rates = [row["lr"] for row in history]
@@ -148,7 +172,7 @@ def test_a_round_starts_from_the_best_weights_so_far():
     network, begun = linear_network(bias=(1, 0, 0)), []
     # a batch an epoch: each is the network's state at the epoch's beginning
     network.register_forward_pre_hook(lambda net, _: begun.append(net.head.bias.clone()) if net.training else None)
-    _, history = run(network, make_task(settings, train=wrong))
+    _, history = run(network, make_job(settings, train=wrong))
     assert [row["val_accuracy"] for row in history[:2]] == pytest.approx([1 / 3, 0])
     assert torch.equal(begun[2], begun[1])  # what the best epoch, the first, ended with
     assert not torch.equal(network.head.bias, begun[3])
@@ -167,8 +191,8 @@ def test_a_round_starts_from_the_best_weights_so_far():
 def test_frozen_epochs_leave_every_tensor_of_the_backbone_as_it_was(build):
     settings = change_settings(frozen_epochs=1, weight_decay=0.1, batch_size=2, optimizer="adamw")
     images = noise_split(4, 34)
-    network, task = build(), make_task(settings, images, images, size_px=32)
-    start, first, second = states_after_epochs(network, task)
+    network, job = build(), make_job(settings, images, images, size_px=32)
+    start, first, second = states_after_epochs(network, job)
     assert any("running_mean" in name for name in start["backbone"])
     assert same_bits(start["backbone"], first["backbone"])
     assert not same_bits(start["head"], first["head"])
@@ -176,7 +200,7 @@ def test_frozen_epochs_leave_every_tensor_of_the_backbone_as_it_was(build):
 
 
 def test_the_backbone_is_frozen_again_in_the_next_round():
-    states = states_after_epochs(tiny_cnn(), make_task(change_settings(epochs=2, rounds=2, frozen_epochs=1)))
+    states = states_after_epochs(tiny_cnn(), make_job(change_settings(epochs=2, rounds=2, frozen_epochs=1)))
     # the second round starts from the best epoch of the first
     assert any(same_bits(states[3]["backbone"], states[epoch]["backbone"]) for epoch in (1, 2))
     assert not same_bits(states[3]["backbone"], states[4]["backbone"])
@@ -200,7 +224,7 @@ UNEVEN = [0, 0, 0, 0, 1, 2]
 )
 def test_losses_are_those_of_the_images_by_hand(changes, expected):
     settings = change_settings(epochs=1, lr=STILL, **changes)
-    _, (row,) = run(linear_network(BIAS), make_task(settings, plain_split(UNEVEN), plain_split([0, 1])))
+    _, (row,) = run(linear_network(BIAS), make_job(settings, plain_split(UNEVEN), plain_split([0, 1])))
     assert row["train_loss"] == pytest.approx(LN2 * expected, rel=1e-5)
     assert row["train_accuracy"] == pytest.approx(4 / 6, rel=1e-6)
     assert (row["val_loss"], row["val_accuracy"]) == (pytest.approx(LN2 * 1.5, rel=1e-5), 0.5)  # plain
@@ -210,7 +234,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for():
     def step(gradient_clip: float) -> torch.Tensor:
         network = linear_network()
         settings = change_settings(optimizer="sgd", epochs=1, batch_size=30, gradient_clip=gradient_clip)
-        fit(network, make_task(settings, plain_split([0] * 30)), on_epoch=lambda rows: None)
+        fit(network, make_job(settings, plain_split([0] * 30)), on_epoch=lambda rows: None)
         return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
     whole, clipped = step(0), step(0.1)
@@ -223,31 +247,29 @@ def test_a_loss_that_is_no_number_is_named_with_its_epoch_batch_and_rate():
     # STILL as the first phase keeps the first epoch finite; the next step makes weights of 1e30 and more
     phases = [Phase(epochs=1, lr=STILL)]
     settings = change_settings(optimizer="sgd", lr=1e38, phases=phases, schedule="cosine", batch_size=15)
-    rate = 1e38 * 0.5 * (1 + math.cos(math.pi * 0.75))  # half-way through epoch 2 of 2
-    with pytest.raises(UserError, match=re.escape(f"epoch 2, batch 2, at lr {rate:g};")):
-        fit(linear_network(), make_task(settings), on_epoch=lambda rows: None)
+    with pytest.raises(UserError, match=r"epoch 2, batch 2 .* lr 5e\+37"):  # half of it, in the middle of the cosine
+        fit(linear_network(), make_job(settings), on_epoch=lambda rows: None)
 
 
 def test_nothing_is_learnt_from_the_validation_images():
     settings = change_settings(epochs=1)
-    best, _ = run(tiny_cnn(), make_task(settings))
-    assert same_bits(best, run(tiny_cnn(), make_task(settings, val=noise_split(9)))[0])
+    best, _ = run(tiny_cnn(), make_job(settings))
+    assert same_bits(best, run(tiny_cnn(), make_job(settings, val=noise_split(9)))[0])
 
 
 @pytest.mark.parametrize(("batch_size", "n_images", "sizes"), [(5, 12, [5, 5, 2]), (1000, 200, [128, 72])])
 def test_validation_takes_no_larger_batches_than_training_and_no_more_than_128_images(batch_size, n_images, sizes):
     network = linear_network()
     shown = spy(network, training=False)
-    run(network, make_task(change_settings(epochs=1, batch_size=batch_size), val=noise_split(n_images)))
+    run(network, make_job(change_settings(epochs=1, batch_size=batch_size), val=noise_split(n_images)))
     assert [len(batch) for batch in shown] == sizes
 
 
 def test_the_average_of_the_weights_is_what_is_validated_and_kept():
-    network, task = tiny_cnn(), make_task(change_settings(epochs=1, ema_decay=0.5))
-    best, (row,) = run(network, task)
-    learner = Learner(network, task.settings, None, ALONE, CPU)  # the network has the best weights
-    assert validate(learner, task) == (row["val_loss"], row["val_accuracy"])
-    assert not same_bits(best, run(tiny_cnn(), make_task(change_settings(epochs=1)))[0])
+    network, job = tiny_cnn(), make_job(change_settings(epochs=1, ema_decay=0.5))
+    best, (row,) = run(network, job)
+    assert Trainer(network, job).score("val") == (row["val_loss"], row["val_accuracy"])
+    assert not same_bits(best, run(tiny_cnn(), make_job(change_settings(epochs=1)))[0])
 
 
 def test_the_history_has_six_significant_digits(tmp_path):
@@ -255,3 +277,14 @@ def test_the_history_has_six_significant_digits(tmp_path):
     write_history(tmp_path / "history.csv", [{**row, "val_loss": 1234567.0, "val_accuracy": 1.0, "best": 1}])
     lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()
     assert lines == [",".join(COLUMNS), "1,12,0.000123457,0.666667,0.5,1.23457e+06,1,1"]
+
+
+def test_a_device_that_only_emulates_bf16_trains_in_fp32_and_says_so(monkeypatch, capsys, tmp_path):
+    block = {"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "precision": "bf16"}
+    block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5}
+    write_params(tmp_path / "params.yaml", models={"cnn": block}, image_size_px=SIZE)
+    recipe, splits = read_recipe(tmp_path / "params.yaml", "cnn"), (plain_split([0, 1, 2]), plain_split([0, 1, 2]))
+    for able in (True, False):
+        monkeypatch.setattr(job_module, "computes_bf16", lambda _, able=able: able)
+        assert prepare(recipe, "cnn", ["red", "green", "blue"], splits, CPU)[2].in_bf16 == able
+        assert ("bf16" in capsys.readouterr().out) == (not able)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from stages.models.cnn import build_model
-from stages.networks.batches import View
+from stages.networks.batches import MEAN, STD, View
 from stages.pixels.packed_splits import PackedSplit
 from stages.settings.types import Augment, ModelSettings
-from stages.training.loop import Task
+from stages.training.job import Job
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -27,11 +27,16 @@ SETTINGS = ModelSettings(
     weight_decay=0,
     batch_size=10,
     epochs=2,
+    min_steps=0,
+    head_start="random",
     frozen_epochs=0,
+    frozen_views=0,
+    frozen_batch_norm=False,
     warmup_epochs=0,
     phases=[],
     rounds=1,
     patience=0,
+    keep="accuracy",
     schedule="none",
     label_smoothing=0,
     class_weights="none",
@@ -76,12 +81,12 @@ def noise_split(n: int, size_px: int = SIZE + 2) -> PackedSplit:
     return PackedSplit(rng.integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8), np.arange(n) % 3)
 
 
-def make_task(settings: ModelSettings = SETTINGS, train=None, val=None, size_px: int = SIZE, **others) -> Task:
-    """Return a task of 30 training and 12 validation images in plain colours; `others` are further fields of it."""
-    view = View(size_px, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), CPU)
-    fields = {"name": "cnn", "n_classes": 3, "view": view, "augment": AUGMENT, "seed": 1, **others}
+def make_job(settings: ModelSettings = SETTINGS, train=None, val=None, size_px: int = SIZE, **others) -> Job:
+    """Return a job of 30 training and 12 validation images in plain colours; `others` are further fields of it."""
     train, val = train or plain_split([0, 1, 2] * 10), val or plain_split([0, 1, 2] * 4, seed=1)
-    return Task(train=train, val=val, settings=settings, **fields)
+    view = View(train.images.shape[1], size_px, MEAN, STD, CPU)
+    fields = {"name": "cnn", "n_classes": 3, "view": view, "augment": AUGMENT, "seed": 1, "in_bf16": False, **others}
+    return Job(train=train, val=val, settings=settings, **fields)
 
 
 def tiny_cnn() -> nn.Module:

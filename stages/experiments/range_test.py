@@ -12,21 +12,23 @@ the smoothing are those that became usual after it.
 import argparse
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from stages.networks.devices import choose_device
 from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_csv, written_whole
+from stages.runtime.files import write_text, written_whole
 from stages.runtime.process import exit_cleanly
-from stages.training.learner import Learner
-from stages.training.loop import Task, iterate_training, place_network
-from stages.training.preparation import prepare, read_recipe
-from stages.training.processes import ALONE
+from stages.training.augmentations import iterate_epoch
+from stages.training.job import Job, prepare, read_recipe
+from stages.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-6, 1.0
 SMOOTHING = 0.9  # the share of the earlier losses in the running mean
@@ -51,47 +53,45 @@ def main() -> None:
             f"{arguments.packed}: expected images of {recipe.pack.stored_size_px} px, as {arguments.params} says, "
             f"found {found_px} px; run `dvc repro pack`"
         )
-    network, _, task = prepare(recipe, arguments.model, class_names, (train, train), choose_device())
-    rates, losses = try_rates(network, task, arguments.steps)
+    network, _, job = prepare(recipe, arguments.model, class_names, (train, train), choose_device())
+    rates, losses = try_rates(network, job, arguments.steps)
     smoothed = smooth(losses)
     suggested = suggest_rate(rates, smoothed)
     table, figure = (arguments.out / f"{arguments.model}.{ending}" for ending in ("csv", "png"))
-    write_table(table, rates, losses, smoothed)
-    draw_curve(figure, arguments.model, rates, losses, smoothed, suggested, task.settings.lr)
+    rows = pd.DataFrame({"lr": rates, "loss": losses, "smoothed_loss": smoothed})
+    write_text(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    draw_curve(figure, arguments.model, rates, losses, smoothed, suggested, job.settings.lr)
     print(f"{arguments.model}: {len(rates)} batches from lr {rates[0]:.1e} to {rates[-1]:.1e}; see {figure}, {table}")
-    print(f"{arguments.model}: suggested lr {suggested:.1e}; the parameters say {task.settings.lr:g}")
+    print(f"{arguments.model}: suggested lr {suggested:.1e}; the parameters say {job.settings.lr:g}")
 
 
-def try_rates(network: nn.Module, task: Task, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
+def try_rates(network: nn.Module, job: Job, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Train with a rising rate.
 
     Returns:
         The rates and the losses of the batches, float (n,), n <= n_steps.
     """
-    network = place_network(network, task)
-    learner = Learner(network, task.settings, task.class_weights(), ALONE, task.device)
-    learner.start_epoch(task.settings.frozen_epochs)  # all of the network learns
+    trainer = Trainer(network, job)
+    trainer.epoch = job.settings.frozen_epochs  # all of the network learns
+    trainer.begin_epoch()
     rates, losses, mean, smallest = np.geomspace(LOWEST, HIGHEST, n_steps), [], 0.0, math.inf
-    batches = itertools.chain.from_iterable(iterate_training(task, epoch) for epoch in itertools.count())
-    for rate, (images, targets, _) in zip(tqdm(rates, disable=None, leave=False), batches, strict=False):
-        loss = learner.step(images, targets, rate)[0].item() / len(images)
+    batches = itertools.chain.from_iterable(iterate_epoch(job, epoch) for epoch in itertools.count())
+    trainer.schedule = LambdaLR(trainer.optimizer, lambda step: rates[min(step, n_steps - 1)] / job.settings.lr)
+    for images, targets, _ in itertools.islice(tqdm(batches, total=n_steps, disable=None, leave=False), n_steps):
+        loss = trainer.step(images, targets)[0].item() / len(images)
         if not math.isfinite(loss):
             break
         losses.append(loss)
-        mean = smooth(np.array(losses))[-1]
+        mean = smooth(losses)[-1]
         smallest = min(smallest, mean)
         if mean > EXPLODED * smallest:
             break
     return rates[: len(losses)], np.array(losses)
 
 
-def smooth(losses: np.ndarray) -> np.ndarray:
+def smooth(losses: Sequence[float]) -> np.ndarray:
     """Return the running mean of losses (n,), without the pull towards 0 that its beginning would have."""
-    means, mean = [], 0.0
-    for number, loss in enumerate(losses, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        means.append(mean / (1 - SMOOTHING**number))
-    return np.array(means)
+    return pd.Series(losses, dtype=float).ewm(alpha=1 - SMOOTHING).mean().to_numpy()
 
 
 def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
@@ -103,12 +103,6 @@ def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
     bottom = int(smoothed.argmin())
     top = smoothed[: bottom + 1].max()
     return float(rates[(smoothed <= top - FALLEN * (top - smoothed[bottom])).argmax()])
-
-
-def write_table(path: Path, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> None:
-    """Write a row a batch."""
-    rows = ([f"{value:.6g}" for value in row] for row in zip(rates, losses, smoothed, strict=True))
-    write_csv(path, [("lr", "loss", "smoothed_loss"), *rows])
 
 
 def draw_curve(

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from stages.inference.probabilities import predict_proba
-from stages.networks.batches import View
 from stages.networks.model_files import ModelCard, load_model
-from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.scoring.voting import EqualVote, Vote, read_lone_vote, read_vote
 
@@ -45,13 +43,11 @@ class Ensemble:
         Args:
             images: uint8, shape (n_images, stored_size_px, stored_size_px, 3), as `pack` stores them.
         """
-        split = PackedSplit(images, np.zeros(len(images), np.int64))
         # a member of no weight says 1 throughout, which no pool counts: so the sum keeps its order, and its last bits
         probabilities = np.ones((len(self.members), len(images), len(self.card.class_names)), np.float32)
         for row, member in zip(probabilities, self.members, strict=True):
             if member:
-                view = View(member.card.image_size_px, tuple(member.card.mean), tuple(member.card.std), device)
-                row[:] = predict_proba(member.network, split, view, bar=False)
+                row[:] = predict_proba(member.network, images, member.card.view(device), bar=False)
         return self.vote.probabilities(probabilities)
 
 

@@ -22,15 +22,14 @@ class MemberGraph(nn.Module):
 
     def __init__(self, member: Member):
         super().__init__()
-        self.network, self.size_px = member.network, member.card.image_size_px
-        mean, std = torch.tensor(member.card.mean), torch.tensor(member.card.std)
+        view = member.card.view(torch.device("cpu"))
+        self.network, self.start, self.end = member.network, view.margin_px // 2, view.margin_px // 2 + view.size_px
+        mean, std = torch.tensor(view.mean), torch.tensor(view.std)
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("offset", -mean / std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        start = (images.shape[1] - self.size_px) // 2
-        end = start + self.size_px
-        centre = images[:, start:end, start:end] * self.scale + self.offset
+        centre = images[:, self.start : self.end, self.start : self.end] * self.scale + self.offset
         return self.network(centre.permute(0, 3, 1, 2))
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.networks.batches import View, make_batch, no_changes
-from stages.pixels.packed_splits import PackedSplit
+from stages.networks.batches import View, make_batch
 
 MIN_SIDE_PX = 4  # of a feature map: on fewer pixels it says of every image the same
 BATCH_SIZE = 20  # a backward pass keeps every layer's output
@@ -43,24 +42,24 @@ def _overlaps(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and max(module.kernel_size) > max(module.stride)
 
 
-def draw_attention(network: nn.Module, split: PackedSplit, rows: np.ndarray, view: View) -> np.ndarray:
+def draw_attention(network: nn.Module, images: np.ndarray, rows: np.ndarray, view: View) -> np.ndarray:
     """Return where the network looks, in each of these images, for the class that it answers.
 
     Args:
         network: in evaluation mode, on the view's device.
+        images: uint8, shape (n_images, stored, stored, 3).
         rows: int, shape (k,).
     Returns:
         uint8, shape (k, height, width), of the feature map's size, 255 where it looks most; of shape (0, 0, 0) where
         there is no image, or no feature map that is large enough.
     """
-    margin_px = split.images.shape[1] - view.size_px
     maps = []
     for part in np.array_split(rows, -(-len(rows) // BATCH_SIZE)) if len(rows) else ():
-        images = make_batch(split.images, torch.from_numpy(part), no_changes(len(part), margin_px), view)
-        layer = find_map(network, images[:1])
+        batch = make_batch(images, torch.from_numpy(part), view)
+        layer = find_map(network, batch[:1])
         if layer is None:
             break
-        maps.append(_grad_cam(network, layer, images))
+        maps.append(_grad_cam(network, layer, batch))
     return np.concatenate(maps) if maps else np.empty((0, 0, 0), np.uint8)
 
 

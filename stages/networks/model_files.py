@@ -1,6 +1,5 @@
 """A trained network in one safetensors file, with all that is needed to use it: architecture, class names, pixels."""
 
-import importlib
 import json
 import os
 import re
@@ -13,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.networks.batches import MEAN, STD
+from stages.models import load_architecture
+from stages.networks.batches import MEAN, STD, View
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
@@ -31,6 +31,10 @@ class ModelCard:
     mean: tuple[float, ...]  # of the pixels in 0..1, subtracted before the network
     std: tuple[float, ...]
 
+    def view(self, device: torch.device) -> View:
+        """Return how the network looks at images that were stored for it."""
+        return View(self.stored_size_px, self.image_size_px, tuple(self.mean), tuple(self.std), device)
+
 
 def write_card(
     architecture: str, arguments: dict[str, Any], class_names: list[str], sizes_px: tuple[int, int], start: str
@@ -40,15 +44,14 @@ def write_card(
     Args:
         sizes_px: of the stored image, and of its centre that the network sees.
     """
-    module = importlib.import_module(f"stages.models.{architecture}")
+    module = load_architecture(architecture)
     mean, std = module.normalisation(**arguments) if hasattr(module, "normalisation") else (MEAN, STD)
     return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std)
 
 
 def build_network(card: ModelCard) -> nn.Module:
     """Build the network that `stages/models/<architecture>.py` describes, with fresh weights."""
-    module = importlib.import_module(f"stages.models.{card.architecture}")
-    return module.build_model(len(card.class_names), card.image_size_px, **card.arguments)
+    return load_architecture(card.architecture).build_model(len(card.class_names), card.image_size_px, **card.arguments)
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def unfinished(path: Path) -> Path:
-    """Return the name under which `path` is written."""
+    """Return the name under which a file or a folder is written; .dvcignore and .gitignore pass over such names."""
     return path.with_name(f".{path.stem}.unfinished{path.suffix}")
 
 

@@ -1,58 +1,60 @@
-"""Where checkpoints lie: in one folder of DVC's cache directory, which all copies of the repository share.
+"""Where checkpoints are kept: in one folder of DVC's cache directory, which all copies of the repository share.
 
 DVC runs a queued experiment in a copy that has the cache of the repository itself, and that a second start does not
-use again. A finished training's checkpoint, by then its weights and history alone, stays until a later stage reads the
-model: DVC has it by then, in its cache and in its run cache.
+use again. A finished training's checkpoint, by then its weights and history alone, stays until DVC has the model in its
+cache: whoever is killed in between does not train again.
 """
 
 import hashlib
 import os
 import time
-from configparser import ConfigParser
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 DVC = Path(".dvc")
-KEPT_DAYS = 7  # what nobody has gone on with for so long is given up
+KEPT_DAYS = 7  # what nobody has resumed for so long is given up
 
 
 def find_folder(model_file: Path) -> Path:
     """Return the folder of the checkpoints; where there is no DVC, that of the model that is trained.
 
-    Source: DVC's files of configuration, of which the second one wins; `cache.dir` is relative to their folder.
+    Source: DVC's configuration of the repository, the user and the system.
     """
     if not DVC.is_dir():
         return model_file.parent
-    config = ConfigParser(interpolation=None, strict=False)
-    config.read([DVC / "config", DVC / "config.local"], encoding="utf-8")
-    return DVC / config.get("cache", "dir", fallback="cache").strip("\"'") / "checkpoints"
+    from dvc.config import Config
+
+    return Path(Config(dvc_dir=os.fspath(DVC.absolute())).get("cache", {}).get("dir") or DVC / "cache") / "checkpoints"
 
 
 def mark_finished(checkpoint: Path, model_file: Path) -> None:
     """Name a checkpoint after the model that its training became, too; outside DVC, remove it."""
     if "DVC_STAGE" in os.environ:
-        fingerprint = checkpoint.name.partition(".")[0]
-        checkpoint.replace(checkpoint.with_name(f"{fingerprint}.{_hash(model_file)}.checkpoint"))
+        with model_file.open("rb") as file:
+            model = hashlib.file_digest(file, "md5").hexdigest()  # as DVC names it
+        checkpoint.replace(checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}.{model}.checkpoint"))
     else:
         checkpoint.unlink(missing_ok=True)
 
 
-def forget_finished(model_file: Path) -> None:
-    """Remove the checkpoint of a model that a stage reads which DVC runs: DVC has the model by then."""
-    if "DVC_STAGE" in os.environ:
-        for path in find_folder(model_file).glob(f"*.{_hash(model_file)}.checkpoint"):
-            path.unlink(missing_ok=True)
+def clean(folder: Path) -> None:
+    """Remove the checkpoints of models that DVC has in its cache, and those that nobody has resumed for KEPT_DAYS.
 
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove what nobody has touched for KEPT_DAYS."""
+    What a process is working on stays, whatever its age: it holds the lock.
+    """
     oldest = time.time() - KEPT_DAYS * 24 * 60 * 60
     for path in [*folder.glob("*.checkpoint"), *folder.glob("*.lock")]:
-        with suppress(FileNotFoundError):  # another process did
-            if path.stat().st_mtime < oldest:
-                path.unlink()
+        fingerprint, *model = path.name.split(".")[:-1]
+        with suppress(FileNotFoundError, Timeout):  # another process removed it, or works on it
+            if (model and is_cached(folder.parent, model[0])) or path.stat().st_mtime < oldest:
+                lock = folder / f"{fingerprint}.lock"
+                with FileLock(lock, blocking=False):
+                    path.unlink(missing_ok=True)
+                    lock.unlink()
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def is_cached(cache: Path, md5: str) -> bool:
+    """Say whether DVC 3 has a file in its cache."""
+    return (cache / "files" / "md5" / md5[:2] / md5[2:]).exists()

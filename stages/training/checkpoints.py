@@ -1,4 +1,4 @@
-"""What a killed training goes on from: its state after each epoch, in a file that is found by what it belongs to.
+"""What a killed training resumes from: its state after each epoch, in a file that is found by what it belongs to.
 
 The file is no output of a stage (DVC deletes those before it runs the stage again). It is named after all that the
 training depends on, and lies where every copy of the repository finds it (checkpoint_folder.py).
@@ -6,7 +6,6 @@ training depends on, and lies where every copy of the repository finds it (check
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,28 +15,34 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
-from stages.training.checkpoint_folder import mark_finished, remove_abandoned
+from stages.training.checkpoint_folder import clean, mark_finished
+from stages.training.job import Job
 
 
-def fingerprint(values: Sequence[Any], splits: Iterable[PackedSplit], network: nn.Module) -> str:
-    """Return a hash of all that a training depends on; another learning rate, or other pixels, make it another one.
+def open_checkpoint(folder: Path, network: nn.Module, job: Job) -> "Checkpoint":
+    """Return the checkpoint of exactly this training; wait where another process is at it.
+
+    Another learning rate, or other pixels, make it another training.
 
     Args:
-        values: numbers, texts, blocks of parameters and lists of them.
+        folder: of all checkpoints.
+        network: with its initial weights.
     """
-    text = json.dumps(values, default=lambda section: section.model_dump(), sort_keys=True)
-    digest = hashlib.sha256(f"{torch.__version__} {text}".encode())
-    for split in splits:
+    settings = [section.model_dump() for section in (job.settings, job.augment)]
+    text = json.dumps(
+        [torch.__version__, job.code, *settings, job.seed, job.n_classes, job.view.size_px], sort_keys=True
+    )
+    digest = hashlib.sha256(text.encode())
+    for split in (job.train, job.val):
         digest.update(repr(split.images.shape).encode())
         digest.update(split.images)
         digest.update(split.labels)
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
+    return Checkpoint(folder, digest.hexdigest()[:16])
 
 
 class Checkpoint:
@@ -56,13 +61,13 @@ class Checkpoint:
         try:
             self.lock.acquire(blocking=False)
         except Timeout:
-            print(f"{self.lock_file}: another process is at this training; waiting for its end", flush=True)
+            print(f"{self.lock_file}: another process runs this training; waiting for its end", flush=True)
             self.lock.acquire(poll_interval=0.2)
         finished = next(folder.glob(f"{fingerprint}.*.checkpoint"), None)
         self.path = finished or folder / f"{fingerprint}.checkpoint"
         for path in folder.glob(f"{fingerprint}.*"):
             path.touch()
-        remove_abandoned(folder)
+        clean(folder)
 
     def read(self) -> dict[str, Any] | None:
         """Return the state, if there is one.

@@ -1,76 +1,79 @@
-"""The optimizer of a training, and its learning rate at each step."""
+"""The optimizer of a training, its learning rate at each step, and the average of the weights that follows it."""
 
 import math
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from stages.settings.types import ModelSettings
 
-
-def build_optimizer(network: nn.Module, settings: ModelSettings) -> torch.optim.Optimizer:
-    """Build the optimizer; each parameter group's `scale` is its learning rate as a share of the head's.
-
-    `lr`, `momentum`, `epsilon` and `weight_decay` are the parameters'; all else is the optimizer's own default as
-    published. Weight decay is on all weights, norms and biases among them.
-
-    Source: torch.optim; Lamb (You et al. 2019, without clipping: that is `gradient_clip`) and Lion (Chen et al. 2023)
-        are timm's.
-    """
-    ratio = settings.backbone_lr / settings.lr if settings.backbone_lr else 1.0
-    groups = [
-        {"params": list(network.head.parameters()), "scale": 1.0},
-        {"params": list(network.backbone.parameters()), "scale": ratio},
-    ]
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    eps, momentum = {"eps": settings.epsilon}, {"momentum": settings.momentum}
-    match settings.optimizer:
-        case "adam":
-            return torch.optim.Adam(groups, fused=True, **common, **eps)
-        case "adamw":
-            return torch.optim.AdamW(groups, fused=True, **common, **eps)
-        case "nadam":
-            # else its state lies on a GPU after a resume, where each step waits for it
-            capturable = next(network.parameters()).is_cuda
-            return torch.optim.NAdam(groups, capturable=capturable, **common, **eps)
-        case "radam":
-            return torch.optim.RAdam(groups, **common, **eps)
-        case "rmsprop":
-            return torch.optim.RMSprop(groups, **common, **eps, **momentum)
-        case "sgd":
-            return torch.optim.SGD(groups, **common, **momentum)
-    from timm.optim import Lamb, Lion
-
-    if settings.optimizer == "lamb":
-        return Lamb(groups, max_grad_norm=None, always_adapt=True, **common, **eps)
-    return Lion(groups, **common)
+NAMES = {"sgd": "momentum"}  # timm's `sgd` is Nesterov's
+OPTIONS = {  # what is not timm's default: speed, and no clipping of its own, since that is `gradient_clip`
+    "adam": {"fused": True},
+    "adamw": {"fused": True},
+    "lamb": {"max_grad_norm": None, "always_adapt": True},
+}
 
 
-def learning_rate(settings: ModelSettings, epoch: int, progress: float) -> float:
-    """Return the learning rate at a moment of a round.
+def build_optimizer(
+    network: nn.Module, settings: ModelSettings, n_batches: int
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """Build the optimizer and its schedule, which is to be stepped after each batch.
+
+    The head comes first; the backbone's learning rate is `backbone_lr`, or the head's, and follows the same schedule.
+    Biases and normalisation layers have no weight decay.
 
     Args:
-        epoch: of the round, from 0; the phases name the rates of the first ones, `lr` is the rate of the rest.
-        progress: the share of this epoch's steps that are done, in [0, 1).
-    Returns:
-        The phase's rate, times the warm-up (linear, over whole epochs) and the schedule (cosine: half a wave from 1
-        down to 0 over what follows the warm-up).
+        n_batches: of an epoch.
+    Source: timm.optim.create_optimizer_v2, with the optimizers' own defaults where the settings say nothing.
     """
-    rate, first = settings.lr, 0
+    from timm.optim import create_optimizer_v2, param_groups_weight_decay
+
+    groups = [
+        {**group, "lr": lr}
+        for part, lr in ((network.head, settings.lr), (network.backbone, settings.backbone_lr or settings.lr))
+        for group in param_groups_weight_decay(part, settings.weight_decay)
+    ]
+    optimizer = create_optimizer_v2(
+        groups,
+        NAMES.get(settings.optimizer, settings.optimizer),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        eps=settings.epsilon,
+        **OPTIONS.get(settings.optimizer, {}),
+    )
+    return optimizer, LambdaLR(optimizer, lambda step: rate_factor(settings, step / n_batches))
+
+
+def rate_factor(settings: ModelSettings, done: float) -> float:
+    """Return the learning rate at a moment of a round, as a share of `lr`.
+
+    Args:
+        done: how many epochs of the round are over, with fractions.
+    Returns:
+        The phase's share, times the warm-up (linear, over whole epochs) and the schedule (cosine: half a wave from 1
+        down to 0 over what follows the warm-up). The frozen epochs, and those of all layers, have one of each.
+    """
+    factor, first = 1.0, 0
     for phase in settings.phases:
-        if first <= epoch < first + phase.epochs:
-            rate = phase.lr
+        if first <= done < first + phase.epochs:
+            factor = phase.lr / settings.lr
         first += phase.epochs
-    done = epoch + progress
-    if done < settings.warmup_epochs:
-        return rate * (0.05 + 0.95 * done / settings.warmup_epochs)
-    if settings.schedule == "cosine":
-        after = (done - settings.warmup_epochs) / (settings.epochs - settings.warmup_epochs)
-        rate *= 0.5 * (1 + math.cos(math.pi * after))
-    return rate
+    frozen = settings.frozen_epochs
+    done, n_epochs = (done, frozen) if done < frozen else (done - frozen, settings.epochs - frozen)
+    warmup = min(settings.warmup_epochs, n_epochs)
+    if done < warmup:
+        return factor * (0.05 + 0.95 * done / warmup)
+    if settings.schedule == "cosine" and n_epochs > warmup:
+        factor *= 0.5 * (1 + math.cos(math.pi * (done - warmup) / (n_epochs - warmup)))
+    return factor
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group its share of the rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+def build_average(network: nn.Module, settings: ModelSettings):
+    """Return timm's moving average of the weights, which follows fast at first; None without `ema_decay`."""
+    if not settings.ema_decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True, warmup_power=2 / 3)

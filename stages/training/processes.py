@@ -33,10 +33,10 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    @property
-    def share(self) -> tuple[int, int]:
-        """Which of how many processes this one is."""
-        return self.rank, self.count
+    def share_of(self, start: int, end: int) -> slice:
+        """Return this process's part of the rows start..end; the parts differ by one row at most."""
+        n_rows = end - start
+        return slice(start + n_rows * self.rank // self.count, start + n_rows * (self.rank + 1) // self.count)
 
     def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""

@@ -1,8 +1,9 @@
-"""How far an epoch has come: running loss and accuracy, a bar on a terminal, a plain line an epoch elsewhere."""
+"""How far an epoch has come: running sums, a bar on a terminal, a line for each epoch elsewhere."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
@@ -10,6 +11,8 @@ from tqdm import tqdm
 from stages.training.processes import Processes
 
 LOOK_S = 0.5  # seldom, since each look waits for the device
+
+Batch = TypeVar("Batch")
 
 
 class NotFiniteError(ArithmeticError):
@@ -20,70 +23,50 @@ class NotFiniteError(ArithmeticError):
         self.batch = batch
 
 
-class EpochProgress:
-    """Loss, accuracy and images/s of an epoch; the running sums stay on the device.
+def new_sums(device: torch.device) -> torch.Tensor:
+    """Return zeros (3,) on the device: of losses, of right answers, and of batches before a loss was not finite."""
+    return torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+
+
+def add_batch(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Add a batch to the sums: its summed loss (), logits (batch, n_classes), labels (batch,)."""
+    right = (logits.argmax(dim=1) == labels).sum()
+    # a sum that is not finite stays so
+    sums += torch.stack([loss, right, (sums[0] + loss).isfinite()])
+
+
+def follow(
+    batches: Iterable[Batch], n_batches: int, n_images: int, title: str, sums: torch.Tensor, processes: Processes
+) -> Iterator[Batch]:
+    """Pass an epoch's batches on, show a bar on a terminal, and stop at a loss that is not finite.
 
     Args:
-        n_images: of all processes together, as `n_seen` is.
+        n_images: in all batches, of all processes together.
+        sums: whoever takes the batches adds each of them (`add_batch`).
+    Raises:
+        NotFiniteError: the loss of a batch was not finite.
     """
-
-    def __init__(self, title: str, n_images: int, batch_size: int, device: torch.device, processes: Processes):
-        self.title, self.n_images, self.batch_size, self.processes = title, n_images, batch_size, processes
-        self.n_batches, self.is_over = 0, False
-        # of the loss, of right answers, and of batches before the first whose loss is not finite
-        self.sums = torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        self.on_terminal = sys.stderr.isatty() and processes.is_first
-        self.started = time.perf_counter()
-
-    @property
-    def n_seen(self) -> int:
-        return self.n_images if self.is_over else min(self.n_batches * self.batch_size, self.n_images)
-
-    def follow(self, batches: Iterable) -> Iterator:
-        """Pass the batches on, keep the bar up to date, and stop at a loss that is not finite.
-
-        Raises:
-            NotFiniteError: the loss of a batch was not finite.
-        """
-        looked = self.started
-        hidden = None if self.on_terminal else True
-        with tqdm(total=self.n_images, desc=self.title, unit="img", leave=False, disable=hidden) as bar:
-            for batch in batches:
-                yield batch
-                bar.update(self.n_seen - bar.n)
-                if time.perf_counter() - looked > LOOK_S:
-                    self._look(bar)
-                    looked = time.perf_counter()
-        self.is_over = True  # the last batch may have been smaller, or larger
-        self._look(bar)
-
-    def _look(self, bar: tqdm) -> None:
-        loss, right, n_finite = self.sums.tolist()
-        if n_finite < self.n_batches:
-            raise NotFiniteError(int(n_finite) + 1)
-        mine = self.processes.count / max(1, self.n_seen)
-        bar.set_postfix(loss=f"{loss * mine:.4f}", accuracy=f"{right * mine:.4f}", refresh=False)
-
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch: its summed loss (), logits (batch, n_classes), labels (batch,)."""
-        right = (logits.argmax(dim=1) == labels).sum()
-        # a sum that is not finite stays so
-        self.sums += torch.stack([loss, right, (self.sums[0] + loss).isfinite()])
-        self.n_batches += 1
-
-    def scores(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy of all images, the other processes' among them."""
-        loss, right, _ = (self.processes.add_up(self.sums) / self.n_images).tolist()
-        return loss, right
-
-    def images_per_s(self) -> float:
-        return self.n_seen / (time.perf_counter() - self.started)
+    looked = time.perf_counter()
+    hidden = None if sys.stderr.isatty() and processes.is_first else True
+    with tqdm(total=n_images, desc=title, unit="img", leave=False, disable=hidden) as bar:
+        for number, batch in enumerate(batches, 1):
+            yield batch
+            n_seen = n_images * number // n_batches
+            bar.update(n_seen - bar.n)
+            if number < n_batches and time.perf_counter() - looked < LOOK_S:
+                continue
+            looked = time.perf_counter()
+            loss, right, n_finite = sums.tolist()
+            if n_finite < number:
+                raise NotFiniteError(int(n_finite) + 1)
+            mine = processes.count / n_seen
+            bar.set_postfix(loss=f"{loss * mine:.4f}", accuracy=f"{right * mine:.4f}", refresh=False)
 
 
-def describe_epoch(title: str, row: dict[str, float], images_per_s: float, remaining_s: float) -> str:
+def describe_epoch(title: str, row: dict[str, float]) -> str:
     """Return one aligned line for a finished epoch."""
     return (
         f"{title}  train loss {row['train_loss']:7.4f} accuracy {row['train_accuracy']:.4f}"
         f"  val loss {row['val_loss']:7.4f} accuracy {row['val_accuracy']:.4f}"
-        f"  lr {row['lr']:.2e}  {images_per_s:6.0f} images/s  {remaining_s:5.0f} s left"
+        f"  lr {row['lr']:.2e}"
     )

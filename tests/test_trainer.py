@@ -1,0 +1,217 @@
+"""Steps of very small networks: against torch's own, without memory, and the average of the weights."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stages.runtime.process import exit_cleanly
+from stages.settings.types import ModelSettings
+from stages.training import features
+from stages.training.checkpoints import open_checkpoint
+from stages.training.job import Job
+from stages.training.trainer import Trainer, copy_weights, fit
+from tests.trainings import AUGMENT, change_settings, copy_state, make_job, noise_split, same_bits, tiny_cnn
+
+CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 4.0])
+LABELS = torch.tensor([0, 1, 2, 3, 0, 0, 1, 3])
+# as mixing makes them: 0.75 of the image's own class, 0.25 of the one before it
+SHARES = 0.75 * functional.one_hot(LABELS, 4).float() + 0.25 * functional.one_hot(LABELS, 4).float().roll(1, 0)
+RATE = 0.1
+
+
+def build_network() -> nn.Module:
+    torch.manual_seed(1)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(4 * 4 * 4, 4)))
+
+
+def images(n: int = 8, size: int = 6) -> torch.Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(2))
+
+
+def sgd(**changes) -> ModelSettings:
+    return change_settings(optimizer="sgd", lr=RATE, **changes)
+
+
+def start(network: nn.Module, settings: ModelSettings, class_weights: torch.Tensor | None = None) -> Trainer:
+    trainer = Trainer(network, make_job(settings, n_classes=4, in_bf16=settings.precision == "bf16"))
+    trainer.class_weights = class_weights
+    trainer.begin_epoch()
+    return trainer
+
+
+def assert_close(one: nn.Module, other: nn.Module) -> None:
+    """Assert that all weights are the same but for rounding, in proportion to the largest number of each."""
+    for name, tensor in one.state_dict().items():
+        atol = 1e-6 * tensor.abs().max().item()
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=0, atol=atol)
+
+
+CASES = [
+    (LABELS, None, {"label_smoothing": 0.2}),
+    (LABELS, CLASS_WEIGHTS, {"gradient_clip": 0.01}),
+    (SHARES, CLASS_WEIGHTS, {"label_smoothing": 0.2}),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("targets", "class_weights", "changes"), CASES, ids=["smoothed", "weighted", "mixed"])
+def test_a_step_is_that_of_torchs_own_mean_cross_entropy(targets, class_weights, changes, precision):
+    network, own = build_network(), build_network()
+    trainer = start(network, sgd(**changes, precision=precision), class_weights)
+    loss, logits = trainer.step(images(), targets)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        own_logits = own(images()).float()
+    smoothing = changes.get("label_smoothing", 0)
+    own_loss = functional.cross_entropy(own_logits, targets, class_weights, label_smoothing=smoothing)
+    own_loss.backward()
+    if clip := changes.get("gradient_clip"):
+        nn.utils.clip_grad_norm_(own.parameters(), clip)
+    torch.optim.SGD(own.parameters(), lr=RATE).step()
+    assert loss.item() == pytest.approx(own_loss.item() * 8, rel=1e-6)
+    assert (logits.dtype == torch.bfloat16) == (precision == "bf16")
+    torch.testing.assert_close(logits.float(), own_logits)
+    assert_close(own, network)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_the_users_to_mend(capsys):
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory, says the test")
+
+    network, job = build_network(), make_job(sgd(batch_size=7), n_classes=4)
+    network.register_forward_pre_hook(fail)
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(lambda: fit(network, job, on_epoch=lambda rows: None))
+    assert ended.value.code == 2
+    assert "batch_size 7 at 16 x 16 px" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_dropout_draws_does_not_depend_on_what_else_draws_or_how_far_ahead_batches_are_made():
+    def train(disturb: Callable[[], object]) -> dict[str, torch.Tensor]:
+        network = tiny_cnn()
+        trainer = Trainer(network, make_job(sgd(batch_size=8)))
+        trainer.begin_epoch()
+        for pictures, labels in ((images(8, size=16), LABELS % 3),) * 3:
+            disturb()
+            trainer.step(pictures, labels)
+        return copy_state(network.state_dict())
+
+    assert same_bits(train(lambda: None), train(lambda: torch.rand(5)))
+    assert not same_bits(train(lambda: None), copy_state(tiny_cnn().state_dict()))
+
+
+def test_what_an_architecture_keeps_fixed_stays_fixed_when_the_backbone_is_unfrozen():
+    network = build_network()
+    network.backbone[0].bias.requires_grad_(False)
+    before = network.backbone[0].bias.clone()
+    fit(network, make_job(sgd(batch_size=7, epochs=2, frozen_epochs=1), size_px=6), lambda rows: None)
+    assert torch.equal(network.backbone[0].bias, before)
+    assert not network.backbone[0].bias.requires_grad
+    assert network.backbone[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("decay", "second"),
+    # the warm-up's decay after n steps is 1 - n ** (-2/3): 0, then 0.370, but no more than the one that is asked for
+    [(0.3, 0.3), (0.999, 1 - 2 ** (-2 / 3))],
+)
+def test_the_average_follows_the_weights_fast_at_first_and_then_by_its_decay(decay, second):
+    trainer = start(build_network(), sgd(ema_decay=decay))
+    trainer.step(images(), LABELS)
+    first = trainer.network.head.weight.detach().clone()
+    assert torch.equal(trainer.best_network.head.weight, first)
+    trainer.step(images(), LABELS)
+    expected = second * first + (1 - second) * trainer.network.head.weight.detach()
+    torch.testing.assert_close(trainer.best_network.head.weight.detach(), expected, rtol=0, atol=1e-6)
+
+
+def test_copied_weights_are_apart_from_the_network_and_fill_the_memory_that_is_there():
+    network = build_network()
+    copied, before = copy_weights(network), copy_state(network.state_dict())
+    place = copied["head.weight"].data_ptr()
+    with torch.no_grad():
+        network.head.weight += 1
+    assert same_bits(copied, before)
+    assert copy_weights(network, into=copied) is copied
+    assert same_bits(copied, dict(network.state_dict()))
+    assert copied["head.weight"].data_ptr() == place
+
+
+FROZEN = {"frozen_epochs": 2, "frozen_views": 1, "epochs": 3, "optimizer": "sgd", "lr": 0.5, "momentum": 0.9}
+
+
+def train(job: Job, folder: Path | None = None) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    rows: list[dict] = []
+    network = tiny_cnn()
+    checkpoint = open_checkpoint(folder, network, job) if folder else None
+    best = copy_state(fit(network, job, lambda history: rows.__setitem__(slice(None), map(dict, history)), checkpoint))
+    if checkpoint:
+        checkpoint.wait()
+        checkpoint.path.unlink()
+        checkpoint.release()
+    return best, rows
+
+
+def test_a_head_learns_the_same_from_kept_features_as_from_the_pictures():
+    still = AUGMENT.model_copy(update={"crop": False, "flip": False})  # each epoch shows the same pictures
+    parts = {"train": noise_split(23), "augment": still}
+    _, slow = train(make_job(change_settings(**FROZEN | {"frozen_views": 0}), **parts))
+    _, fast = train(make_job(change_settings(**FROZEN), **parts))
+    for one, other in zip(slow, fast, strict=True):
+        assert other == pytest.approx(one, rel=0, abs=1e-5)
+
+
+def test_a_sweep_of_rates_computes_features_once_and_ends_with_the_same_bits_as_without_them(tmp_path, monkeypatch):
+    jobs = [make_job(change_settings(**FROZEN | {"lr": lr, "frozen_views": 3})) for lr in (0.1, 0.2)]
+    expected = [train(job) for job in jobs]
+    assert all(same_bits(train(job, tmp_path)[0], best) for job, (best, _) in zip(jobs, expected, strict=True))
+    monkeypatch.setattr(features, "compute_features", lambda *_: pytest.fail("computed again"))
+    assert train(jobs[1], tmp_path)[1] == expected[1][1]
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 2  # of train and val
+    other = make_job(jobs[0].settings, train=noise_split(30))
+    with pytest.raises(pytest.fail.Exception):
+        train(other, tmp_path)
+
+
+def test_the_oldest_feature_files_go_when_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "KEPT_BYTES", 25)
+    for age, name in enumerate(("new", "old", "older")):
+        (tmp_path / f"{name}.npy").write_bytes(bytes(10))
+        os.utime(tmp_path / f"{name}.npy", (1000 - age, 1000 - age))
+    features.make_room(tmp_path)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_batch_statistics_stay_as_they_are_where_that_is_asked_for():
+    settings = change_settings(epochs=2, frozen_batch_norm=True)
+    network = tiny_cnn()
+    before = copy_state(network.state_dict())
+    fit(network, make_job(settings), lambda rows: None)
+    moved = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert not [name for name in moved if "running" in name]
+    assert [name for name in moved if name.startswith("backbone")]
+
+
+def linear_head(network: nn.Module) -> nn.Module:
+    """Give a network a head that is one linear layer."""
+    n_inputs = network.head[1].in_features
+    network.head = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, 3))
+    return network
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_head_that_starts_as_a_logistic_regression_is_epoch_0(epochs):
+    start = change_settings(head_start="logistic_regression", frozen_views=2, epochs=epochs, lr=1e-12, ema_decay=0.5)
+    network, rows = linear_head(tiny_cnn()), []
+    fit(network, make_job(start), lambda history: rows.__setitem__(slice(None), map(dict, history)))
+    assert [row["epoch"] for row in rows] == list(range(epochs + 1))
+    assert rows[0]["val_accuracy"] > 0.7  # plain colours, seen by two random filters; by chance it were a third
+    (best,) = [row for row in rows if row["best"]]
+    assert Trainer(network, make_job(start)).score("val") == pytest.approx((best["val_loss"], best["val_accuracy"]))
