@@ -3,9 +3,10 @@
     python -m stages.ensemble PREDICTIONS VOTE VOTE_PREDICTIONS METRICS_JSON COMPARISON_JSON METRICS_FOLDER
         [--params PATH]
 
-PREDICTIONS is the folder of `<model>.npz`; what else lies there is not read. Whatever is fitted or chosen here is so on
-the validation split. VOTE says how it is taken, for whoever has the models; VOTE_PREDICTIONS what it says of the
-validation images (cross-fitted) and of the test images, as a model's predictions do. METRICS_JSON holds
+PREDICTIONS is the folder of `<model>.npz`; files of models that are no longer in the parameters are removed from it.
+Whatever is fitted or chosen here is so on the validation split. VOTE says how it is taken, for whoever has the models;
+VOTE_PREDICTIONS what it says of the validation images (cross-fitted) and of the test images, as a model's predictions
+do. METRICS_JSON holds
 
 - accuracy, loss, ...: of the vote on the test split, as for every model;
 - val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
@@ -31,9 +32,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.runtime.files import write_json, write_text
+from stages.reporting.class_tables import write_tables
+from stages.runtime.files import remove_leftovers, write_json, write_text
 from stages.runtime.process import run_stage
-from stages.scoring.class_tables import write_tables
 from stages.scoring.comparison import compare, compare_pairs, measure_agreement
 from stages.scoring.cross_fitting import cross_fit
 from stages.scoring.intervals import accuracy_interval, f1_macro_interval
@@ -120,6 +121,7 @@ def main() -> None:
     names, voting, seed = list(recipe.models), recipe.ensemble.voting, recipe.seed
 
     members = read_members(arguments.predictions, names)
+    remove_leftovers(arguments.predictions, ".npz", names)
     val, test = (
         np.stack([vars(each)[f"{split}_probabilities"] for each in members.values()]) for split in ("val", "test")
     )

@@ -16,9 +16,9 @@ from stages.networks.attention import draw_attention
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import open_splits, read_groups
+from stages.reporting.class_tables import write_tables
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
-from stages.scoring.class_tables import write_tables
 from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score

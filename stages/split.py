@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.dataset.figures import draw_class_counts, draw_samples
 from stages.dataset.image_table import COLUMNS, Dataset, read_dataset
 from stages.dataset.ledger import picture_keys, place_groups, read_ledger, write_ledger
 from stages.dataset.rejections import count_reasons, refuse_rejections, write_rejections
 from stages.dataset.splits import stratify
 from stages.pixels.decoding import read_square
 from stages.pixels.packed_splits import SPLITS
+from stages.reporting.dataset_figures import draw_class_counts, draw_samples
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage

@@ -20,7 +20,7 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"runtime"},
 ]
 STAGES = ROOT / "stages"
-TOOLS = {"predict", "export"}  # for people, with what the stages made
+TOOLS = {"export", "predict", "reproduce", "show"}  # for people
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
@@ -52,6 +52,14 @@ def test_every_room_has_a_floor_and_says_what_it_is_for():
 def test_no_stage_imports_another_and_no_room_imports_from_its_own_floor_or_one_above():
     wrong = read_imports("stages").find_illegal_dependencies_for_layers([SCRIPTS, *FLOORS], containers={"stages"})
     assert [(each.importer, each.imported) for each in wrong] == []
+
+
+def test_no_room_has_a_command_and_the_one_of_reporting_alone_draws():
+    def rooms_with(text: str) -> set[str]:
+        return {path.relative_to(STAGES).parts[0] for path in STAGES.rglob("*/*.py") if text in path.read_text("utf-8")}
+
+    assert rooms_with('__name__ == "__main__"') == {"experiments"}
+    assert rooms_with("from matplotlib") == {"experiments", "reporting"}
 
 
 @pytest.mark.parametrize("script", ["split", "pack", "ensemble", "report", "draw"])

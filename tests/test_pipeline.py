@@ -70,9 +70,18 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     assert starts[1] == "scratch"
     assert starts[2].startswith("data/models/sixth.safetensors (sha256 ")
     report = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
-    for page in (report, clone.run("python -m stages.reporting.score_table metrics")):
+    for page in (report, clone.run("python -m stages.show metrics")):
         assert "seventh" in page
         assert "removed" not in page
+
+    clone.edit(lambda params: [params["models"].pop(name) for name in ("sixth", "seventh")])
+    assert clone.repro() == {"ensemble", "report"}  # DVC has seen these parameters, and does not run `check`
+    clone.commit()
+    clone.run(f"git clone -q . {tmp_path / 'fresh'}")
+    fresh = clone.beside(tmp_path / "fresh")
+    fresh.run(f"dvc cache dir --local {tmp_path / '.dvc/cache'}")
+    fresh.run("dvc checkout --with-deps report")
+    assert fresh.repro() == set()  # what the removed models left is nowhere
 
 
 @pytest.mark.slow
@@ -92,7 +101,7 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     for name in models:
         epochs = epochs_of(tmp_path / f"metrics/models/{name}/history.csv")
         assert epochs == list(range(1, len(epochs) + 1))
-        assert name in clone.run("python -m stages.reporting.score_table metrics")
+        assert name in clone.run("python -m stages.show metrics")
     assert (tmp_path / "metrics/report.html").stat().st_size > 0
     clone.run("git add .")
     tracked = clone.run("git ls-files data").split()

@@ -38,7 +38,8 @@ for settings in (
 DRAW_CONFUSION = """
 from pathlib import Path
 import numpy as np
-from stages.scoring.confusion import confusion_frame, draw_confusion
+from stages.reporting.confusion_figure import draw_confusion
+from stages.scoring.confusion import confusion_frame
 
 labels, predictions = np.random.default_rng(1).integers(0, 40, (2, 500))
 frame = confusion_frame(labels, predictions, [f"class {i}" for i in range(40)])

@@ -1,54 +1,15 @@
-"""The table of scores: for the terminal, for the README, and for the report.
-
-    python -m stages.reporting.score_table [--markdown] [METRICS]
+"""Print the scores of all models and of their vote, as a table for the terminal or for the README.
 
 The models are those that voted, in the order of the parameters; whatever else lies in the folder is not read.
-Imports nothing heavy: the table is there in a tenth of a second.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from stages.reporting.scores import best_models, list_scores, read_scores
 from stages.reporting.sentences import start_in_words, vote_in_words
-from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
-
-SCORES = {"accuracy": "accuracy", "loss": "loss", "f1_macro": "macro F1", "top5": "top-5", "ece": "ECE"}
-SMALLER_IS_BETTER = {"loss", "ece"}
-
-
-def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
-    """Read the scores of every member of the vote, and last those of the ensemble.
-
-    Returns:
-        {model: what its JSON file says}; the last key is "ensemble".
-    Raises:
-        UserError: a file is not there.
-    """
-    try:
-        ensemble = json.loads((metrics / "ensemble.json").read_text(encoding="utf-8"))
-        files = {name: metrics / "models" / f"{name}.json" for name in ensemble["weights"]}
-        scores = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; run `dvc repro ensemble`") from None
-    return scores | {"ensemble": ensemble}
-
-
-def list_scores(scores: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return the headings of the scores that there are: top-5 says nothing of five classes."""
-    return {key: heading for key, heading in SCORES.items() if key in scores["ensemble"]}
-
-
-def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
-    """Return for each score the models that have its best value, as printed with four decimals."""
-    best = {}
-    for key in list_scores(scores):
-        values = {name: round(row[key], 4) for name, row in scores.items()}
-        target = (min if key in SMALLER_IS_BETTER else max)(values.values())
-        best[key] = {name for name, value in values.items() if value == target}
-    return best
 
 
 def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -81,7 +42,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the scores of all models and of their ensemble.")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"))
     parser.add_argument("--markdown", action="store_true", help="as a table for the README")
     arguments = parser.parse_args()
