@@ -48,7 +48,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     )
     assert clone.kill_when("dvc repro", lambda: trains_cnn(tmp_path))
     output = clone.run("dvc repro")
-    assert "cnn: goes on from" in output
+    assert "cnn: resumes after epoch" in output
     assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "report"}
     assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
