@@ -74,6 +74,8 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("images", "it's"),
         ("augment.flip", "yes"),
         ("augment.zoom", 1.0),
+        ("augment.scale", 0.5),  # with crop: true
+        ("augment.ratio", 1.3),  # with scale: 1
         ("models.cnn.lr", "1e-5"),
         ("models.cnn.lr", 1e400),
         ("models.cnn.architecture", "vit"),
@@ -170,6 +172,7 @@ def test_a_head_is_fitted_to_features_or_learns_from_them(read, block):
 
 
 def test_what_does_not_fit_together_is_named(problems, read):
+    assert read(augment__crop=False, augment__scale=0.5, augment__ratio=1.3).augment.ratio == 1.3
     assert read(image_size_px=36).pack.stored_size_px == 36
     assert read(split__train=0.8, split__val=0.1, split__test=0.1).split.train == 0.8  # their sum is not quite 1
     (sums,) = problems(split__train=0.9)

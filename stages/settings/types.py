@@ -85,12 +85,29 @@ class Augment(Section):
     """Random changes of the training images, drawn anew for every image in every epoch."""
 
     crop: bool
+    scale: Annotated[float, Field(gt=0, le=1)]
+    ratio: Annotated[float, Field(ge=1, le=10)]
     flip: bool
     rotation_deg: Annotated[float, Field(ge=0, le=180)]
     zoom: Rate
     shift: Rate
     colour: Rate
     policy: Literal["none", "randaugment", "trivialaugment"]
+    erase: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("scale")
+    @classmethod
+    def _is_the_only_crop(cls, value: float, info: ValidationInfo) -> float:
+        if value < 1 and info.data.get("crop"):
+            raise ValueError(f"crops of other sizes take the place of crop: expected 1 with crop: true, found {value}")
+        return value
+
+    @field_validator("ratio")
+    @classmethod
+    def _has_room(cls, value: float, info: ValidationInfo) -> float:
+        if value > 1 and info.data.get("scale") == 1:
+            raise ValueError(f"a crop of the whole picture is square: expected 1 with scale: 1, found {value}")
+        return value
 
 
 class Phase(Section):
