@@ -128,7 +128,7 @@ def _erase(batch: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     centres = (torch.arange(batch.shape[3], device=batch.device) + 0.5) / batch.shape[3]
     start, length = boxes[:, :, None].split(2, dim=1)
     inside = (centres >= start) & (centres < start + length)  # (batch, 2, side): of its columns, and of its rows
-    return batch.masked_fill(inside[:, None, 0, None] & inside[:, None, 1, :, None], 0)
+    return batch.masked_fill_(inside[:, None, 0, None] & inside[:, None, 1, :, None], 0)
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
