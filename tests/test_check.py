@@ -71,6 +71,10 @@ MISTAKES = {
     ),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
     "images too small for VGG": ({"image_size_px": 31}, ["models.vgg16", "models.vgg19_pretrained"]),
+    "a head of several layers as a logistic regression": (
+        {"training__head_start": "logistic_regression", "training__frozen_views": 1},
+        ["models.cnn.dense_units", "models.vgg16.dense_units", "models.vgg19_pretrained.dense_units"],
+    ),
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
     "no weights of timm's": ({"models__seventh": {**TIMM, "network": "resnet18.a1_in2k"}}, ["models.seventh"]),
