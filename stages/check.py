@@ -8,8 +8,13 @@ changes, so that an edited parameter reruns only the stages it affects.
 """
 
 import argparse
+import itertools
+import os
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -46,16 +51,33 @@ def find_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def is_made(path: Path) -> bool:
-    """Say whether DVC makes a path, as far as can be seen: a .dvc file, or an input that is not switched off."""
+    """Say whether DVC makes a path: a .dvc file says so, or it is in an output of an input that is switched on."""
     above = [folder for folder in path.parents if folder != Path() and not path.is_absolute()]
-    tracked = any(each.with_name(f"{each.name}.dvc").is_file() for each in (path, *above))
-    return tracked or (any((folder / "dvc.yaml").is_file() for folder in above) and not _say_switch(path))
+    tracked = any(Path(f"{each}.dvc").is_file() for each in (path, *above))
+    outputs = [output for folder in above for output in _list_outputs(folder)]
+    return tracked or any(fnmatch(each, output) for each in (path, *above) for output in outputs)
+
+
+def _list_outputs(folder: Path) -> Iterator[str]:
+    """Yield what the stages of a folder's dvc.yaml make, for each item of a `foreach`; unknown parts are stars."""
+    pipeline, params = (_read(folder / name) for name in ("dvc.yaml", "params.yaml"))
+    for stage in pipeline.get("stages", {}).values():
+        items, body = stage.get("foreach", "*"), stage.get("do", stage)
+        if isinstance(items, str):
+            items = params.get(items.strip("${}"), "*")
+        for item, output in itertools.product(items, body.get("outs", ())):
+            name = re.sub(r"\$\{(item|key)\}", str(item), output if isinstance(output, str) else next(iter(output)))
+            yield os.path.normpath(folder / body.get("wdir", "") / re.sub(r"\$\{.*?\}", "*", name))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path) if path.is_file() else {}
 
 
 def _say_switch(path: Path) -> str:
     """Say how to switch on what would make a path: inputs that need a network are listed in a params.yaml beside it."""
     switch, name = path.parent / "params.yaml", path.name.removesuffix(".safetensors")
-    for key, listed in (YAML(typ="safe").load(switch) if switch.is_file() else {}).items():
+    for key, listed in _read(switch).items():
         if isinstance(listed, list) and name not in listed:
             return f"; add {name} to `{key}` in {switch}"
     return ""

@@ -62,6 +62,17 @@ MISTAKES = {
     "no vote, which only an input may lack": ({"ensemble": MISSING}, ["ensemble"]),
     "a typo in training": ({"training__optimiser": "adam"}, ["training.optimiser"]),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
+    "an input's weights, spelt wrong": (
+        {
+            "models__cnn__weights": "data/weights/packaged/tf_efficientnet_lite.safetensors",
+            "models__vgg16__weights": "data/weights/source/models/vgg91.safetensors",
+        },
+        ["models.cnn.weights", "models.vgg16.weights"],
+    ),
+    "a folder for weights": (
+        {"models__cnn__weights": "/", "models__vgg16__weights": "."},
+        ["models.cnn.weights", "models.vgg16.weights"],
+    ),
     "images too small for VGG": ({"image_size_px": 31}, ["models.vgg16", "models.vgg19_pretrained"]),
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
@@ -119,6 +130,10 @@ def test_what_is_there_or_will_be_made_is_let_through(problems):
     Path("mine.dvc").touch()
     assert problems(images="a folder") == problems(images="mine/images") == problems(images="/") == []
     assert problems(models__cnn__weights="data/models/vgg16.safetensors") == []
+    assert problems(models__cnn__weights="data/weights/packaged/tf_efficientnet_lite0.safetensors") == []
+    Path("data/mine").mkdir()
+    Path("data/mine/dvc.yaml").write_text("stages: {make: {matrix: {n: [1]}, outs: ['${item.n}.d': {cache: false}]}}")
+    assert problems(models__cnn__weights="data/mine/1.d/weights.safetensors") == []
     Path("mine.safetensors").touch()
     assert problems(models__cnn__weights="mine.safetensors") == []
     assert [line.partition(":")[0] for line in problems(images="mine.safetensors")] == ["images"]
