@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from stages import extract
 from stages.reporting.model_card import describe_models
 from stages.reporting.pages import render
 
@@ -36,6 +37,7 @@ def start_from(weights: str) -> dict:
     return {"scores": {**SCORES, "cnn": {**SCORES["cnn"], "start": weights}}}
 
 
+PACKAGED = f"{extract.SOURCE} (sha256 0123456789abcdef)"
 FROM_SOURCE = start_from("data/weights/source/models/vgg19.safetensors")
 
 
@@ -57,11 +59,18 @@ def test_the_hub_reads_the_scores_of_the_vote():
         ({**FROM_SOURCE, "source": {**SOURCE, "images": "/my/photos"}}, "unknown"),
         ({**FROM_SOURCE, "source": {**SOURCE, "models": {"vgg19": {"weights": "their.safetensors"}}}}, "unknown"),
         (start_from("scratch/theirs.safetensors"), "unknown"),
+        (start_from(PACKAGED), "apache-2.0"),
+        ({**start_from(PACKAGED), "images": "/my/photos"}, "unknown"),
+        (start_from("timm vgg19_bn.tv_in1k (bsd-3-clause) (sha256 0123)"), "unknown"),
     ],
-    ids=["drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"],
+    ids=[
+        *("drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"),
+        *("packaged", "packaged, own images", "another licence"),
+    ],
 )
-def test_a_licence_is_claimed_only_of_what_was_drawn_here(changes: dict, licence: str):
+def test_a_licence_is_claimed_only_where_that_of_all_parts_is_known(changes: dict, licence: str):
     card = ModelCard(write_card(**changes))
     assert card.data.license == licence
     assert ("licence is not known here" in card.text) == ("images" in changes)
-    assert ("**Photographs.**" in card.text) == (licence != "unknown")
+    is_drawn = licence != "unknown" and "ImageNet" not in card.text
+    assert ("**Photographs.**" in card.text) == is_drawn

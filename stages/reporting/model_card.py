@@ -4,6 +4,7 @@ Its first lines are YAML in the form that the Hugging Face hub reads: https://hu
 """
 
 import io
+import re
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 EMBEDDED = "data/flowers/images"  # the only images whose licence is known here: Quintet draws them itself
 SOURCE, DRAWN = "data/weights/source/", "data/weights/source/images"  # starts, drawn images to learn them from
 SCRATCH = "data/weights/scratch"
+FREE = re.compile(r"\bapache-2\.0\) \(sha256 ", re.IGNORECASE)  # in the start of weights that are licensed as ours are
 METRICS = {  # the hub's names of ours, and their titles
     "accuracy": ("accuracy", "Accuracy"),
     "f1_macro": ("f1", "Macro F1"),
@@ -25,16 +27,19 @@ def describe_models(content: dict[str, Any]) -> dict[str, Any]:
     Args:
         content: as the stage gathers it.
     Returns:
-        The same, with `front_matter` (YAML), `is_embedded`, `is_ours` (all that the models learnt from).
+        The same, with `front_matter` (YAML), `is_embedded`, `is_ours` (all that the models learnt from) and `is_free`
+        (all of that is ours, or licensed as ours is).
     """
     starts = [content["scores"][name]["start"] for name in content["models"]]
     source = content["source"]
     is_drawn = source["images"] == DRAWN and all(it["weights"] == SCRATCH for it in source["models"].values())
     is_embedded = content["images"] == EMBEDDED
-    is_ours = is_embedded and all(it == "scratch" or (is_drawn and it.startswith(SOURCE)) for it in starts)
+    of_others = [it for it in starts if it != "scratch" and not (is_drawn and it.startswith(SOURCE))]
+    is_free = is_embedded and all(map(FREE.search, of_others))
     text = io.StringIO()
-    YAML().dump(_front_matter(content, "apache-2.0" if is_ours else "unknown", is_embedded), text)
-    return {**content, "front_matter": text.getvalue(), "is_embedded": is_embedded, "is_ours": is_ours}
+    YAML().dump(_front_matter(content, "apache-2.0" if is_free else "unknown", is_embedded), text)
+    known = {"is_embedded": is_embedded, "is_ours": is_embedded and not of_others, "is_free": is_free}
+    return {**content, "front_matter": text.getvalue(), **known}
 
 
 def _front_matter(content: dict[str, Any], licence: str, is_embedded: bool) -> dict[str, Any]:
