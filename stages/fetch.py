@@ -27,6 +27,7 @@ def fetch_network(timm_name: str) -> Any:
         OSError: the disk is full, or not to be written to.
     """
     import timm
+    from huggingface_hub import constants
     from huggingface_hub.errors import HTTPError
     from safetensors import SafetensorError
 
@@ -34,17 +35,20 @@ def fetch_network(timm_name: str) -> Any:
         near = difflib.get_close_matches(timm_name, timm.list_pretrained(), n=3)
         raise UserError(f"{timm_name}: timm has no weights of this name; nearest: {', '.join(near) or 'none'}")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries by itself, and logs each try
-    socket.setdefaulttimeout(TIMEOUT_S)  # of what is not on the hub
-    print(f"fetch: {timm_name} from timm's model hub", flush=True)
+    socket.setdefaulttimeout(6 * TIMEOUT_S)  # of what is not on the hub, and asked for once
+    timm.models.set_pretrained_check_hash()  # which is in their names: half a file would stay in the cache
+    config = timm.get_pretrained_cfg(timm_name)
+    where = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
+    print(f"fetch: {timm_name} from {where}", flush=True)
     try:
-        _ask_hub(timm.get_pretrained_cfg(timm_name).hf_hub_id)
+        _ask_hub(config.hf_hub_id)
         return timm.create_model(timm_name, pretrained=True)
     except (OSError, HTTPError, RuntimeError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise
         raise UserError(
-            f"{timm_name}: the download failed: {_explain(error)}, or let the model's `weights` in params.yaml name "
-            "another file"
+            f"{timm_name}: the download from {where} failed: {_explain(error)}, or let the model's `weights` in "
+            "params.yaml name another file"
         ) from None
 
 
@@ -66,15 +70,15 @@ def _ask_hub(repository: str | None) -> None:
 
 def _explain(error: Exception) -> str:
     """Say what went wrong, and what to do."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
     if status in (401, 403):
-        return f"the hub refuses it ({status}); accept the licence on its page, and set HF_TOKEN or run `hf auth login`"
+        return f"it is refused ({status}); accept the licence on that page, and set HF_TOKEN or run `hf auth login`"
     if status == 404:
-        return "the hub has no such file (404); choose other weights"
+        return "there is no such file (404); choose other weights"
     if status:
-        return f"the hub answered {status}; try again later"
-    if isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError":
-        return f"the file on the hub is not this network's ({' '.join(str(error).split()):.200}); choose other weights"
+        return f"the answer was {status}; try again later"
+    if not isinstance(error, OSError) and not hasattr(error, "request"):  # not the network's, but the loader's
+        return f"it is not this network's file ({' '.join(str(error).split()):.200}); try again, choose other weights"
     return f"no whole answer ({type(error).__name__}); try again with a network"
 
 

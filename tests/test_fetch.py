@@ -1,5 +1,6 @@
 """What is fetched: a timm network's weights without its classifier, or one line that says why not; from a hub here."""
 
+import hashlib
 import io
 import socket
 import sys
@@ -162,6 +163,23 @@ def test_a_file_that_is_not_the_networks_is_one_line(hub, run, name, body):
     code, said, file = run(name)
     assert (code, file.exists()) == (2, False)
     assert "choose other weights" in said
+
+
+def test_weights_that_are_not_on_a_hub_are_fetched_from_their_address(hub, run, tmp_path, monkeypatch):
+    config = timm.models._registry._model_pretrained_cfgs[NAME]
+    monkeypatch.setattr(config, "hf_hub_id", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    older = io.BytesIO()
+    torch.save(weights_of(NAME), older)
+    name = f"weights-{hashlib.sha256(older.getvalue()).hexdigest()[:8]}.pth"
+    monkeypatch.setattr(config, "url", f"{hub.url}/{name}")
+    hub.files[name] = older.getvalue()
+    for fault, says in ((404, "404"), (503, "503"), ("hang", "no whole answer"), ("truncated", "hash")):
+        hub.faults.append(fault)
+        code, said, file = run()
+        assert (code, file.exists()) == (2, False)
+        assert says in said
+    assert run()[0] == 0
 
 
 def test_what_the_hub_has_given_before_needs_no_network(hub, run):
