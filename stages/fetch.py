@@ -43,7 +43,7 @@ def fetch_network(timm_name: str) -> Any:
     try:
         _ask_hub(config.hf_hub_id)
         return timm.create_model(timm_name, pretrained=True)
-    except (OSError, HTTPError, RuntimeError, SafetensorError) as error:
+    except (OSError, HTTPError, RuntimeError, LookupError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise
         raise UserError(
@@ -70,6 +70,8 @@ def _ask_hub(repository: str | None) -> None:
 
 def _explain(error: Exception) -> str:
     """Say what went wrong, and what to do."""
+    from huggingface_hub.errors import HTTPError
+
     status = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
     if status in (401, 403):
         return f"it is refused ({status}); accept the licence on that page, and set HF_TOKEN or run `hf auth login`"
@@ -77,9 +79,9 @@ def _explain(error: Exception) -> str:
         return "there is no such file (404); choose other weights"
     if status:
         return f"the answer was {status}; try again later"
-    if not isinstance(error, OSError) and not hasattr(error, "request"):  # not the network's, but the loader's
-        return f"it is not this network's file ({' '.join(str(error).split()):.200}); try again, choose other weights"
-    return f"no whole answer ({type(error).__name__}); try again with a network"
+    if isinstance(error, (OSError, HTTPError)):
+        return f"no whole answer ({type(error).__name__}); try again with a network"
+    return f"it is not this network's file ({' '.join(str(error).split()):.200}); try again, choose other weights"
 
 
 def leave_out_classifier(state: dict[str, Any], names: str | list[str] | tuple[str, ...] | None) -> dict[str, Any]:
