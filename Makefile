@@ -7,15 +7,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-all bench lint docs lock clean
+.PHONY: help repro test test-all bench lint lock clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-9s %s\n' "$$name" "$$what"; done
 
-repro: .venv/installed  ## run what is out of date, two stages at once, then print the table; JOBS=1: one after another
+repro: .venv/installed  ## run what is out of date, two stages at once, and print the table; IMAGES=folder: on your photographs
+	@$(if $(IMAGES),python -m stages.configure '$(IMAGES)')
 	@echo "== runs only the stages whose parameters, code or data changed"
-	@python -m stages.runtime.side_by_side $(JOBS) && dvc repro
-	@python -m stages.reporting.score_table metrics
+	@python -m stages.reproduce $(JOBS) && dvc repro
+	@python -m stages.show metrics
 
 test: .venv/installed  ## run the everyday tests; they need no network and no GPU
 	@echo "== pytest"
@@ -27,9 +28,6 @@ test-all: .venv/installed  ## run the slow rest: soaks, fuzz, every parameter th
 
 lint: .venv/installed  ## check style
 	@ruff check . && ruff format --check .
-
-docs: .venv/installed  ## write the tables of what reruns what into docs/reruns.md
-	@python .ci/rerun_tables.py
 
 bench: .venv/installed  ## measure training, growth and DVC's own time; writes benchmarks/results/ (half an hour on 2 cores)
 	@python -m benchmarks $(ARGS)

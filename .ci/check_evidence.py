@@ -10,13 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.reporting.score_table import read_scores, render_markdown  # noqa: E402
+from stages.reporting.scores import read_scores  # noqa: E402
 from stages.reporting.sentences import vote_in_words  # noqa: E402
+from stages.show import render_markdown  # noqa: E402
 
 
 def stale_entries() -> list[str]:
@@ -44,7 +45,7 @@ def broken_links() -> list[str]:
     stages = [
         (f"{lock.relative_to(ROOT)}:{name}", stage)
         for lock in locks
-        for name, stage in YAML(typ="safe").load(lock)["stages"].items()
+        for name, stage in yaml.safe_load(lock.read_bytes())["stages"].items()
     ]
     written = {out["path"]: out["md5"] for _, stage in stages for out in stage.get("outs", [])}
     return [
@@ -56,11 +57,11 @@ def broken_links() -> list[str]:
 
 
 def missing_from_readme() -> list[str]:
-    """Say whether the README lacks what `score_table --markdown` prints, however its lines are broken."""
+    """Say whether the README lacks what `python -m stages.show --markdown` prints, however its lines are broken."""
     scores = read_scores(ROOT / "metrics")
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     parts = {"the table": render_markdown(scores), "the sentence on the vote": vote_in_words(scores)}
-    remedy = "paste the output of `python -m stages.reporting.score_table --markdown`"
+    remedy = "paste the output of `python -m stages.show --markdown`"
     return [
         f"README.md: {what} is not that of the committed metrics; {remedy}"
         for what, text in parts.items()

@@ -81,7 +81,7 @@ class Real:
         if trainer.history:
             self.checkpoint.write(trainer.state_dict())
         trainer.train_one_epoch()
-        trainer.history.append({"best": 1})
+        trainer.history.append({"best": 1, "epoch": trainer.number + 1})
 
 
 class Plain:

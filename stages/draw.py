@@ -8,7 +8,6 @@ Reads the block `draw`; writes FOLDER/CLASS/NUMBER.jpg.
 
 import argparse
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,18 +82,11 @@ def list_pictures(settings: Flowers | Source, folder: Path) -> list[Picture]:
     ]
 
 
-def save_pictures(pictures: list[Picture]) -> int:
-    """Draw and save some images; returns how many."""
-    for picture in pictures:
-        image = draw_picture(picture.species, picture.size_px, np.random.default_rng(picture.seed))
-        # no colour subsampling: at 64 px it would smear the petals' edges
-        image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return len(pictures)
-
-
-def _batches(pictures: list[Picture]) -> Iterator[list[Picture]]:
-    for start in range(0, len(pictures), PICTURES_PER_TASK):
-        yield pictures[start : start + PICTURES_PER_TASK]
+def save_picture(picture: Picture) -> None:
+    """Draw and save an image."""
+    image = draw_picture(picture.species, picture.size_px, np.random.default_rng(picture.seed))
+    # no colour subsampling: at 64 px it would smear the petals' edges
+    image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def draw_set(settings: Flowers | Source, folder: Path) -> int:
@@ -110,7 +102,7 @@ def draw_set(settings: Flowers | Source, folder: Path) -> int:
     pictures = list_pictures(settings, folder)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
-    return sum(spread(save_pictures, _batches(pictures)))
+    return sum(1 for _ in spread(save_picture, pictures, PICTURES_PER_TASK))
 
 
 def main() -> None:

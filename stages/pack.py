@@ -8,7 +8,7 @@ import csv
 from pathlib import Path
 
 from stages.pixels.packed_splits import SPLITS
-from stages.pixels.packing import write_packed_split
+from stages.pixels.packing import write_groups, write_packed_split
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
 from stages.settings.reading import read_params
@@ -22,18 +22,20 @@ def main() -> None:
     arguments = parser.parse_args()
     size_px = read_params(arguments.params).pack.stored_size_px
 
-    columns = {split: ([], [], []) for split in SPLITS}
+    columns = {split: ([], [], [], []) for split in SPLITS}
     names = {}
     with arguments.manifest.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            paths, labels, sha256 = columns[row["split"]]
+            paths, labels, sha256, groups = columns[row["split"]]
             paths.append(f"{arguments.images}/{row['path']}")
             labels.append(int(row["label"]))
             sha256.append(row["sha256"])
+            groups.append(row["group"])
             names[labels[-1]] = row["class"]
-    for split, its in columns.items():
+    for split, (*its, groups) in columns.items():
         write_packed_split(arguments.packed / split, *its, size_px)
-        print(f"pack: {len(its[0])} {split} images at {size_px} px")
+        write_groups(arguments.packed / split, groups)
+        print(f"pack: {len(groups)} {split} images at {size_px} px")
     write_json(arguments.packed / "classes.json", [names[label] for label in sorted(names)])
 
 

@@ -12,7 +12,7 @@ import csv
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +27,21 @@ TOP = 5
 Answer = list[tuple[str, float]]  # the likeliest classes with their probabilities, the likeliest first
 
 
-def answer(paths: list[str], folder: Path, model: str | None, refuse: Callable[[str], None]) -> Iterator:
-    """Yield (path, Answer) of each picture in order; memory holds a few of them at a time.
+def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[str, Answer | str]]:
+    """Yield each path with its Answer, or with why there is no picture; memory holds a few pictures at a time.
 
-    Args:
-        refuse: is told of each file that holds no picture.
+    Answers come in the paths' order; what is no picture comes at once.
     """
     from stages.inference.ensembles import load_ensemble
     from stages.inference.probabilities import BATCH_SIZE
     from stages.networks.devices import choose_device
 
-    ensemble, device = load_ensemble(folder, model), choose_device()
+    ensemble = load_ensemble(folder, model)
     names = ensemble.card.class_names
 
     def ask(pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, Answer]]:
-        probabilities = ensemble.predict_proba(np.stack([picture for _, picture in pictures]), device)
+        # chosen when the worker processes run already: a process that is forked after CUDA has started may hang
+        probabilities = ensemble.predict_proba(np.stack([picture for _, picture in pictures]), choose_device())
         for (path, _), row in zip(pictures, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:TOP]
             yield path, [(names[label], float(row[label])) for label in best]
@@ -49,7 +49,7 @@ def answer(paths: list[str], folder: Path, model: str | None, refuse: Callable[[
     waiting: list[tuple[str, np.ndarray]] = []
     for path, picture in read_pictures(paths, ensemble.card.stored_size_px):
         if isinstance(picture, str):
-            refuse(f"{path}: no usable image ({picture})")
+            yield path, picture
             continue
         waiting.append((path, picture))
         if len(waiting) == BATCH_SIZE + 2:  # no image is left alone at the end: the same batches as in `evaluate`
@@ -89,6 +89,7 @@ def main() -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="write", action="store_const", const=write_json_lines, help="an object a line")
     formats.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="a row a picture")
+    parser.set_defaults(write=write_table)
     arguments = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough
     sys.stdin.reconfigure(errors="surrogateescape")
@@ -99,24 +100,23 @@ def main() -> None:
         found = f"no file in {' '.join(arguments.paths)}" if arguments.paths else "none"
         raise UserError(f"PATH: expected pictures, or folders of them, found {found}; name some")
 
-    refused: list[str] = []
+    n_refused = 0
+
+    def name_refused(answers: Iterable[tuple[str, Answer | str]]) -> Iterator[tuple[str, Answer]]:
+        nonlocal n_refused
+        for path, found in answers:
+            if isinstance(found, str):
+                n_refused += 1
+                tqdm.write(f"{path}: no usable image ({found})", file=sys.stderr)
+            else:
+                yield path, found
+
     # rows that pass over the screen are progress enough
     hidden = True if sys.stdout.isatty() else None
-    with tqdm(total=len(paths), unit="image", disable=hidden, leave=False) as bar:
-
-        def refuse(line: str) -> None:
-            refused.append(line)
-            bar.write(line, file=sys.stderr)
-            bar.update()
-
-        def advance(answers: Iterable[tuple[str, Answer]]) -> Iterator[tuple[str, Answer]]:
-            for each in answers:
-                yield each
-                bar.update()
-
-        (arguments.write or write_table)(advance(answer(paths, arguments.models, arguments.model, refuse)))
-    if refused:
-        print(f"{len(refused)} of {len(paths)} files hold no usable image", file=sys.stderr)
+    answers = answer(paths, arguments.models, arguments.model)
+    arguments.write(name_refused(tqdm(answers, total=len(paths), unit="image", disable=hidden, leave=False)))
+    if n_refused:
+        print(f"{n_refused} of {len(paths)} files hold no usable image", file=sys.stderr)
         sys.exit(1)
 
 

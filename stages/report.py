@@ -7,30 +7,30 @@ that the Hugging Face hub reads; and curves.csv, which `dvc plots` draws. DATA h
 the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with,
 SOURCE the parameters of what pretrained models start from.
 
-The models are those that voted, in the order of the parameters; what else lies in the folders is not read. The same
-results give the same bytes: no date and no timing is in any of it.
+The models are those that voted, in the order of the parameters; what others left in METRICS and DATA is removed. The
+same results give the same bytes: no date and no timing is in any of it.
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from stages.pixels.packed_splits import open_splits
-from stages.reporting.curves import AREA, join_histories, plot_training
-from stages.reporting.matrices import pair_up, plot_confusion
+from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
-from stages.reporting.pages import render
-from stages.reporting.pictures import embed_photos, embed_png, thumbnail_sizes
+from stages.reporting.page import render
+from stages.reporting.pictures import embed, encode, thumbnail_sizes
 from stages.reporting.provenance import read_parameters, trace
-from stages.reporting.reliability import SIDE, plot_reliability
-from stages.reporting.score_table import SCORES, best_models, read_scores
+from stages.reporting.scores import best_models, list_scores, pair_up, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_text
+from stages.runtime.files import remove_leftovers, write_text
 from stages.runtime.process import run_stage
 from stages.scoring.mistakes import read_attention
 from stages.scoring.predictions import read_predictions
@@ -81,15 +81,12 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         json.loads((metrics / f"{name}.json").read_text(encoding="utf-8")) for name in ("dataset", "comparison")
     )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
-    confusion = read_table(folders["ensemble"] / "confusion.csv")
-    confusion = confusion.set_index(confusion.columns[0])
-    confusion.columns = confusion.index  # as they are: a class may be called "actual", which pandas renames
     answers = read_answers(data, models)
     return {
         "scores": scores,
         "models": models,
         "names": ["ensemble", *models],
-        "score_names": SCORES,
+        "score_names": list_scores(scores),
         "start_in_words": start_in_words,
         "vote_names": VOTES,
         "best": best_models(scores),
@@ -109,13 +106,21 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "thumbnails": thumbnail_sizes(answers.images.shape[1]),
         "mistakes": show_mistakes(answers),
         **look(answers, data, scores, parameters["image_size_px"]),
-        "pairs": show_pairs(answers, confusion),
-        "plot": plot_confusion(confusion),
-        "confusions": {name: embed_png(folder / "confusion.png") for name, folder in folders.items()},
-        "samples": embed_photos(metrics / "samples.png"),
-        "class_counts": embed_png(metrics / "class_counts.png"),
+        "pairs": show_pairs(answers),
+        "confusions": {name: embed((folder / "confusion.png").read_bytes()) for name, folder in folders.items()},
+        "samples": encode(Image.open(metrics / "samples.png")),
+        "class_counts": embed((metrics / "class_counts.png").read_bytes()),
         "provenance": trace(data, params, default),
     }
+
+
+def forget_others(metrics: Path, attention: Path, models: list[str]) -> None:
+    """Remove what models left behind that are no longer in the parameters."""
+    remove_leftovers(attention, ".npz", models)
+    remove_leftovers(metrics, ".json", models)
+    for history in metrics.glob("*/history.csv"):
+        if history.parent.name not in models:
+            shutil.rmtree(history.parent)
 
 
 def main() -> None:
@@ -128,6 +133,7 @@ def main() -> None:
         content = gather(arguments.metrics, arguments.data, arguments.params, arguments.default, arguments.source)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro report`") from None
+    forget_others(arguments.metrics / "models", arguments.data / "attention", content["models"])
     curves = join_histories(content["histories"])
     write_text(arguments.metrics / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
     for name in ("report.html", "report.md"):

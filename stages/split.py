@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.dataset.figures import draw_class_counts, draw_samples
 from stages.dataset.image_table import COLUMNS, Dataset, read_dataset
 from stages.dataset.ledger import picture_keys, place_groups, read_ledger, write_ledger
 from stages.dataset.rejections import count_reasons, refuse_rejections, write_rejections
 from stages.dataset.splits import stratify
 from stages.pixels.decoding import read_square
 from stages.pixels.packed_splits import SPLITS
+from stages.reporting.dataset_figures import draw_class_counts, draw_samples
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text
 from stages.runtime.process import run_stage
@@ -82,7 +82,7 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         "largest_class": int(counts["total"].max()),
         "n_bytes": int(images["n_bytes"].sum()),
         **{
-            f"{side}_px": {name: float(getattr(images[side], name)()) for name in ("min", "median", "max")}
+            f"{side}_px": images[side].agg(["min", "median", "max"]).astype(float).to_dict()
             for side in ("width", "height")
         },
         "n_exact_copies": len(images) - n_pictures,
@@ -96,25 +96,17 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
 
 def say(facts: dict[str, Any]) -> None:
     """Print what a user should know of the images beside their number."""
-    for key, meaning in (
-        ("n_exact_copies", "are exact copies of another; copies stay in one split"),
-        ("n_near_copies", "more are near copies of another; copies stay in one split"),
-        ("n_first_frame_only", "have several frames or pages, of which the first is taken"),
+    for count, meaning in (
+        (facts["n_exact_copies"], "images are exact copies of another; copies stay in one split"),
+        (facts["n_near_copies"], "more images are near copies of another; copies stay in one split"),
+        (facts["n_first_frame_only"], "images have several frames or pages, of which the first is taken"),
+        (facts["n_rejected"]["total"], "files left out, see the list"),
+        (facts["n_passed_over"]["total"], "files passed over"),
     ):
-        if facts[key]:
-            print(f"split: {facts[key]} images {meaning}")
-    for key, meaning in (("n_rejected", "left out, see the list"), ("n_passed_over", "passed over")):
-        if facts[key]["total"]:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in facts[key].items() if count and kind != "total")
-            print(f"split: {facts[key]['total']} files {meaning}: {kinds}")
+        if count:
+            print(f"split: {count} {meaning}")
     of_splits = ", ".join(f"{facts['n_images'][split]} {split}" for split in SPLITS)
     print(f"split: {facts['n_images']['total']} images of {facts['n_classes']} classes: {of_splits}")
-
-
-def choose_samples(images: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Choose ten training images as a shuffled batch would hold them."""
-    rows = images.index[images["split"] == "train"].tolist()
-    return images.loc[random.Random(seed).sample(rows, min(10, len(rows)))]
 
 
 def main() -> None:
@@ -135,7 +127,8 @@ def main() -> None:
     counts = class_counts(images, dataset.classes)
     check_counts(arguments.images, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
     facts = describe(dataset, images, counts)
-    samples = choose_samples(images, recipe.split.seed)
+    of_train = images.index[images["split"] == "train"].tolist()
+    samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
     pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
 
     write_ledger(ledger_path, ledger)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.networks.devices import choose_device
 from stages.networks.model_files import save_weights
-from stages.pixels.packed_splits import open_splits
+from stages.pixels.packed_splits import open_splits, read_groups
 from stages.runtime.process import run_stage
 from stages.runtime.sources import describe
 from stages.training.checkpoint_folder import find_folder
@@ -35,11 +35,12 @@ def main() -> None:
     processes = join_processes(device)
 
     class_names, splits = open_splits(arguments.packed, ("train", "val"))
-    network, card, job = prepare(recipe, arguments.model, class_names, splits, device, processes)
+    code = describe("stages.train") + describe(f"stages.models.{recipe.models[arguments.model].architecture}")
+    parts = {"groups": read_groups(arguments.packed, "train"), "code": code, "processes": processes}
+    network, card, job = prepare(recipe, arguments.model, class_names, splits, device, **parts)
     checkpoint = None
     if processes.is_first:
-        code = describe("stages.train") + describe(f"stages.models.{card.architecture}")
-        checkpoint = open_checkpoint(find_folder(arguments.model_file), network, job, code)
+        checkpoint = open_checkpoint(find_folder(arguments.model_file), network, job)
     best = fit(network, job, lambda rows: write_history(arguments.history, rows), checkpoint)
     if checkpoint:
         save_weights(arguments.model_file, best, asdict(card))

@@ -15,6 +15,8 @@ from tests.parameters import MISSING, write_params
 from tests.repository import ROOT
 
 SCRATCH = "data/weights/scratch"
+FLOWERS, SOURCE = "data/flowers/params.yaml", "data/weights/source/params.yaml"
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's own
 TIMM = {"architecture": "timm", "weights": SCRATCH, "lr": 0.1}
 
 
@@ -25,6 +27,10 @@ def project(tmp_path, monkeypatch) -> Path:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(
+        f"[core]\nno_scm = true\nsite_cache_dir = {tmp_path}/site\n", encoding="utf-8"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -35,7 +41,7 @@ def problems(project, monkeypatch, capsys):
 
     def run(**changes) -> list[str]:
         write_params(Path("params.yaml"), **changes)
-        monkeypatch.setattr(sys, "argv", ["check", "data/params.checked", "params.yaml", "data/flowers/params.yaml"])
+        monkeypatch.setattr(sys, "argv", ["check", "data/params.checked", "params.yaml", FLOWERS, SOURCE])
         Path("data/params.checked").unlink(missing_ok=True)
         code = 0
         try:
@@ -45,22 +51,24 @@ def problems(project, monkeypatch, capsys):
         said = capsys.readouterr()
         assert code == (2 if said.err else 0)
         assert Path("data/params.checked").exists() == (code == 0)
-        assert all(line.startswith("error: params.yaml: ") for line in said.err.splitlines())
-        return [line.removeprefix("error: params.yaml: ") for line in said.err.splitlines()]
+        assert all(line.startswith("error: ") for line in said.err.splitlines())
+        return [line.removeprefix("error: ").removeprefix("params.yaml: ") for line in said.err.splitlines()]
 
     return run
 
 
 MISTAKES = {
+    "what the reader refuses, in several places": (
+        {"models__cnn__lr": "abc", "augment": MISSING},
+        ["augment", "models.cnn.lr"],
+    ),
     "no such images": ({"images": "nowhere"}, ["images"]),
-    "no number": ({"models__cnn__lr": "abc"}, ["models.cnn.lr"]),
-    "an unknown key": ({"models__cnn__filtres": 3}, ["models.cnn.filtres"]),
-    "negative epochs": ({"models__cnn__epochs": -3}, ["models.cnn.epochs"]),
-    "shares that sum to 1.2": ({"split__train": 0.9}, ["split"]),
-    "an unknown architecture": ({"models__cnn__architecture": "vit"}, ["models.cnn.architecture"]),
-    "a block that is missing": ({"augment": MISSING}, ["augment"]),
     "no vote, which only an input may lack": ({"ensemble": MISSING}, ["ensemble"]),
-    "a typo in training": ({"training__optimiser": "adam"}, ["training.optimiser"]),
+    "a typo below an input that draws": ({"images": "data/flowers/image"}, ["images"]),
+    "a typo below an input that trains": (
+        {"models__cnn__weights": "data/weights/source/models/vgg91.safetensors"},
+        ["models.cnn.weights"],
+    ),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
     "an input's weights, spelt wrong": (
         {
@@ -69,21 +77,17 @@ MISTAKES = {
         },
         ["models.cnn.weights", "models.vgg16.weights"],
     ),
-    "a folder for weights": (
-        {"models__cnn__weights": "/", "models__vgg16__weights": "."},
-        ["models.cnn.weights", "models.vgg16.weights"],
-    ),
     "images too small for VGG": ({"image_size_px": 31}, ["models.vgg16", "models.vgg19_pretrained"]),
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
     "no weights of timm's": ({"models__seventh": {**TIMM, "network": "resnet18.a1_in2k"}}, ["models.seventh"]),
+    "a network without stochastic depth": (
+        {"models__seventh": {**TIMM, "network": "vgg11", "drop_path": 0.1}},
+        ["models.seventh"],
+    ),
     "a model called as the vote is": ({"models__ensemble": {**TIMM, "network": "resnet18"}}, ["models.ensemble"]),
     "patches that do not fit": (
-        {
-            "pack__stored_size_px": 40,
-            "image_size_px": 40,
-            "models__seventh": {**TIMM, "network": "vit_tiny_patch16_224"},
-        },
+        {"image_size_px": 34, "models__seventh": {**TIMM, "network": "vit_tiny_patch16_224"}},
         ["models.seventh"],
     ),
     "several at once": (
@@ -98,22 +102,35 @@ def test_a_mistake_is_a_line_that_names_the_key(problems, changes, keys):
     assert sorted(line.partition(":")[0] for line in problems(**changes)) == keys
 
 
-def test_a_key_that_stands_there_twice_is_named(problems, project, monkeypatch):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("    lr: 0.002\n", 2 * "    lr: 0.002\n", 1)
-    monkeypatch.setattr("tests.test_check.write_params", lambda path: path.write_text(text, encoding="utf-8"))
-    (said,) = problems()
-    assert 'duplicate key "lr"' in said
+@pytest.mark.parametrize(
+    ("size_px", "block"),
+    [
+        (32, {"network": "test_vit"}),
+        (33, {"network": "test_resnet"}),
+        (32, {"network": "xcit_nano_12_p8_224"}),
+        (32, {"network": "resnet18", "drop_path": 0.1}),
+    ],
+)
+def test_a_network_of_timms_is_let_through_at_a_size_that_it_can_look_at(problems, size_px, block):
+    assert problems(image_size_px=size_px, models__seventh={**TIMM, **block}) == []
 
 
-def test_a_stochastic_depth_that_a_network_does_not_have_is_a_mistake(problems):
-    assert problems(models__seventh={**TIMM, "network": "resnet18", "drop_path": 0.1}) == []
-    (said,) = problems(models__seventh={**TIMM, "network": "vgg11", "drop_path": 0.1})
-    assert said.startswith("models.seventh: ")
+@pytest.mark.parametrize("starts", [{"cnn": "cnn"}, {"cnn": "vgg16", "vgg16": "cnn"}, {"vgg16": "nobody"}])
+def test_models_that_start_from_each_other_or_from_none_are_one_mistake(problems, starts):
+    changes = {f"models__{name}__weights": f"data/models/{other}.safetensors" for name, other in starts.items()}
+    Path("data/models").mkdir()
+    Path("data/models/cnn.safetensors").touch()  # of an earlier run
+    assert len(problems(**changes)) == 1
 
 
-@pytest.mark.parametrize(("network", "size_px"), [("test_vit", 32), ("test_resnet", 33), ("xcit_nano_12_p8_224", 32)])
-def test_a_network_of_timms_is_let_through_at_a_size_that_it_can_look_at(problems, network, size_px):
-    assert problems(image_size_px=size_px, models__seventh={**TIMM, "network": network}) == []
+@pytest.mark.parametrize(
+    ("start", "n_problems"),
+    [("data/models/vgg19.safetensors", 1), ("data/models/cnn.safetensors", 0)],
+)
+def test_an_input_starts_from_what_any_pipeline_makes(problems, start, n_problems):
+    text = Path(SOURCE).read_text(encoding="utf-8")
+    Path(SOURCE).write_text(text.replace(SCRATCH, start, 1), encoding="utf-8")
+    assert len(problems()) == n_problems
 
 
 def test_an_input_that_is_switched_off_is_told_how_to_switch_on(problems):
@@ -127,13 +144,10 @@ def test_an_input_that_is_switched_off_is_told_how_to_switch_on(problems):
 
 def test_what_is_there_or_will_be_made_is_let_through(problems):
     Path("a folder").mkdir()
-    Path("mine.dvc").touch()
-    assert problems(images="a folder") == problems(images="mine/images") == problems(images="/") == []
+    Path("mine.dvc").write_text("outs: [{path: mine}]", encoding="utf-8")
+    assert problems(images="a folder") == problems(images="mine/images") == problems(images=str(ROOT / "docs")) == []
     assert problems(models__cnn__weights="data/models/vgg16.safetensors") == []
     assert problems(models__cnn__weights="data/weights/packaged/tf_efficientnet_lite0.safetensors") == []
-    Path("data/mine").mkdir()
-    Path("data/mine/dvc.yaml").write_text("stages: {make: {matrix: {n: [1]}, outs: ['${item.n}.d': {cache: false}]}}")
-    assert problems(models__cnn__weights="data/mine/1.d/weights.safetensors") == []
     Path("mine.safetensors").touch()
     assert problems(models__cnn__weights="mine.safetensors") == []
     assert [line.partition(":")[0] for line in problems(images="mine.safetensors")] == ["images"]

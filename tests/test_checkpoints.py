@@ -77,7 +77,7 @@ def train(folder: Path, job: Job, stop_in: int = 0, model_file: Path | None = No
             raise StopError
         history[:] = [dict(row) for row in rows]
 
-    checkpoint = open_checkpoint(folder, network, job, "the code")
+    checkpoint = open_checkpoint(folder, network, job)
     try:
         best = copy_state(fit(network, job, keep, checkpoint))
     except StopError:
@@ -121,7 +121,7 @@ def test_a_training_stopped_between_its_last_epoch_and_the_model_file_trains_no_
     finished = []
     for _ in range(2):
         network = tiny_cnn()
-        checkpoint = open_checkpoint(tmp_path, network, job, "the code")
+        checkpoint = open_checkpoint(tmp_path, network, job)
         if finished:
             network.register_forward_pre_hook(lambda *_: pytest.fail("an epoch was run again"))
         finished.append(copy_state(fit(network, job, lambda rows: None, checkpoint)))
@@ -149,15 +149,15 @@ OTHERS = {
     "the seed": {"job": hard_job(JOB.settings, seed=2)},
     "a pixel": {"job": make_job(JOB.settings, JOB.train, PackedSplit(change_one(JOB.val.images), JOB.val.labels))},
     "a label": {"job": make_job(JOB.settings, PackedSplit(JOB.train.images, change_one(JOB.train.labels)), JOB.val)},
-    "the code": {"code": "other code"},
+    "the code": {"job": hard_job(JOB.settings, code="other code")},
     "an initial weight": {"network": other_weight()},
 }
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_belongs_to_exactly_one_training(other, tmp_path):
-    def path_of(job: Job = JOB, network: nn.Module | None = None, code: str = "the code") -> Path:
-        checkpoint = open_checkpoint(tmp_path, network or tiny_cnn(), job, code)
+    def path_of(job: Job = JOB, network: nn.Module | None = None) -> Path:
+        checkpoint = open_checkpoint(tmp_path, network or tiny_cnn(), job)
         checkpoint.release()
         return checkpoint.path
 

@@ -54,13 +54,3 @@ def test_mistakes_of_all_kinds_are_named_at_once(tmp_path):
     assert "found none for b, c, d, g" in problems[4]
     assert "found One and one" in problems[5]
     assert len(problems) == 6
-
-
-def test_the_classes_that_have_no_line_are_named_or_counted(tmp_path):
-    (problem,) = _problems(tmp_path, "Water lily\n"[:0], [str(number) for number in range(100)])
-    assert "0, 1, 2, 3, 4 and 95 more" in problem
-
-
-def test_another_encoding_is_refused_with_the_line(tmp_path):
-    (problem,) = _problems(tmp_path, "1,rose\n2,Blüte\n".encode("latin-1"), ["1", "2"])
-    assert problem.startswith("line 2: expected UTF-8")

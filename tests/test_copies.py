@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.copies import CHANGES, crop
+from stages.dataset import copies
 from stages.dataset.copies import group_copies, group_near
 from stages.dataset.perceptual_hashes import N_BITS, hash_likeness
 from stages.drawing.flowers import draw_picture
@@ -68,15 +69,26 @@ def _hashes(bits: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1)[:, None].repeat(4, axis=1)
 
 
-def test_pictures_well_within_the_threshold_are_grouped_and_none_beyond_it():
+def test_pictures_within_the_threshold_are_grouped_and_none_beyond_it_wherever_they_differ():
     rng = np.random.default_rng(0)
     originals = rng.integers(0, 2, (300, N_BITS), dtype=np.uint8)
     changed = originals.copy()
     for i, row in enumerate(changed):
-        row[rng.permutation(np.arange(128, N_BITS))[: i % 61]] ^= 1  # as copies do: mostly the higher frequencies
+        row[rng.permutation(N_BITS)[: MAX_BITS + i % 2]] ^= 1
     groups = group_near(_hashes(np.concatenate([originals, changed])), MAX_BITS)
     assert groups[:300].tolist() == list(range(300))
-    assert groups[300:].tolist() == [i if i % 61 <= MAX_BITS else 300 + i for i in range(300)]
+    assert groups[300:].tolist() == [300 + i if i % 2 else i for i in range(300)]
+
+
+def test_of_very_many_pictures_close_copies_are_found_without_comparing_all(monkeypatch):
+    monkeypatch.setattr(copies, "MAX_PAIRS", 0)
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 2, (300, N_BITS), dtype=np.uint8)
+    changed = originals.copy()
+    for i, row in enumerate(changed):
+        row[rng.permutation(N_BITS)[: 10 if i % 2 else MAX_BITS + 1]] ^= 1
+    groups = group_near(_hashes(np.concatenate([originals, changed])), MAX_BITS)
+    assert groups[300:].tolist() == [i if i % 2 else 300 + i for i in range(300)]
 
 
 def test_groups_do_not_depend_on_the_order():
@@ -92,15 +104,18 @@ def test_groups_do_not_depend_on_the_order():
     assert shuffled == [groups[i] for i in order]
 
 
-def test_thousands_of_alike_frames_are_one_group_in_linear_memory():
+def test_crowds_of_alike_frames_are_a_group_each_in_little_memory_and_one_picture_joins_two():
     rng = np.random.default_rng(0)
-    frame = rng.integers(0, 2, N_BITS, dtype=np.uint8)
-    peaks = []
-    for n in (2000, 4000):
-        hashes = _hashes(frame ^ (rng.random((n, N_BITS)) < 0.04))  # some ten bits differ: a time-lapse
-        tracemalloc.start()
-        assert set(group_near(hashes, MAX_BITS)) == {0}
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0]
-    assert peaks[1] < 64e6  # their 8 million pairs would take 128 MB
+    frames = rng.integers(0, 2, (2, 1, N_BITS), dtype=np.uint8)
+    frames[1] = frames[0]
+    frames[1, 0, :80] ^= 1
+    crowds = np.tile(frames, (1, 1000, 1))
+    crowds[:, :, 128:] ^= rng.random((2, 1000, 128)) < 0.06  # some eight bits differ: two time-lapses
+    between = frames[0].copy()
+    between[0, :40] ^= 1  # nearest to it are 1,000 frames of each, at some 48 bits
+    tracemalloc.start()
+    groups = group_near(_hashes(crowds.reshape(2000, N_BITS)), MAX_BITS)
+    assert tracemalloc.get_traced_memory()[1] < 64e6  # their eight million pairs would take 128 MB
+    tracemalloc.stop()
+    assert groups.tolist() == [0] * 1000 + [1000] * 1000
+    assert set(group_near(_hashes(np.concatenate([crowds.reshape(2000, N_BITS), between])), MAX_BITS)) == {0}

@@ -10,7 +10,6 @@ from stages.networks.model_files import build_network, write_card
 from stages.networks.start_weights import load_start_weights
 from stages.runtime.errors import UserError
 from stages.runtime.sources import describe
-from tests.repository import ROOT
 
 
 def test_the_file_starts_timms_network_and_says_what_it_is(tmp_path, monkeypatch):
@@ -43,4 +42,4 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_the_packages_version_is_a_part_of_the_stages_code():
-    assert f"package {extract.PACKAGE} 0.1.0\n" in describe("stages.extract", ROOT)
+    assert f"package {extract.PACKAGE} 0.1.0\n" in describe("stages.extract")

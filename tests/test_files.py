@@ -1,10 +1,13 @@
 """Files that are written whole: whatever ends the writer, the old file is there, or the new one."""
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
 from stages.runtime.files import unfinished, write_json, write_text, written_whole
+from tests.repository import ROOT
 
 
 def test_the_block_writes_under_another_name_with_the_same_ending(tmp_path):
@@ -43,6 +46,25 @@ def test_a_file_is_forced_onto_the_disk_before_it_gets_its_name(tmp_path, monkey
     write_text(path, "new")
     # first the file, which has no name yet; then the folder, so that the name is kept as well
     assert seen == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+def test_what_a_killed_writer_leaves_changes_no_folder_for_dvc_and_is_nothing_to_git(tmp_path, monkeypatch):
+    from dvc.repo import Repo  # a second
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / ".dvcignore", ".dvcignore")
+    write_text(tmp_path / ".dvc/config", f"[core]\nno_scm = true\nsite_cache_dir = {tmp_path}/site\n")
+    write_text(tmp_path / "models/cnn.safetensors", "whole")
+    with Repo() as repo:
+        repo.add("models")
+    for path in ("cnn.safetensors", "scratch", "vgg 16.b.npz"):
+        write_text(unfinished(tmp_path / "models" / path), "half")
+    write_text(unfinished(tmp_path / "models/images") / "rose.jpg", "half")  # a folder that is written, then renamed
+    with Repo() as repo:
+        assert repo.status() == {}
+    paths = [str(unfinished(ROOT / "metrics" / path)) for path in ("models/cnn.json", "report.html", "ensemble")]
+    ignored = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ignored.stdout.splitlines() == paths
 
 
 def test_text_has_one_kind_of_line_ends_and_json_keeps_letters_and_refuses_nan(tmp_path):

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.models import cnn, resnet50, timm, vgg
+from stages.models import cnn, list_architectures, resnet50, timm, vgg
 from stages.networks.batches import make_batch
 from stages.networks.model_files import write_card
 from stages.runtime.errors import UserError
-from stages.settings.reading import list_architectures
 
 CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}
 VGG = {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}

@@ -10,14 +10,19 @@ import pytest
 from PIL import Image
 
 from stages import pack
-from stages.pixels.packed_splits import open_splits
-from stages.pixels.packing import ROWS_PER_TASK, take_room, write_packed_split
+from stages.pixels.packed_splits import SPLITS, open_splits, read_groups
+from stages.pixels.packing import ROWS_PER_TASK, take_room, write_groups, write_packed_split
 from stages.runtime.errors import UserError
 from tests.parameters import write_params
 
 SIZE = 36
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255), "d": (9, 8, 7)}
-ROWS = [("a", "NA", 1, "train"), ("b", "007", 0, "train"), ("c", "007", 0, "val"), ("d", "NA", 1, "test")]
+ROWS = [
+    ("a", "NA", 1, "train", "x"),
+    ("b", "007", 0, "train", "x"),
+    ("c", "007", 0, "val", "y"),
+    ("d", "NA", 1, "test", "nan"),
+]
 
 
 def _digest(path: Path) -> str:
@@ -32,10 +37,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name, colour in COLOURS.items():
         Image.new("RGB", (40, 50), colour).save(f"images/{name}.png")
     lines = [
-        f"{name}.png,{label},{of_class},{split},{_digest(Path(f'images/{name}.png'))}"
-        for name, of_class, label, split in ROWS
+        f"{name}.png,{label},{of_class},{split},{_digest(Path(f'images/{name}.png'))},{group}"
+        for name, of_class, label, split, group in ROWS
     ]
-    Path("manifest.csv").write_text("\n".join(["path,label,class,split,sha256", *lines]) + "\n", encoding="utf-8")
+    Path("manifest.csv").write_text("\n".join(["path,label,class,split,sha256,group", *lines]) + "\n", encoding="utf-8")
     write_params(Path("params.yaml"))
     monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "images", "packed", "--params", "params.yaml"])
     return tmp_path
@@ -54,6 +59,15 @@ def test_splits_hold_the_manifests_images_and_labels_in_its_order(folder):
     assert all((image == image[0, 0]).all() for image in found)
     with pytest.raises(ValueError, match="read-only"):
         splits[0].images[0] = 0
+
+
+def test_a_group_has_one_number_which_does_not_depend_on_the_split_or_on_other_groups(folder):
+    pack.main()
+    (first, second), (third,), (fourth,) = (read_groups(Path("packed"), split) for split in SPLITS)
+    assert first == second
+    assert len({first, third, fourth}) == 3
+    write_groups(Path("packed/val"), ["new", "x"])
+    assert read_groups(Path("packed"), "val")[1] == first
 
 
 def test_more_images_than_a_worker_takes_at_a_time_keep_their_places(folder):

@@ -16,32 +16,11 @@ WORDS = [match.span() for match in re.finditer(rb"(?<=: )[^\s#]+|[\w.]+(?=:)", T
 LONGEST_LINE = 1000  # characters
 LEAVES = st.none() | st.booleans() | st.integers(-(10**60), 10**60) | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(LEAVES, lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=9), each))
-SNIPPETS = st.sampled_from(
-    [
-        *(
-            b"",
-            b"\t",
-            b"\n",
-            b"\r",
-            b"\0",
-            b": ",
-            b"- ",
-            b"? ",
-            b"#",
-            b"'",
-            b'"',
-            b"[",
-            b"]",
-            b"{",
-            b"}",
-            b"&a ",
-            b"*a",
-        ),
-        *(b"<<: ", b"!!int ", b"!!bool ", b"!!set ", b"!!python/name:os ", b"---\n", b"%YAML 9\n", b"|\n", b"\xc2\x85"),
-        *(b"!!float ''", b"2024-02-30", b"0b_", b"0x", b".nan", b"1e999", b"=", b"9" * 4400, b'"\\ud800"', b"[[1]]"),
-        *(b"\nseed: 1\n", b"\nmodels:\n", b"\ndraw:\n", b"timm", b"vgg", b"yes"),
-    ]
-)
+MARKS = ["", "\t", "\n", "\r", "\0", ": ", "- ", "? ", *"#'\"[]{}=", "&a ", "*a", "<<: ", "|\n", "\x85"]
+LINES = ["---\n", "%YAML 9\n", "\nseed: 1\n", "\nmodels:\n", "\ndraw:\n"]
+TAGGED = ["!!int ", "!!bool ", "!!set ", "!!python/name:os ", "!!float ''", "[[1]]", '"\\ud800"']
+WRITTEN = ["2024-02-30", "0b_", "0x", ".nan", "1e999", "9" * 4400, "timm", "vgg", "yes"]
+SNIPPETS = st.sampled_from([text.encode() for text in MARKS + LINES + TAGGED + WRITTEN])
 NEW_WORDS = VALUES.map(lambda value: json.dumps(value).encode()) | SNIPPETS | st.binary(max_size=6)
 
 

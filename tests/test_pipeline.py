@@ -48,7 +48,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     )
     assert clone.kill_when("dvc repro", lambda: trains_cnn(tmp_path))
     output = clone.run("dvc repro")
-    assert "cnn: goes on from" in output
+    assert "cnn: resumes after epoch" in output
     assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "report"}
     assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
@@ -70,9 +70,18 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     assert starts[1] == "scratch"
     assert starts[2].startswith("data/models/sixth.safetensors (sha256 ")
     report = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
-    for page in (report, clone.run("python -m stages.reporting.score_table metrics")):
+    for page in (report, clone.run("python -m stages.show metrics")):
         assert "seventh" in page
         assert "removed" not in page
+
+    clone.edit(lambda params: [params["models"].pop(name) for name in ("sixth", "seventh")])
+    assert clone.repro() == {"ensemble", "report"}  # DVC has seen these parameters, and does not run `check`
+    clone.commit()
+    clone.run(f"git clone -q . {tmp_path / 'fresh'}")
+    fresh = clone.beside(tmp_path / "fresh")
+    fresh.run(f"dvc cache dir --local {tmp_path / '.dvc/cache'}")
+    fresh.run("dvc checkout --with-deps report")
+    assert fresh.repro() == set()  # what the removed models left is nowhere
 
 
 @pytest.mark.slow
@@ -93,7 +102,7 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     for name in models:
         epochs = epochs_of(tmp_path / f"metrics/models/{name}/history.csv")
         assert epochs == list(range(1, len(epochs) + 1))
-        assert name in (table := clone.run("python -m stages.reporting.score_table metrics"))
+        assert name in (table := clone.run("python -m stages.show metrics"))
     assert "ImageNet-1k, EfficientNet-Lite0 (Google, Apache-2.0)" in table
     assert (tmp_path / "metrics/report.html").stat().st_size > 0
     clone.run("git add .")

@@ -68,7 +68,7 @@ def train(
     rows: list[dict] = []
     n_calls, checkpoint = 0, None
     if folder and processes.is_first:
-        checkpoint = open_checkpoint(folder, network, job, "code")
+        checkpoint = open_checkpoint(folder, network, job)
 
     def keep(history: list[dict]) -> None:
         nonlocal n_calls

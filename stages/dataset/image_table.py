@@ -1,6 +1,5 @@
 """The image folder as a table: a row for each usable image, with its class and its group of copies."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,41 +46,32 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     images["class"] = images["label"].map(names)
     images["label"] = images["label"].map({label: number for number, label in enumerate(names)})
     images["group"] = group_copies(images["pixels"].tolist(), images.pop("likeness").tolist(), copy_bits)
-    for find in (find_conflicts, find_leaks):
-        found = find(images)
+    for column in ("class", "split"):
+        found = find_torn_groups(images, column)
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
     return Dataset(images.reset_index(drop=True), list(names.values()), rejections, listing.passed_over, given)
 
 
-def find_conflicts(images: pd.DataFrame) -> list[Rejection]:
-    """Reject all images of a group that stands under two classes: nobody can say which of them is right."""
-    return [
-        Rejection(row["path"], "conflict", _name_copies(row, group[group["class"] != row["class"]]))
-        for group in _find_torn_groups(images, "class")
-        for row in group.to_dict("records")
-    ]
+def find_torn_groups(images: pd.DataFrame, column: str) -> list[Rejection]:
+    """Reject images whose copies stand in another class or split.
 
+    Of two classes nobody can say which is right: all images of the group are rejected. Of two splits, test goes before
+    val, and val before train: given test splits stay as they are.
 
-def find_leaks(images: pd.DataFrame) -> list[Rejection]:
-    """Reject copies of test images in val and train, and of val images in train: given test splits stay as they are."""
+    Args:
+        column: "class" or "split".
+    """
     rejections = []
-    for group in _find_torn_groups(images, "split"):
-        kept = group[group["split"] == max(group["split"], key=SPLITS.index)]
-        others = group.drop(kept.index).to_dict("records")
-        rejections += [Rejection(row["path"], "leak", _name_copies(row, kept)) for row in others]
+    n_places = images.groupby("group")[column].transform("nunique")
+    for _, group in images[n_places > 1].groupby("group"):
+        last = max(group["split"], key=SPLITS.index) if column == "split" else None
+        for row in group[group[column] != last].to_dict("records"):
+            others = group[group[column] != row[column]]
+            exact = others[others["pixels"] == row["pixels"]]
+            kind, copies = ("copy", exact) if len(exact) else ("near copy", others)
+            more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
+            detail = f"a {kind} of {', '.join(copies['path'][:3])}{more}"
+            rejections.append(Rejection(row["path"], "leak" if column == "split" else "conflict", detail))
     return rejections
-
-
-def _find_torn_groups(images: pd.DataFrame, column: str) -> Iterator[pd.DataFrame]:
-    counts = images.groupby("group")[column].nunique()
-    for _, group in images[images["group"].isin(counts.index[counts > 1])].groupby("group"):
-        yield group
-
-
-def _name_copies(row: dict, others: pd.DataFrame) -> str:
-    exact = others[others["pixels"] == row["pixels"]]
-    paths = (exact if len(exact) else others)["path"].tolist()
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"{'a copy' if len(exact) else 'a near copy'} of {', '.join(paths[:3])}{more}"

@@ -38,14 +38,9 @@ def inspect_files(folder: Path, paths: Sequence[str], max_pixels: int, likeness:
         max_pixels: width x height beyond which an image is rejected.
         likeness: whether near copies will be looked for.
     """
-    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-    inspect = partial(_inspect_some, folder, max_pixels, likeness)
-    for some in tqdm(spread(inspect, tasks), total=len(tasks), unit=f"x{FILES_PER_TASK}", disable=None, leave=False):
-        yield from some
-
-
-def _inspect_some(folder: Path, max_pixels: int, likeness: bool, paths: Sequence[str]) -> list[Facts | Rejection]:
-    return [inspect_file(folder, path, max_pixels, likeness) for path in paths]
+    inspect = partial(inspect_file, folder, max_pixels=max_pixels, likeness=likeness)
+    inspected = spread(inspect, paths, FILES_PER_TASK)
+    yield from tqdm(inspected, total=len(paths), unit="file", disable=None, leave=False)
 
 
 def inspect_file(folder: Path, path: str, max_pixels: int, likeness: bool) -> Facts | Rejection:

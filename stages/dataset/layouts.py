@@ -13,9 +13,7 @@ from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_tabl
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
 
-USUAL_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # for advice: content decides
-
-Places = dict[tuple[str | None, str], str]  # {(split, label): where messages say that the class stands}
+Classes = set[tuple[str | None, str]]  # the split, where the folder gives one, and the label
 
 
 def list_folder(folder: Path) -> Walk:
@@ -34,33 +32,32 @@ def list_folder(folder: Path) -> Walk:
             "of such, or a labels.csv; set `images` to the path of the folder"
         ) from None
     walk = Walk(folder)
-    places, loose = _list_rows(walk) if (folder / LABELS_FILE).is_file() else _list_class_folders(walk)
+    classes = _list_rows(walk) if (folder / LABELS_FILE).is_file() else _list_class_folders(walk)
     walk.files.sort()
     walk.rejections.sort()
-    if problems := _find_problems(walk, places, loose):
+    if problems := _find_problems(walk, classes):
         raise UserError(*problems, *(f"{folder}/{each.in_words()}" for each in walk.rejections))
     return walk
 
 
-def _list_rows(walk: Walk) -> tuple[Places, list[str]]:
+def _list_rows(walk: Walk) -> Classes:
     """List what labels.csv names, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
-    places: Places = {}
     for row in rows:
-        of_split = f" of {row.split}" if row.split else ""
-        places[row.split, row.label] = f"images: {walk.folder}/{LABELS_FILE}: class {row.label}{of_split}"
         if not (walk.folder / row.path).is_file():
             walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}")
         elif not walk.holds(row.path):
             walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
         else:
             walk.files.append(ListedFile(row.path, row.label, row.split))
-    walk.count_all_but({NAMES_FILE, LABELS_FILE, *(row.path for row in rows)})
-    return places, []
+    named = {NAMES_FILE, LABELS_FILE, *(row.path for row in rows)}
+    found = (os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names)
+    walk.passed_over["not in labels.csv"] = sum(path not in named for path in found)
+    return {(row.split, row.label) for row in rows}
 
 
-def _list_class_folders(walk: Walk) -> tuple[Places, list[str]]:
-    """List what the class folders hold; return the classes, and the files that stand outside of them.
+def _list_class_folders(walk: Walk) -> Classes:
+    """List what the class folders hold, count the files outside of them, and return the classes.
 
     Raises:
         UserError: it is not clear which folders are the classes, or the splits.
@@ -72,16 +69,15 @@ def _list_class_folders(walk: Walk) -> tuple[Places, list[str]]:
         parents = [(top, split, *walk.look(top)) for top, split in zip(tops, splits, strict=True)]
     else:
         parents = [("", None, [], tops)]
-    places: Places = {}
+    classes: Classes = set()
     for parent, split, files, folders in parents:
         _refuse_unclear_classes(walk, parent, folders)
         loose += files
         for path in folders:
-            places[split, path.rpartition("/")[2]] = f"images: {walk.folder}/{path}"
+            classes.add((split, path.rpartition("/")[2]))
             walk.list_class(path, split)
-    loose = [path for path in loose if path != NAMES_FILE]
-    walk.passed_over["outside a class"] += len(loose)
-    return places, loose
+    walk.passed_over["outside a class"] = len(set(loose) - {NAMES_FILE})
+    return classes
 
 
 def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]) -> None:
@@ -107,45 +103,36 @@ def _refuse_unclear_classes(walk: Walk, parent: str, folders: list[str]) -> None
         )
 
 
-def _find_problems(walk: Walk, places: Places, loose: list[str]) -> list[str]:
+def _find_problems(walk: Walk, classes: Classes) -> list[str]:
     """Say what is wrong with the classes: too few, too much alike, empty, or not in each of the given splits."""
-    labels: dict[str | None, set[str]] = {split: set() for split, _ in places}
-    for split, label in places:
+    where = f"images: {walk.folder}"
+    labels: dict[str | None, set[str]] = {split: set() for split, _ in classes}
+    for split, label in classes:
         labels[split].add(label)
-    all_labels, where = set().union(*labels.values()), f"images: {walk.folder}"
-    problems = [f"{where}: {_say_too_few(walk, all_labels, loose)}"] if len(all_labels) < 2 else []
+    all_labels = set().union(*labels.values())
+    problems = []
+    if len(all_labels) < 2:
+        problems.append(
+            f"{where}: expected two classes or more, found {', '.join(all_labels) or 'none'}; make a folder for each, "
+            f"set `images` to the folder that holds these, or write a {LABELS_FILE} with the columns path and label"
+        )
     problems += [
         f"{where}: expected classes of different names, found {' and '.join(group)}, which differ only in case or in "
         "how accents are written; join or rename them"
         for group in find_alike(all_labels)
     ]
-    empty = places.keys() - {(file.split, file.label) for file in walk.files}
-    problems += [f"{its}: no image; add some, or remove the class" for key, its in places.items() if key in empty]
-    if labels and not labels.keys() & {None, "train"}:
-        problems.append(f"{where}: expected the split train, found only {' and '.join(map(str, labels))}; add it")
-    for split in sorted(labels.keys() - {None, "train"}) if "train" in labels else ():
-        differing = [("no", labels["train"] - labels[split]), ("of its own", labels[split] - labels["train"])]
-        if found := [f"{what} {', '.join(sorted(names))}" for what, names in differing if names]:
+    problems += [
+        f"{where}: class {label}{f' of {split}' if split else ''}: no image; add some, or remove the class"
+        for split, label in sorted(classes - {(file.split, file.label) for file in walk.files})
+    ]
+    of_train = labels.pop("train", labels.pop(None, None))
+    if labels and not of_train:
+        problems.append(f"{where}: expected the split train, found only {' and '.join(sorted(labels))}; add it")
+    for split, names in sorted(labels.items()) if of_train else ():
+        differing = [("no", of_train - names), ("of its own", names - of_train)]
+        if found := [f"{what} {', '.join(sorted(some))}" for what, some in differing if some]:
             problems.append(
                 f"{where}: split {split}: expected the classes of train, found {', and '.join(found)}; add images of "
                 f"each, or leave {split} out altogether, to have it taken from train"
             )
     return problems
-
-
-def _say_too_few(walk: Walk, labels: set[str], loose: list[str]) -> str:
-    found = f"{len(labels)} ({', '.join(labels)})" if labels else "none"
-    tables = [path for path in loose if "/" not in path and path.lower().endswith(".csv")]
-    images = [path for path in loose if path.lower().endswith(USUAL_ENDINGS)]
-    advice = []
-    if tables:
-        advice.append(f"call {tables[0]} {LABELS_FILE} if it has the columns path and label")
-    if images:
-        advice.append(f"move the {len(images)} images outside a class, such as {images[0]}, into a folder for each")
-    advice += [
-        f"set `images` to {walk.folder}/{label} if its folders are the classes or splits"
-        for label in labels
-        if walk.list_names(label)
-    ]
-    advice = advice or ["make a folder for each class, or write a labels.csv"]
-    return f"expected two classes or more, found {found}; {', or '.join(advice)}"

@@ -3,8 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_csv
@@ -25,8 +25,7 @@ REASONS = {
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, order=True)
-class Rejection:
+class Rejection(NamedTuple):
     """A file that is left out, by its path in the folder; the reason is a key of REASONS, the detail says more."""
 
     path: str
@@ -50,7 +49,7 @@ def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
     """Write the CSV file with the columns path, reason, detail; without rejections it has the header alone."""
-    write_csv(path, [("path", "reason", "detail"), *map(astuple, sorted(rejections))])
+    write_csv(path, [Rejection._fields, *sorted(rejections)])
 
 
 def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: int) -> None:

@@ -40,24 +40,20 @@ def stratify(
     problems = []
     for name, its in sizes.items():
         kept = {group: SPLITS.index(earlier[group]) for group in its if earlier and group in earlier}
-        if not _suffices(its, kept, n_splits):
-            kept = {group: split for group, split in kept.items() if SPLITS[split] == "test"}
-        if _suffices(its, kept, n_splits):
-            places |= kept | _place(its, kept, fractions, seed)
+        of_test = {group: split for group, split in kept.items() if SPLITS[split] == "test"}
+        for staying in (kept, of_test):
+            if len(its) - len(staying) >= n_splits - len(set(staying.values())):  # enough for the other splits
+                places |= staying | _place(its, staying, fractions, seed)
+                break
         else:
-            of_test = f", of which {len(kept)} stood in test earlier and stay there" if kept else ""
+            stay = f", of which {len(of_test)} stood in test earlier and stay there" if of_test else ""
             problems.append(
-                f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}{of_test}, but a split "
+                f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}{stay}, but a split "
                 f"into {n_splits} needs one for each; add images, or remove the class"
             )
     if problems:
         raise UserError(*problems)
     return [SPLITS[places[group]] for group in groups]
-
-
-def _suffices(sizes: Mapping[str, int], kept: Mapping[str, int], n_splits: int) -> bool:
-    """Say whether the groups that are not kept can fill the splits that no group is kept in."""
-    return len(sizes) - len(kept) >= n_splits - len(set(kept.values()))
 
 
 def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:

@@ -61,22 +61,18 @@ class Walk:
                 self.reject(its_path, "unreadable", "no regular file")
         return files, folders
 
-    def find_real(self, path: str) -> str:
-        """Return the absolute path of what a path leads to, its links followed."""
-        return os.path.realpath(self.folder / path)
-
     def holds(self, path: str) -> bool:
-        """Say whether a path leads to something in the folder."""
-        real = self.find_real(path)
+        """Say whether a path leads to something in the folder, its links followed."""
+        real = os.path.realpath(self.folder / path)
         return f"{real}/".startswith(f"{self.root.rstrip('/')}/") and os.path.exists(real)  # noqa: PTH110
 
     def list_class(self, path: str, split: str | None) -> None:
         """List all files below a class folder; a folder that links lead to twice is listed once."""
         parent, _, label = path.rpartition("/")
-        seen, waiting = {self.root, self.find_real(parent)}, [path]
+        seen, waiting = {self.root, os.path.realpath(self.folder / parent)}, [path]
         while waiting:
             path = waiting.pop()
-            real = self.find_real(path)
+            real = os.path.realpath(self.folder / path)
             if real in seen:
                 self.reject(path, "link", f"its target is {real}")
                 continue
@@ -92,12 +88,6 @@ class Walk:
             return set()
         entries = [entry for entry in os.scandir(self.folder / path) if not is_hidden(entry.name)]
         return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
-
-    def count_all_but(self, named: set[str]) -> None:
-        """Count the files of the whole folder as passed over, all but those of these paths."""
-        for folder, _, files in os.walk(self.root):
-            paths = {os.path.relpath(f"{folder}/{name}", self.root) for name in files}
-            self.passed_over["not in labels.csv"] += len(paths - named)
 
 
 def is_hidden(name: str) -> bool:

@@ -12,9 +12,11 @@ the smoothing are those that became usual after it.
 import argparse
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -22,7 +24,7 @@ from tqdm import tqdm
 from stages.networks.devices import choose_device
 from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_csv, written_whole
+from stages.runtime.files import write_text, written_whole
 from stages.runtime.process import exit_cleanly
 from stages.training.augmentations import iterate_epoch
 from stages.training.job import Job, prepare, read_recipe
@@ -56,7 +58,8 @@ def main() -> None:
     smoothed = smooth(losses)
     suggested = suggest_rate(rates, smoothed)
     table, figure = (arguments.out / f"{arguments.model}.{ending}" for ending in ("csv", "png"))
-    write_table(table, rates, losses, smoothed)
+    rows = pd.DataFrame({"lr": rates, "loss": losses, "smoothed_loss": smoothed})
+    write_text(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     draw_curve(figure, arguments.model, rates, losses, smoothed, suggested, job.settings.lr)
     print(f"{arguments.model}: {len(rates)} batches from lr {rates[0]:.1e} to {rates[-1]:.1e}; see {figure}, {table}")
     print(f"{arguments.model}: suggested lr {suggested:.1e}; the parameters say {job.settings.lr:g}")
@@ -79,20 +82,16 @@ def try_rates(network: nn.Module, job: Job, n_steps: int) -> tuple[np.ndarray, n
         if not math.isfinite(loss):
             break
         losses.append(loss)
-        mean = smooth(np.array(losses))[-1]
+        mean = smooth(losses)[-1]
         smallest = min(smallest, mean)
         if mean > EXPLODED * smallest:
             break
     return rates[: len(losses)], np.array(losses)
 
 
-def smooth(losses: np.ndarray) -> np.ndarray:
+def smooth(losses: Sequence[float]) -> np.ndarray:
     """Return the running mean of losses (n,), without the pull towards 0 that its beginning would have."""
-    means, mean = [], 0.0
-    for number, loss in enumerate(losses, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        means.append(mean / (1 - SMOOTHING**number))
-    return np.array(means)
+    return pd.Series(losses, dtype=float).ewm(alpha=1 - SMOOTHING).mean().to_numpy()
 
 
 def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
@@ -104,12 +103,6 @@ def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
     bottom = int(smoothed.argmin())
     top = smoothed[: bottom + 1].max()
     return float(rates[(smoothed <= top - FALLEN * (top - smoothed[bottom])).argmax()])
-
-
-def write_table(path: Path, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> None:
-    """Write a row a batch."""
-    rows = ([f"{value:.6g}" for value in row] for row in zip(rates, losses, smoothed, strict=True))
-    write_csv(path, [("lr", "loss", "smoothed_loss"), *rows])
 
 
 def draw_curve(

@@ -1,44 +1,40 @@
-"""The runs that `dvc exp show --json` lists: what each was run with, and how its models and its vote scored."""
+"""The runs that `dvc exp show --json` lists, as a table: what each was run with, and how its models and vote scored."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 VOTE = "ensemble"
 METRICS = re.compile(r"(?:^|/)metrics/(?:models/(?P<model>.+)|ensemble)\.json$")
+START = re.compile(r"data/models/(.+)\.safetensors")
+COLUMNS = ["run", "model", "val"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """A commit or an experiment.
-
-    Args:
-        params: the leaves of all parameter files, `models.cnn.lr`; another file's are `path:key`, as `-S` has them.
-        scores: {model: its metrics file}; the vote is "ensemble".
-    """
-
-    name: str
-    params: dict[str, Any]
-    scores: dict[str, dict[str, Any]]
-
-
-def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[list[Run], list[str]]:
-    """Return the finished runs with different parameters, and the names of those that have no such score.
+def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[pd.DataFrame, list[str]]:
+    """Return the finished runs, and the names of those that have no such score.
 
     The workspace is left out: it is a commit, an experiment, or half of one.
+
+    Returns:
+        A row for each run and model (the vote is "ensemble", and comes last), with COLUMNS and a column for each
+        parameter: a leaf of the parameter files, `models.cnn.lr`; another file's are `path:key`, as `-S` has them.
+        What a run lacks, or a model's score cannot depend on, is "None".
     """
-    runs: dict[str, Run] = {}
-    unfinished = []
+    rows, unfinished = [], []
     for name, state, is_finished in _list_states(shown):
-        files = (state.get("data") or {}).get("params") or {}
-        params = dict(_flatten({path: file.get("data") or {} for path, file in files.items()}))
-        scores = dict(_find_scores((state.get("data") or {}).get("metrics") or {}, score))
-        if scores and is_finished:
-            runs.setdefault(repr(sorted(params.items())), Run(name, params, scores))
-        else:
+        data = state.get("data") or {}
+        params: dict[str, Any] = {}
+        for path, file in (data.get("params") or {}).items():
+            params |= _flatten(file.get("data") or {}, "" if path == "params.yaml" else f"{path}:")
+        scores = dict(_find_scores(data.get("metrics") or {}, score)) if is_finished else {}
+        rows += [(name, model, val, _select_concerned(model, params)) for model, val in scores.items()]
+        if not scores:
             unfinished.append(name)
-    return list(runs.values()), unfinished
+    rows.sort(key=lambda row: row[1] == VOTE)
+    known = pd.DataFrame([row[:3] for row in rows], columns=COLUMNS)
+    return known.join(pd.DataFrame([row[3] for row in rows], dtype=object).fillna(str(None))), unfinished
 
 
 def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -51,34 +47,35 @@ def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, A
             yield experiment.get("name") or state["rev"][:7], state, executor["state"] == "success"
 
 
-def _flatten(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and value:
-            for name, part in value.items():
-                yield from leaves(part, f"{key}.{name}" if key else str(name))
+def _flatten(block: dict[str, Any], prefix: str) -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in block.items():
+        if isinstance(value, dict):
+            leaves |= _flatten(value, f"{prefix}{key}.")
         else:
-            yield key, str(value) if isinstance(value, list | dict) else value
-
-    for path, values in files.items():
-        prefix = "" if path == "params.yaml" else f"{path}:"
-        yield from ((prefix + key, value) for key, value in leaves(values, ""))
+            leaves[f"{prefix}{key}"] = value if isinstance(value, int | float) else str(value)  # lists, None
+    return leaves
 
 
-def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tuple[str, float]]:
     for path, file in metrics.items():
-        if (found := METRICS.search(path)) and score in (file.get("data") or {}).get("val", {}):
-            yield found["model"] or VOTE, file["data"]
+        data = file.get("data") or {}
+        if (found := METRICS.search(path)) and score in data.get("val", {}):
+            yield found["model"] or VOTE, data["val"][score]
 
 
-def list_concerned(model: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that a model's scores can depend on: not those of others, unless it starts from one."""
+def _select_concerned(model: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the parameters of the vote and of other models, unless the model starts from one of those."""
     if model == VOTE:
         return params
     chain, start = [], model
     while start and start not in chain:
         chain.append(start)
-        weights = str(params.get(f"models.{start}.weights", ""))
-        start = next(iter(re.findall(r"^data/models/(.+)\.safetensors$", weights)), "")
+        found = START.fullmatch(params.get(f"models.{start}.weights", ""))
+        start = found[1] if found else ""
     mine = tuple(f"models.{name}." for name in chain)
-    unread = ("ensemble.", "models.")  # of the vote, and of the other models
-    return {key: value for key, value in params.items() if key.startswith(mine) or not key.startswith(unread)}
+    return {
+        key: value
+        for key, value in params.items()
+        if key.startswith(mine) or not key.startswith(("ensemble.", "models."))
+    }

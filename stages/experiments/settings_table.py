@@ -1,90 +1,59 @@
 """Runs with the same settings but for their seed are one row: mean and standard deviation of a model's scores."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from statistics import fmean, stdev, variance
 from typing import Any
 
-from stages.experiments.runs import VOTE, Run, list_concerned
+import pandas as pd
+
+from stages.experiments.runs import COLUMNS
+from stages.scoring.best_set import find_behind
 
 SEED = "seed"
 SMALLER_IS_BETTER = ("loss", "ece")
-CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True)
-class Row:
-    """A model's scores under one choice of the parameters that vary; one value a seed."""
-
-    settings: dict[str, Any]
-    val: list[float]
-    test: list[float]
-    runs: list[str]
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.val)
-
-
-def list_rows(runs: list[Run], model: str, score: str = "accuracy", param: str | None = None) -> list[Row]:
-    """Return a model's rows, the best on the validation split first.
+def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str | None = None) -> pd.DataFrame:
+    """Return a model's scores under each choice of the parameters that vary, the best on the validation split first.
 
     Args:
+        runs: of `read_runs`.
         param: the one parameter to compare by, among the runs in which all else is as in the first; None: all that
             vary. Seeds are never told apart. A model that the parameter does not concern has no rows.
+    Returns:
+        Columns val and seed (lists, a score a seed), n_seeds, val_mean, val_deviation (NaN of one seed), behind
+        (whether more than noise is between it and the best row), runs (their names). The index has the model, and a
+        level for each parameter.
     """
-    known = [(run, list_concerned(model, run.params)) for run in runs if model in run.scores]
-    keys = list(dict.fromkeys(key for _, params in known for key in params))
-    varying = [key for key in keys if len({repr(params.get(key)) for _, params in known}) > 1]
-    if param and param not in varying:
-        return []
+    known = runs[runs["model"] == model]
+    keys = known.columns.drop(COLUMNS)
+    varying = [key for key in keys if known[key].nunique() > 1]
+    settings = [key for key in varying if key != SEED]
     if param:
-        others = [key for key in varying if key not in (param, SEED)]
-        known = [each for each in known if all(each[1].get(key) == known[0][1].get(key) for key in others)]
-    # the same settings of this model in two runs that differ in what it does not read: one training, counted once
-    distinct: dict[str, tuple[Run, dict[str, Any]]] = {}
-    for run, params in known:
-        distinct.setdefault(repr([params.get(key) for key in varying]), (run, params))
-    groups: dict[str, Row] = {}
-    for run, params in distinct.values():
-        settings = {key: params.get(key) for key in ([param] if param else varying) if key != SEED}
-        row = groups.setdefault(repr(settings), Row(settings, [], [], []))
-        row.val.append(run.scores[model]["val"][score])
-        row.test.append(run.scores[model][score])
-        row.runs.append(run.name)
-    return sorted(groups.values(), key=lambda row: row.mean if score in SMALLER_IS_BETTER else -row.mean)
+        others = known[[key for key in settings if key != param]]
+        known = known[(others == others.iloc[0]).all(axis="columns")] if param in varying else known[:0]
+        settings = [param] if param != SEED else []
+    # two runs that differ in what this model does not read: one training, counted once
+    known = known.drop_duplicates(["model", *varying])
+    if SEED not in known:
+        known = known.assign(seed=range(len(known)))
+    table = known.groupby(["model", *settings], sort=False).agg(
+        val=("val", list),
+        seed=(SEED, list),
+        n_seeds=("val", "size"),
+        val_mean=("val", "mean"),
+        val_deviation=("val", "std"),
+        runs=("run", " ".join),
+    )
+    sign = -1 if score in SMALLER_IS_BETTER else 1
+    pairs = zip(table["seed"], table["val"], strict=True)
+    rows = [{seed: sign * val for seed, val in zip(seeds, vals, strict=True)} for seeds, vals in pairs]
+    table["behind"] = find_behind(rows) if rows else []
+    return table.sort_values("val_mean", ascending=sign < 0, kind="stable")
 
 
-def list_models(runs: list[Run]) -> list[str]:
-    """Return the models that were scored, in the order of the parameters, and the vote last."""
-    found = dict.fromkeys(model for run in runs for model in run.scores if model != VOTE)
-    return [*found, *([VOTE] if any(VOTE in run.scores for run in runs) else [])]
+def list_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the parameters' values of a table's rows, a column for each."""
+    return table.index.to_frame().drop(columns="model")
 
 
-def spread(rows: list[Row]) -> tuple[float, int]:
-    """Return the standard deviation over seeds, common to all rows, and its degrees of freedom (0: one seed each)."""
-    several = [row.val for row in rows if len(row.val) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    squares = sum(variance(values) * (len(values) - 1) for values in several)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
-
-
-def compare_with_best(rows: list[Row]) -> Iterator[tuple[Row, float, bool]]:
-    """Yield each other row, how far its mean is from that of the best, and whether the seeds' spread explains it not.
-
-    Source: Student's t-test with the rows' common variance, two-sided at 95 %; each comparison for itself.
-    """
-    from scipy.stats import t
-
-    deviation, freedom = spread(rows)
-    for row in rows[1:]:
-        difference = row.mean - rows[0].mean
-        error = deviation * math.sqrt(1 / len(row.val) + 1 / len(rows[0].val))
-        exceeds = bool(freedom) and abs(difference) > t.ppf(0.5 + CONFIDENCE / 2, freedom) * error
-        yield row, difference, exceeds
-
-
-def deviation_of(values: list[float]) -> float:
-    """Return the standard deviation of the seeds; of one there is none."""
-    return stdev(values) if len(values) > 1 else math.nan
+def write_value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,131 +1,106 @@
-"""A sweep as a picture: lines where one parameter varies, parallel coordinates for several, dots for seeds alone."""
+"""A sweep as a picture: lines where one parameter varies, parallel coordinates for several, points for seeds alone."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stages.experiments.settings_table import SMALLER_IS_BETTER, Row, deviation_of
+import numpy as np
+import pandas as pd
+
+from stages.experiments.settings_table import SMALLER_IS_BETTER, list_settings, write_value
 from stages.runtime.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RATES = ("lr", "backbone_lr", "weight_decay", "epsilon")  # of which one compares factors, not differences
-GREY = "#7d7d7d"
 
 
-def draw_sweep(path: Path, tables: dict[str, list[Row]], score: str) -> None:
+def draw_sweep(path: Path, tables: dict[str, pd.DataFrame], score: str) -> None:
     """Draw all tables: a panel for each parameter that alone varies for some models, and one for each other model.
 
     Args:
-        tables: {model: its rows}, the best one first.
+        tables: {model: its rows, of `tabulate`}.
     """
     from matplotlib.figure import Figure
 
-    lines: dict[str, dict[str, list[Row]]] = {}  # {the parameter's last name: {model: rows}}
+    lines: dict[str, dict[str, pd.DataFrame]] = {}  # {the parameter's last name: {model: rows}}
     parallel = {}
-    for model, rows in tables.items():
-        keys = list(rows[0].settings)
-        if len(keys) > 1:
-            parallel[model] = rows
+    for model, table in tables.items():
+        if len(keys := list_settings(table).columns) > 1:
+            parallel[model] = table
         else:
-            lines.setdefault(keys[0].rpartition(".")[2] if keys else "", {})[model] = rows
+            lines.setdefault(keys[0].rpartition(".")[2] if len(keys) else "", {})[model] = table
     n_panels = len(lines) + len(parallel)
     figure = Figure(figsize=(7.5, 4.2 * n_panels), dpi=100, layout="constrained")
     panels = iter(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
     for name, models in lines.items():
-        draw_lines(next(panels), name, models, score) if name else draw_seeds(next(panels), models, score)
-    for model, rows in parallel.items():
-        draw_parallel(next(panels), model, rows, score)
+        draw_lines(next(panels), name, models, score)
+    for model, table in parallel.items():
+        draw_parallel(next(panels), model, table, score)
     with written_whole(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
 
 
-def draw_lines(axes: Axes, name: str, models: dict[str, list[Row]], score: str) -> None:
-    """Draw a line a model: the mean of the seeds with their standard deviation, and each seed as a dot."""
-    values = [next(iter(row.settings.values())) for rows in models.values() for row in rows]
-    places = _places(values)
-    for model, rows in models.items():
-        rows = sorted(rows, key=lambda row: places[_text(next(iter(row.settings.values())))])
-        across = [places[_text(next(iter(row.settings.values())))] for row in rows]
-        spread = [0 if math.isnan(deviation := deviation_of(row.val)) else deviation for row in rows]
-        colour = axes.errorbar(across, [row.mean for row in rows], spread, marker="o", capsize=3, label=model)[0]
-        for x, row in zip(across, rows, strict=True):
-            if len(row.val) > 1:
-                axes.plot([x] * len(row.val), row.val, ".", color=colour.get_color(), alpha=0.5)
-    if name in RATES and min(places.values()) > 0:
+def draw_lines(axes: Axes, name: str, models: dict[str, pd.DataFrame], score: str) -> None:
+    """Draw the mean of the seeds with their standard deviation, and each seed as a dot.
+
+    Args:
+        name: of the parameter, a line a model; "": the seed alone varies, a point a model.
+    """
+    rows = pd.concat(
+        table.assign(model=model, value=list_settings(table).iloc[:, 0] if name else model)
+        for model, table in models.items()
+    )
+    rows = rows.assign(place=place_values(rows["value"])).sort_values("place")
+    for model in models:
+        line = rows[rows["model"] == model]
+        bars = axes.errorbar(line["place"], line["val_mean"], line["val_deviation"].fillna(0), fmt="o-", capsize=3)
+        bars.set_label(model)
+        dots = line[line["n_seeds"] > 1].explode("val")
+        axes.plot(dots["place"], dots["val"], ".", color=bars[0].get_color(), alpha=0.5)
+    if name in RATES and rows["place"].min() > 0:
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(list(places.values()), list(places))
-    _finish(axes, f"val {score}", name)
-    axes.legend(frameon=False)
-
-
-def draw_seeds(axes: Axes, models: dict[str, list[Row]], score: str) -> None:
-    """Draw each model's seeds as dots, with their mean and standard deviation."""
-    for place, (row,) in enumerate(models.values()):
-        axes.plot([place] * len(row.val), row.val, ".", color=GREY)
-        axes.errorbar(place, row.mean, deviation_of(row.val), marker="o", capsize=4)
-    axes.set_xticks(range(len(models)), list(models))
+    ticks = rows.drop_duplicates("place")
+    axes.set_xticks(ticks["place"], ticks["value"].map(write_value))
+    axes.set(xlabel=name or "mean and standard deviation of the seeds", ylabel=f"val {score}")
     axes.margins(x=0.15)
-    _finish(axes, f"val {score}", "mean and standard deviation of the seeds")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    if name:
+        axes.legend(frameon=False)
 
 
-def draw_parallel(axes: Axes, model: str, rows: list[Row], score: str) -> None:
+def draw_parallel(axes: Axes, model: str, table: pd.DataFrame, score: str) -> None:
     """Draw each row as a line across one axis a parameter, coloured by its score; the best one on top, and thick."""
     from matplotlib import colormaps
 
-    keys = list(rows[0].settings)
-    scales = [_places([row.settings[key] for row in rows]) for key in keys]
-    scales = [
-        {text: math.log(place) for text, place in scale.items()}
-        if key.rpartition(".")[2] in RATES and min(scale.values()) > 0
-        else scale
-        for key, scale in zip(keys, scales, strict=True)
-    ]
-    means = [row.mean for row in rows]
-    low, high = min(means), max(means)
-
-    def height(scale: dict[str, float], text: str) -> float:
-        lowest, highest = min(scale.values()), max(scale.values())
-        return (scale[text] - lowest) / (highest - lowest) if highest > lowest else 0.5
-
-    def share(mean: float) -> float:
-        return (mean - low) / (high - low) if high > low else 0.5
-
-    for row in reversed(rows):
-        heights = [height(scale, _text(row.settings[key])) for key, scale in zip(keys, scales, strict=True)]
-        goodness = 1 - share(row.mean) if score in SMALLER_IS_BETTER else share(row.mean)
-        colour = colormaps["viridis_r"](goodness)
-        axes.plot([*heights, share(row.mean)], color=colour, linewidth=3 if row is rows[0] else 1.2)
-    for place, scale in enumerate([*scales, {f"{low:.4f}": low, f"{high:.4f}": high}]):
-        axes.axvline(place, color=GREY, linewidth=0.8)
-        for text in scale:
-            axes.text(place, height(scale, text), f" {text}", fontsize=8, va="center")
-    axes.set_xticks(range(len(keys) + 1), [*(key.removeprefix(f"models.{model}.") for key in keys), f"val {score}"])
+    values = list_settings(table).assign(score=table["val_mean"]).reset_index(drop=True)
+    texts = values.map(write_value).assign(score=values["score"].map("{:.4f}".format))
+    places = values.apply(place_values)
+    rates = [key for key in places if key.rpartition(".")[2] in RATES and places[key].min() > 0]
+    places[rates] = np.log(places[rates])
+    heights = ((places - places.min()) / (places.max() - places.min())).fillna(0.5)  # of one score, or none
+    goodness = 1 - heights["score"] if score in SMALLER_IS_BETTER else heights["score"]
+    for row in reversed(values.index):
+        colour = colormaps["viridis_r"](goodness[row])
+        axes.plot(heights.loc[row].to_numpy(), color=colour, linewidth=1.2 if row else 3)
+    for place, key in enumerate(values):
+        axes.axvline(place, color="#7d7d7d", linewidth=0.8)
+        named = values.index if key != "score" else values.index[[0, -1]]  # the best and the worst
+        for height, text in {*zip(heights.loc[named, key], texts.loc[named, key], strict=True)}:
+            axes.text(place, height, f" {text}", fontsize=8, va="center")
+    labels = [key.removeprefix(f"models.{model}.") for key in values.columns[:-1]]
+    axes.set_xticks(range(len(labels) + 1), [*labels, f"val {score}"])
     axes.set_yticks([])
     axes.set_title(model)
     axes.spines[:].set_visible(False)
 
 
-def _places(values: list[Any]) -> dict[str, float]:
+def place_values(values: pd.Series) -> pd.Series:
     """Return where on an axis each value stands: numbers where they are, words one after the other."""
-    if all(_is_number(value) for value in values):
-        return {_text(value): float(value) for value in sorted(values)}
-    return {text: float(place) for place, text in enumerate(sorted({_text(value) for value in values}))}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _finish(axes: Axes, y_label: str, x_label: str) -> None:
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return values.astype(float)
+    return values.map(write_value).rank(method="dense")

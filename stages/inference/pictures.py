@@ -27,13 +27,10 @@ def list_files(names: Iterable[str]) -> Iterator[str]:
         UserError: stdin has no lines.
     """
     for name in names:
-        if name == "-":
-            for line in filter(None, (line.rstrip("\n") for line in sys.stdin)):
-                if "\0" in line:
-                    raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
-                yield from _list_folder(line)
-        else:
-            yield from _list_folder(name)
+        for path in filter(None, (line.rstrip("\n") for line in sys.stdin)) if name == "-" else (name,):
+            if "\0" in path:
+                raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
+            yield from _list_folder(path)
 
 
 def _list_folder(name: str) -> Iterator[str]:
@@ -52,14 +49,8 @@ def _list_folder(name: str) -> Iterator[str]:
 
 def read_pictures(paths: Sequence[str], size_px: int) -> Iterator[tuple[str, np.ndarray | str]]:
     """Yield each path with its picture, uint8 (size_px, size_px, 3), or with why there is none; over all cores."""
-    tasks = (paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK))
-    read = partial(_read_some, size_px)
-    for pictures in map(read, tasks) if len(paths) <= FEW else spread(read, tasks):
-        yield from pictures
-
-
-def _read_some(size_px: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
-    return [(path, _read(path, size_px)) for path in paths]
+    read = partial(_read, size_px=size_px)
+    yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)
 
 
 def _read(path: str, size_px: int) -> np.ndarray | str:

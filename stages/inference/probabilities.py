@@ -6,6 +6,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.networks.batches import View, predict_batches
+from stages.networks.devices import in_exact_float32
 
 BATCH_SIZE = 128
 
@@ -14,14 +15,14 @@ BATCH_SIZE = 128
 def predict_proba(network: nn.Module, images: np.ndarray, view: View, *, bar: bool = True) -> np.ndarray:
     """Return class probabilities, float32 (n_images, n_classes), in the images' order.
 
-    In float32 throughout: a score should not depend on the device's idea of bfloat16, or of TF32.
+    In float32 throughout: a score should not depend on the device's idea of bfloat16 or TF32.
 
     Args:
         images: uint8, shape (n_images, stored_size_px, stored_size_px, 3).
         bar: shows the progress where stderr is a terminal.
     """
-    torch.backends.cudnn.allow_tf32 = False
     network.to(view.device)
     batches = predict_batches(lambda images: network(images).softmax(dim=1).cpu(), images, BATCH_SIZE, view)
     total = -(-len(images) // BATCH_SIZE)
-    return torch.cat(list(tqdm(batches, total=total, disable=None if bar else True, leave=False))).numpy()
+    with in_exact_float32():
+        return torch.cat(list(tqdm(batches, total=total, disable=None if bar else True, leave=False))).numpy()

@@ -1,1 +1,23 @@
-"""A file per architecture: its `Arguments` (keys of a model's block) and `build_model`; found by name at run time."""
+"""Architectures, a file each: its `Arguments` (the keys of a model's block) and `build_model`; here they are found.
+
+Nothing imports an architecture but by the name that the parameters say, so that an edited one reruns its own models.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+
+def list_architectures() -> list[str]:
+    """Return the names of the files beside this one; those with a leading underscore are parts of architectures."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def load_architecture(name: str) -> ModuleType:
+    """Import an architecture's file.
+
+    Returns:
+        A module with the pydantic model `Arguments`, which may have `check(image_size_px)`, and with
+        `build_model(n_classes, image_size_px, **arguments)`; it may have `normalisation(**arguments)`.
+    """
+    return import_module(f"{__name__}.{name}")

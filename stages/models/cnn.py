@@ -2,20 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from stages.settings.types import Rate, Section, Units
+from pydantic import BaseModel, Field
 
 MIN_SIZE_VALID_PX = 76  # four times (size - 4) / 2 must leave a pixel
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`filters` are the first block's, and double from block to block; `valid` padding is the assignment's."""
 
     filters: Annotated[int, Field(ge=1, le=1024)]
     padding: Literal["same", "valid"]
-    dense_units: Units
-    dropout: Rate
+    dense_units: Annotated[int, Field(ge=1, le=65_536)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
     def check(self, image_size_px: int) -> None:
         if self.padding == "valid" and image_size_px < MIN_SIZE_VALID_PX:
@@ -29,7 +27,7 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int, padding: st
     """Build the network, of `backbone` and `head`."""
     from torch import nn
 
-    from stages.networks.layers import initialise, join_head
+    from stages.models._layers import initialise, join_head
 
     layers: list[nn.Module] = []
     n_inputs = 3

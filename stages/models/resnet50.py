@@ -1,20 +1,17 @@
 """ResNet50: 7x7/2 stem, bottlenecks 3, 4, 6, 3, average pooling, one dense layer.
 
 Source: He et al. 2015; the stride lies in the 3x3 convolution and parameters are named as in torchvision and timm, so
-that their weights fit. Built here for its width, which torchvision's does not let choose.
+that their weights fit. Put together here for its width, which torchvision's own does not let choose.
 """
 
 from typing import Annotated
 
-from pydantic import Field
-
-from stages.settings.types import Section
+from pydantic import BaseModel, Field
 
 BLOCKS = (3, 4, 6, 3)
-EXPANSION = 4  # of a block's channels in its last convolution
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`filters` are the stem's, and double from layer to layer; average pooling takes images of any size."""
 
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
@@ -25,8 +22,9 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int):
     from collections import OrderedDict
 
     from torch import nn
+    from torchvision.models.resnet import Bottleneck
 
-    from stages.networks.layers import Bottleneck, initialise, join_head
+    from stages.models._layers import initialise, join_head
 
     layers = OrderedDict(
         conv1=nn.Conv2d(3, filters, 7, stride=2, padding=3, bias=False),
@@ -36,12 +34,15 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int):
     )
     n_inputs = filters
     for number, n_blocks in enumerate(BLOCKS):
-        width = filters * 2**number
-        blocks = []
-        for block in range(n_blocks):
-            blocks.append(Bottleneck(n_inputs, width, EXPANSION * width, stride=2 if number and not block else 1))
-            n_inputs = EXPANSION * width
+        width, stride = filters * 2**number, 2 if number else 1
+        n_outputs = Bottleneck.expansion * width
+        shortcut = nn.Sequential(nn.Conv2d(n_inputs, n_outputs, 1, stride, bias=False), nn.BatchNorm2d(n_outputs))
+        blocks = [Bottleneck(n_inputs, width, stride, shortcut)]
+        blocks += [Bottleneck(n_outputs, width) for _ in range(n_blocks - 1)]
+        for block in blocks:
+            nn.init.zeros_(block.bn3.weight)  # so that it starts as the identity (Goyal et al. 2017)
         layers[f"layer{number + 1}"] = nn.Sequential(*blocks)
+        n_inputs = n_outputs
     layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
     network = join_head(nn.Sequential(layers), image_size_px, (), n_classes, dropout=0)
     initialise(network)

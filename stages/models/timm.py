@@ -6,17 +6,15 @@ expect. The weights themselves come from the block's `weights`, as with every ar
 
 from typing import Annotated, Any
 
-from pydantic import Field
-
-from stages.settings.types import Rate, Section
+from pydantic import BaseModel, Field
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`network` is one of timm.list_models(), or of timm.list_pretrained(); `drop_path` is stochastic depth."""
 
     network: Annotated[str, Field(min_length=1)]
-    dropout: Rate = 0.0
-    drop_path: Rate = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def check(self, image_size_px: int) -> None:
         """Refuse a name that timm does not know, and images that the network cannot look at."""
@@ -66,7 +64,7 @@ def build_model(n_classes: int, image_size_px: int, *, network: str, dropout: fl
     """Build the network, of `backbone` (timm's, up to its pooled features) and `head`, with timm's initialisation."""
     from torch import nn
 
-    from stages.networks.layers import join_head
+    from stages.models._layers import join_head
 
     backbone = _create(network, image_size_px, drop_path)
     joined = join_head(backbone, image_size_px, (), n_classes, dropout=0)

@@ -6,15 +6,13 @@ that their weights fit. Unlike timm's, the head flattens what is there: at 64 px
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from stages.settings.types import Rate, Section, Units
+from pydantic import BaseModel, Field
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # of each block
 MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel has to be left
 
 
-class Arguments(Section):
+class Arguments(BaseModel):
     """`depth` counts the layers with weights; `filters` are the first block's, and double up to eightfold.
 
     Plain deep nets hardly start without batch normalisation.
@@ -23,8 +21,8 @@ class Arguments(Section):
     depth: Literal[11, 13, 16, 19]
     batch_norm: bool
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
-    dense_units: Units
-    dropout: Rate
+    dense_units: Annotated[int, Field(ge=1, le=65_536)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
     def check(self, image_size_px: int) -> None:
         if image_size_px < MIN_SIZE_PX:
@@ -47,21 +45,14 @@ def build_model(
     from collections import OrderedDict
 
     from torch import nn
+    from torchvision.models.vgg import make_layers
 
-    from stages.networks.layers import initialise, join_head
+    from stages.models._layers import initialise, join_head
 
-    layers: list[nn.Module] = []
-    n_inputs = 3
+    layers: list[int | str] = []
     for number, n_convolutions in enumerate(CONVOLUTIONS[depth]):
-        n_outputs = filters * min(2**number, 8)
-        for _ in range(n_convolutions):
-            layers.append(nn.Conv2d(n_inputs, n_outputs, 3, padding=1))
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(n_outputs))
-            layers.append(nn.ReLU(inplace=True))
-            n_inputs = n_outputs
-        layers.append(nn.MaxPool2d(2))
-    backbone = nn.Sequential(OrderedDict(features=nn.Sequential(*layers)))
+        layers += [filters * min(2**number, 8)] * n_convolutions + ["M"]  # a max pooling
+    backbone = nn.Sequential(OrderedDict(features=make_layers(layers, batch_norm)))
     network = join_head(backbone, image_size_px, (dense_units, dense_units), n_classes, dropout)
     initialise(network)
     return network

@@ -127,23 +127,30 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def predict_batches(
-    predict: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, batch_size: int, view: View
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: np.ndarray,
+    batch_size: int,
+    view: View,
+    changes: Changes | None = None,
+    policy: Callable | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Yield predictions (batch, ...) for all images, in order; each is seen as a centre crop.
+    """Yield predictions (batch, ...) for all images, in order.
 
     A batch that does not fit into the device's memory is halved, and so are all that follow.
 
     Args:
         predict: maps normalised images to predictions; in evaluation mode, so that a batch may be of any size.
         images: uint8, shape (n_images, stored, stored, 3).
+        changes: of each image; None: centre crops. `policy` is as in `make_batch`.
     Raises:
         torch.OutOfMemoryError: not even one image fits.
     """
     start = 0
     while start < len(images):
-        indices = torch.arange(start, min(start + batch_size, len(images)))
+        rows = slice(start, min(start + batch_size, len(images)))
+        its_changes = changes.of(rows) if changes else None
         try:
-            predictions = predict(make_batch(images, indices, view))
+            predictions = predict(make_batch(images, torch.arange(len(images))[rows], view, its_changes, policy))
         except torch.OutOfMemoryError:
             if batch_size == 1:
                 raise

@@ -1,6 +1,8 @@
 """The environment in, the device to compute on out: where a stage runs is no parameter, since it is no idea."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -41,3 +43,16 @@ def prepare_for_training(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.deterministic = True
+
+
+@contextmanager
+def in_exact_float32() -> Iterator[None]:
+    """Let a GPU compute in float32 as a CPU does, without TF32: scores should not depend on the device."""
+    kept = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept[0]
+        torch.set_float32_matmul_precision(kept[1])

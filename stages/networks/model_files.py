@@ -1,6 +1,5 @@
 """A trained network in one safetensors file, with all that is needed to use it: architecture, class names, pixels."""
 
-import importlib
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from stages.models import load_architecture
 from stages.networks.batches import MEAN, STD, View
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
@@ -44,15 +44,14 @@ def write_card(
     Args:
         sizes_px: of the stored image, and of its centre that the network sees.
     """
-    module = importlib.import_module(f"stages.models.{architecture}")
+    module = load_architecture(architecture)
     mean, std = module.normalisation(**arguments) if hasattr(module, "normalisation") else (MEAN, STD)
     return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std)
 
 
 def build_network(card: ModelCard) -> nn.Module:
     """Build the network that `stages/models/<architecture>.py` describes, with fresh weights."""
-    module = importlib.import_module(f"stages.models.{card.architecture}")
-    return module.build_model(len(card.class_names), card.image_size_px, **card.arguments)
+    return load_architecture(card.architecture).build_model(len(card.class_names), card.image_size_px, **card.arguments)
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from stages.runtime.errors import UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
-FIRST_BYTES = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"RIFF")
 
 
 class UnusableImageError(ValueError):
@@ -41,7 +40,8 @@ def read_content(path: Path) -> bytes:
             start = file.read(16)
             if not start:
                 raise UnusableImageError("empty", "0 bytes")
-            if not start.startswith(FIRST_BYTES) or (start.startswith(b"RIFF") and start[8:12] != b"WEBP"):
+            Image.init()
+            if not any(accept(start) for _, accept in map(Image.OPEN.get, FORMATS)):
                 raise UnusableImageError("format", f"its first bytes are {start[:8]!r}")
             return start + file.read()
     except OSError as error:

@@ -1,6 +1,7 @@
 """The decoded images of one split, as a memory map on disk that is opened without being read.
 
-A packed split is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labels.npy`, int64 (n_images,).
+A packed split is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labels.npy`, int64 (n_images,);
+`groups.npy`, int64 (n_images,), has the same number for pictures that are copies of each other.
 """
 
 import json
@@ -44,3 +45,8 @@ def open_splits(packed: Path, splits: Sequence[str]) -> tuple[list[str], list[Pa
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro pack`") from None
     return names, [PackedSplit(*each) for each in arrays]
+
+
+def read_groups(packed: Path, split: str) -> np.ndarray:
+    """Return the group of each image of a split, int64 (n_images,): copies have one number."""
+    return np.load(packed / split / "groups.npy")

@@ -1,5 +1,6 @@
 """Writes a packed split: every image file decoded and resized once, over all cores, whatever their number."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -41,6 +42,13 @@ def write_packed_split(
             pass
     with written_whole(folder / "labels.npy") as temporary:
         np.save(temporary, np.asarray(labels, dtype=np.int64))
+
+
+def write_groups(folder: Path, groups: Sequence[str]) -> None:
+    """Write a number for each image, made of the name of its group alone: the same in every split and every run."""
+    digests = b"".join(hashlib.sha256(group.encode()).digest()[:8] for group in groups)
+    with written_whole(folder / "groups.npy") as temporary:
+        np.save(temporary, np.frombuffer(digests, dtype="<i8"))
 
 
 def take_room(path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Scores become what people read: a table, sentences, curves and a page. For the stage report and the terminal."""
+"""Results become what people read: figures, tables, sentences and a page. All figures of the stages are drawn here."""

@@ -1,4 +1,4 @@
-"""How the trainings went: as small drawings for the page, and as one long table for `dvc plots`."""
+"""Small drawings for the page, as coordinates: how the trainings went, and how well each model is calibrated."""
 
 import math
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 AREA = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # of a training curve, in its 220 x 124 units
+SIDE = {"left": 26, "right": 156, "top": 6, "bottom": 136}  # of a reliability diagram, in its 164 x 160 units
 CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 
 
@@ -61,3 +62,34 @@ def _plot(history: pd.DataFrame, score: str, ticks: list[float]) -> dict[str, An
         "train": points("train"),
         "val": points("val"),
     }
+
+
+def plot_reliability(calibration: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turn the bins into coordinates.
+
+    Args:
+        calibration: {model: temperature, ece, tempered_ece, bins, tempered_bins}, as comparison.json has it.
+    Returns:
+        The same, with `before` and `after` a temperature instead of the bins: lists of dicts with x, y, radius, words.
+    Source: reliability diagrams, Niculescu-Mizil and Caruana 2005; here a dot's area is its share of the images.
+    """
+    return [
+        {"name": name, **row, "before": _dots(row["bins"]), "after": _dots(row["tempered_bins"])}
+        for name, row in calibration.items()
+    ]
+
+
+def _dots(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    side, total = SIDE["right"] - SIDE["left"], sum(each["n_images"] for each in bins)
+    dots = []
+    for each in bins:
+        n, confidence, accuracy = each["n_images"], each["confidence"], each["accuracy"]
+        dots.append(
+            {
+                "x": round(SIDE["left"] + side * confidence, 1),
+                "y": round(SIDE["bottom"] - side * accuracy, 1),
+                "radius": round(max(12 * (n / total) ** 0.5, 1.6), 1),
+                "words": f"{n} image{'s' if n != 1 else ''}: sure to {confidence:.0%}, right on {accuracy:.0%}",
+            }
+        )
+    return dots

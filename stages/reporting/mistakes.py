@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from stages.reporting.pictures import encode, lay_over
-from stages.scoring.confusion import confused_pairs
+from stages.reporting.pictures import encode_thumbnail, lay_over
+from stages.scoring.confusion import confused_pairs, confusion_frame
 from stages.scoring.mistakes import choose_mistakes
 
 N_MISTAKES = 18
@@ -48,19 +47,20 @@ def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
     """List the mistakes that the vote is most sure of: picture, actual (class), said (by each)."""
     rows = choose_mistakes(answers.labels, answers.probabilities["ensemble"], N_MISTAKES)
     return [
-        {"picture": encode(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
+        {"picture": encode_thumbnail(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
         for row in rows
     ]
 
 
-def show_pairs(answers: Answers, confusion: pd.DataFrame) -> list[dict[str, Any]]:
+def show_pairs(answers: Answers) -> list[dict[str, Any]]:
     """Add to the most confused pairs of classes some pictures of both, those that were confused first.
 
     Returns:
         A dict a pair, as `confused_pairs` names its columns, with `pictures` of the actual and of the predicted class:
         each a list of dicts with `picture` and `wrong`.
     """
-    pairs, names = confused_pairs(confusion, N_PAIRS).to_dict("records"), answers.class_names.tolist()
+    names = answers.class_names.tolist()
+    pairs = confused_pairs(confusion_frame(answers.labels, answers.of_vote, names), N_PAIRS).to_dict("records")
     for pair in pairs:
         one, other = names.index(pair["actual"]), names.index(pair["predicted"])
         pair["pictures"] = [_show_class(answers, one, other), _show_class(answers, other, one)]
@@ -71,7 +71,7 @@ def _show_class(answers: Answers, label: int, taken_for: int) -> list[dict[str, 
     rows, said = np.flatnonzero(answers.labels == label), answers.of_vote
     rank = np.where(said[rows] == taken_for, 0, np.where(said[rows] == label, 1, 2))
     chosen = rows[np.argsort(rank, kind="stable")][:N_EXAMPLES]
-    return [{"picture": encode(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
+    return [{"picture": encode_thumbnail(answers.images[row]), "wrong": bool(said[row] == taken_for)} for row in chosen]
 
 
 def show_attention(
@@ -93,7 +93,12 @@ def show_attention(
         seen = answers.images[row][edge : edge + image_size_px, edge : edge + image_size_px]
         said = next(each for each in answers.of(row) if each["name"] == name)
         found.append(
-            {"picture": encode(seen), "map": encode(lay_over(seen, maps[row])), "actual": _label(answers, row), **said}
+            {
+                "picture": encode_thumbnail(seen),
+                "map": encode_thumbnail(lay_over(seen, maps[row])),
+                "actual": _label(answers, row),
+                **said,
+            }
         )
     return found
 

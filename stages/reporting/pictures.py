@@ -2,41 +2,35 @@
 
 import base64
 import io
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from PIL import Image
 
 LARGEST_PX = 112  # side of a thumbnail in the page; smaller ones are enlarged there, pixel by pixel
 LOSSLESS_PX = 48  # up to so many a lossy picture would be all blots, and hardly smaller
 OVERLAY_PX = 96
-COLOURS = np.array([[13, 8, 60], [120, 28, 109], [237, 105, 37], [252, 255, 164]])  # of a map, from 0 to 1
+COLOURS = "inferno"  # of a map, from dark to bright yellow
 
 
-def embed(content: bytes, kind: str) -> str:
+def embed(content: bytes, kind: str = "png") -> str:
     """Return the content of an image file as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def embed_png(path: Path) -> str:
-    """Return the picture as it is."""
-    return embed(path.read_bytes(), "png")
-
-
-def embed_photos(path: Path) -> str:
-    """Return the sample images as WebP: a tenth of the PNG's bytes, and still transparent."""
+def encode(image: Image.Image, **options: Any) -> str:
+    """Return an image as WebP: a tenth of a PNG's bytes, and still transparent."""
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.save(buffer, "WEBP", quality=85)
+    image.save(buffer, "WEBP", quality=85, **options)
     return embed(buffer.getvalue(), "webp")
 
 
-def encode(pixels: np.ndarray) -> str:
-    """Return pixels, uint8 (size, size, 3), as a thumbnail: WebP, and no larger than it is shown."""
-    image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
+def encode_thumbnail(pixels: np.ndarray) -> str:
+    """Return pixels, uint8 (size, size, 3), no larger than they are shown."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.LANCZOS)
-    image.save(buffer, "WEBP", quality=85, lossless=image.width <= LOSSLESS_PX, method=6)
-    return embed(buffer.getvalue(), "webp")
+    return encode(image, lossless=image.width <= LOSSLESS_PX, method=6)
 
 
 def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
@@ -49,11 +43,10 @@ def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
         uint8, shape (side, side, 3), with a side of OVERLAY_PX or more.
     """
     side = max(OVERLAY_PX, len(pixels))
-    picture = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST))
-    shares = np.asarray(Image.fromarray(attention).resize((side, side), Image.Resampling.BILINEAR)) / 255
-    places = np.linspace(0, 1, len(COLOURS))
-    colours = np.stack([np.interp(shares, places, channel) for channel in COLOURS.T], axis=2)
-    return (0.45 * picture + 0.55 * colours).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.NEAREST)
+    shares = np.asarray(Image.fromarray(attention).resize((side, side), Image.Resampling.BILINEAR))
+    colours = Image.fromarray(colormaps[COLOURS](shares, bytes=True)[..., :3])
+    return np.asarray(Image.blend(picture, colours, 0.55))
 
 
 def thumbnail_sizes(size_px: int) -> dict[str, int | str]:

@@ -1,7 +1,6 @@
 """What the results were made from: parameters beside the default recipe's, versions, data, and what was left out."""
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     Returns:
         A dict a parameter: key, value, default (both as text, "" where it has none), differs.
     """
-    ours, theirs = (dict(_leaves(read_parameters(path))) for path in (params, default))
+    ours, theirs = (flatten(read_parameters(path)) for path in (params, default))
     rows = [
         {
             "key": key,
@@ -36,22 +35,14 @@ def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _leaves(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in block.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def flatten(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return {full key: value}: `models: {cnn: {lr: 1}}` becomes {"models.cnn.lr": 1}."""
+    return pd.json_normalize(parameters).to_dict("records")[0]
 
 
 def _spell(values: dict[str, Any], key: str) -> str:
     value = values.get(key, "")
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def fingerprint(manifest: Path) -> str:
-    """Return a hash over the rows of the manifest: paths, classes, splits and the sha256 of every image."""
-    return sha256(manifest.read_bytes()).hexdigest()[:16]
 
 
 def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
@@ -61,21 +52,17 @@ def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -len(row["paths"]))
 
 
-def read_versions(path: Path) -> dict[str, str]:
-    """Return the pinned version of each package that a stage imports."""
-    return dict(line.split(" ", 1) for line in path.read_text("utf-8").splitlines())
-
-
 def trace(data: Path, params: Path, default: Path) -> dict[str, Any]:
     """Return what the section on provenance shows."""
     manifest = pd.read_csv(data / "manifest.csv", keep_default_na=False, dtype=str)
     rejected = pd.read_csv(data / "rejected.csv", keep_default_na=False, dtype=str).to_dict("records")
+    versions = (data / "code" / "versions.txt").read_text("utf-8").splitlines()
     copies, parameters = list_copies(manifest), compare_parameters(params, default)
     return {
         "parameters": parameters,
         "n_changed": sum(row["differs"] for row in parameters),
-        "versions": read_versions(data / "code" / "versions.txt"),
-        "fingerprint": fingerprint(data / "manifest.csv"),
+        "versions": dict(line.split(" ", 1) for line in versions),
+        "fingerprint": sha256((data / "manifest.csv").read_bytes()).hexdigest()[:16],
         "n_rejected": len(rejected),
         "rejected": rejected[:N_LISTED],
         "n_groups": len(copies),

@@ -8,7 +8,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def unfinished(path: Path) -> Path:
-    """Return the name under which `path` is written."""
+    """Return the name under which a file or a folder is written; .dvcignore and .gitignore pass over such names."""
     return path.with_name(f".{path.stem}.unfinished{path.suffix}")
 
 
@@ -69,3 +69,14 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON; NaN is refused, since `dvc metrics diff` would always show it as changed."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_leftovers(folder: Path, ending: str, models: Collection[str]) -> None:
+    """Remove the files MODEL + ending of all models but these: those of models that are no longer in the parameters.
+
+    After a stage has run, DVC hashes the whole folders that it depends on: with leftovers in one, a fresh clone, which
+    has none, would run the stage again.
+    """
+    for path in folder.glob(f"*{ending}"):
+        if path.name.removesuffix(ending) not in models:
+            path.unlink()

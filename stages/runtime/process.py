@@ -104,7 +104,7 @@ def end_with_parent(sign: int) -> None:
             break
 
     def watch() -> None:
-        while all(map(_is_alive, watched)):
+        while all(map(is_alive, watched)):
             time.sleep(LOOK_S)
         os.kill(os.getpid(), sign)
         time.sleep(GRACE_S)
@@ -119,7 +119,8 @@ def _is_in_stage(process: psutil.Process) -> bool:
     return False
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs; one that has ended, and that nobody has asked about yet, does not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -1,24 +1,28 @@
 """What a script is made of, as text: DVC and checkpoints compare it, so that reruns follow the meaning of the code.
 
-A line for each module that it imports, directly or not, for each data file beside them, and for each package's pin.
-Comments, docstrings and layout do not show. Imports are read, not run: docs/reruns.md says what that cannot see.
+The text has a line for each module that the script imports, directly or not, for each data file beside those modules,
+and for each package's pin. Comments, docstrings and layout do not show. grimp reads the imports and runs none of them:
+docs/reruns.md says what that cannot see.
 """
 
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import sha256
-from importlib.util import resolve_name
-from itertools import accumulate
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
+
+from grimp import ImportGraph, build_graph
 
 from stages.runtime.errors import UserError
 
 # the packages whose name in an import is another one than in requirements.txt
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "faiss": "faiss-cpu",
     "ruamel": "ruamel-yaml",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -26,20 +30,23 @@ DISTRIBUTIONS = {
 UNSAID = {"ctx", "kind", "type_comment"}  # fields of a syntax tree that say nothing about what it does
 
 
-def describe(module: str, root: Path = Path()) -> str:
+def describe(module: str) -> str:
     """Return what a module is made of, one line each; the same under every version of Python.
 
     Args:
-        module: its full name, as in `python -m`.
-        root: the folder of its outermost package, and of requirements.txt.
+        module: its full name, as in `python -m`; requirements.txt lies beside its outermost package.
     Raises:
         UserError: it imports a package that requirements.txt does not pin.
     """
-    modules, packages = follow_imports(module, root)
-    trees = {name: read_module(path.read_bytes())[0] for name, path in modules.items()}
-    files = {path.relative_to(root).as_posix(): path for path in find_data_files(modules, root)}
+    package = module.partition(".")[0]
+    root = Path(find_spec(package).origin).parent.parent
+    reached = {module, *read_imports(package).find_upstream_modules(module)}
+    modules = {name: _locate(name, root) for name in reached if name.partition(".")[0] == package}
+    trees = {name: spell_source(path.read_bytes()) for name, path in modules.items()}
+    files = {path.relative_to(root).as_posix(): path for path in find_data_files(modules.values(), root)}
     pins = read_pins((root / "requirements.txt").read_text(encoding="utf-8"))
-    names = sorted(DISTRIBUTIONS.get(package, package.lower().replace("_", "-")) for package in packages)
+    packages = reached - modules.keys() - sys.stdlib_module_names
+    names = sorted(DISTRIBUTIONS.get(name, name.lower().replace("_", "-")) for name in packages)
     if unpinned := ", ".join(name for name in names if name not in pins):
         remedy = "add it to pyproject.toml, and run `make lock`"
         raise UserError(f"requirements.txt: no pin of {unpinned}, which {module} imports; {remedy}")
@@ -50,36 +57,27 @@ def describe(module: str, root: Path = Path()) -> str:
     )
 
 
-def follow_imports(module: str, root: Path) -> tuple[dict[str, Path], set[str]]:
-    """Return the files of all modules under root that an import reaches, by full name, and the packages of others."""
-    modules: dict[str, Path] = {}
-    packages: set[str] = set()
-    waiting = [module]
-    while waiting:
-        # a, a.b, a.b.c: Python runs each that is a module; the last may be a mere name in it
-        steps = list(accumulate(waiting.pop().split("."), "{}.{}".format))
-        found = {step: path for step in steps if (path := _locate(step, root))}
-        for step in found.keys() - modules.keys():
-            modules[step] = path = found[step]
-            package = step if path.name == "__init__.py" else step.rpartition(".")[0]
-            waiting += [resolve_name(name, package) for name in read_module(path.read_bytes())[1]]
-        if not found and steps[0] not in sys.stdlib_module_names:
-            packages.add(steps[0])
-    return modules, packages
+@cache
+def read_imports(package: str) -> ImportGraph:
+    """Return which module of a package imports which, or which other package, also inside functions."""
+    graph = build_graph(package, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None)
+    for name in graph.modules:
+        if parent := name.rpartition(".")[0]:
+            graph.add_import(importer=name, imported=parent)  # Python runs a module's package before the module
+    return graph
 
 
-def find_data_files(modules: dict[str, Path], root: Path) -> list[Path]:
+def find_data_files(modules: Iterable[Path], root: Path) -> list[Path]:
     """Return the files beside the modules that are none; beside scripts, in an outermost folder, nothing counts."""
-    folders = {path.parent for path in modules.values() if len(path.relative_to(root).parts) > 2}
+    folders = {path.parent for path in modules if len(path.relative_to(root).parts) > 2}
     beside = (path for folder in folders for path in folder.iterdir() if path.is_file())
     return [path for path in beside if path.suffix not in (".py", ".pyc") and not path.name.startswith(".")]
 
 
 @cache
-def read_module(source: bytes) -> tuple[str, list[str]]:
-    """Return a module's syntax tree as text, and the full names of what it imports (relative ones with their dots)."""
-    tree = ast.parse(source)
-    return spell(tree), list(find_imports(tree))
+def spell_source(source: bytes) -> str:
+    """Return a module's syntax tree as text."""
+    return spell(ast.parse(source))
 
 
 def spell(node: object) -> str:
@@ -95,18 +93,6 @@ def spell(node: object) -> str:
     return f"{type(node).__name__}({', '.join(said)})"
 
 
-def find_imports(node: ast.AST) -> Iterator[str]:
-    """Yield the full names of all that is imported below a node, also inside functions, but not for a type checker."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        origin = "." * node.level + (f"{node.module}." if node.module else "")
-        yield from (origin + alias.name for alias in node.names)
-    only_for_types = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-    for child in node.orelse if only_for_types else ast.iter_child_nodes(node):
-        yield from find_imports(child)
-
-
 @cache
 def read_pins(requirements: str) -> dict[str, str]:
     """Return each distribution's version, or its versions, where they differ from one Python or system to another."""
@@ -116,9 +102,9 @@ def read_pins(requirements: str) -> dict[str, str]:
     return pins
 
 
-def _locate(module: str, root: Path) -> Path | None:
+def _locate(module: str, root: Path) -> Path:
     path = root.joinpath(*module.split("."))
-    return next((each for each in (path / "__init__.py", path.with_name(f"{path.name}.py")) if each.is_file()), None)
+    return path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
 
 
 def _is_bare_text(node: object) -> bool:
@@ -128,17 +114,11 @@ def _is_bare_text(node: object) -> bool:
 
 def _join_texts(parts: list[ast.expr]) -> Iterator[ast.expr]:
     """Join neighbouring texts of an f-string, which some versions of Python keep apart."""
-    text = ""
-    for part in parts:
-        if isinstance(part, ast.Constant):
-            text += part.value
-            continue
-        if text:
+    for is_text, together in groupby(parts, lambda part: isinstance(part, ast.Constant)):
+        if not is_text:
+            yield from together
+        elif text := "".join(part.value for part in together):
             yield ast.Constant(text)
-        text = ""
-        yield part
-    if text:
-        yield ast.Constant(text)
 
 
 def _digest(content: bytes) -> str:

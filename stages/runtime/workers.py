@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 from stages.runtime.errors import UserError
@@ -45,25 +46,32 @@ def _start_worker() -> None:
     end_with_parent(signal.SIGKILL)
 
 
-def spread(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once: int = 1) -> Iterator[Result]:
     """Apply a function to tasks on all cores; the results come in the tasks' order.
 
     Tasks are taken up as results are taken away, so that memory holds a few for each core, however many there are.
 
+    Args:
+        n_at_once: how many tasks a worker is handed together: small ones would take less time than their handing out.
     Raises:
         UserError: a worker was killed; and whatever the function raises.
     """
     n_workers = count_cores()
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[list[Result]]] = deque()
+    remaining = iter(tasks)
     try:
         with open_pool(n_workers) as pool:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
+            while some := list(islice(remaining, n_at_once)):
+                waiting.append(pool.submit(_apply, function, some))
                 if len(waiting) >= TASKS_PER_WORKER * n_workers:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, most likely for want of memory; free some, and run again"
         ) from None
+
+
+def _apply(function: Callable[[Task], Result], tasks: list[Task]) -> list[Result]:
+    return [function(task) for task in tasks]

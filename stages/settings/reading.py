@@ -4,9 +4,6 @@ A stage that reads the whole file uses only the keys that dvc.yaml lists for it.
 """
 
 import difflib
-import importlib
-import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +11,26 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from stages.runtime.errors import UserError
-from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section
-
-MODELS = Path(__file__).parent.parent / "models"
+from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section, block_type
 
 
 def read_params(path: Path | str = "params.yaml") -> Recipe | DrawnSet:
     """Read and check a whole parameter file.
 
     Returns:
-        The frozen parameters; `models[name]` is of `block_type(architecture)`, with the defaults of `training` in it.
+        The frozen parameters; each of `models` has the defaults of `training` in it.
     Raises:
         UserError: the file is missing or no YAML, or a key is unknown, missing, there twice, of the wrong type or
             senseless; an argument for each such key.
     """
-    values = _read_yaml(Path(path))
-    if values.keys() == {"draw"}:
-        return _check(DrawnSet, values, f"{path}: ")
-    training, blocks = values.get("training"), values.get("models")
-    problems: list[str] = []
-    if isinstance(blocks, dict):
-        values["models"] = {}
-        for name, block in blocks.items() if isinstance(training, dict) else ():
-            try:
-                values["models"][name] = _read_model(name, block, training)
-            except UserError as error:
-                problems += (f"{path}: {line}" for line in error.args)
+    written = _read_yaml(Path(path))
+    values = _fill_blocks(written)
+    section = DrawnSet if values.keys() == {"draw"} else Recipe
     try:
-        recipe = _check(Recipe, values, f"{path}: ")
-    except UserError as error:  # that no model is left has been said already
-        problems += (line for line in error.args if not (blocks and line.startswith(f"{path}: models:")))
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
-    return recipe
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = [line for each in error.errors(include_url=False) for line in _describe(section, each, written)]
+        raise UserError(*dict.fromkeys(f"{path}: {line}" for line in lines)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -62,55 +46,40 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def list_architectures() -> list[str]:
-    """Return the names of the files in stages/models."""
-    return sorted(path.stem for path in MODELS.glob("[!_]*.py"))
+def _fill_blocks(values: dict[str, Any]) -> dict[str, Any]:
+    """Give each block of `models` the defaults of `training`."""
+    training, blocks = values.get("training"), values.get("models")
+    if not isinstance(training, dict) or not isinstance(blocks, dict):
+        return values
+    filled = {name: training | block if isinstance(block, dict) else block for name, block in blocks.items()}
+    return values | {"models": filled}
 
 
-@cache
-def block_type(architecture: str) -> type[ModelSettings]:
-    """Return the type of a model's block: how it is trained, and the Arguments of its architecture's file."""
-    arguments = importlib.import_module(f"stages.models.{architecture}").Arguments
-    return type(architecture, (arguments, ModelSettings), {"__module__": __name__})
-
-
-def _read_model(name: str, block: Any, training: dict[str, Any]) -> ModelSettings:
-    where = f"models.{name}"
-    if not isinstance(block, dict):
-        raise UserError(f"{where}: expected a block with architecture, weights, lr, found {block!r:.100}")
-    architecture = block.get("architecture")
-    if architecture not in list_architectures():
-        known = ", ".join(list_architectures())
-        raise UserError(f"{where}.architecture: expected one of {known}, found {architecture!r:.100}")
-    try:
-        return _check(block_type(architecture), {**training, **block}, "")
-    except UserError as error:
-        of_training = (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - {"weights", "lr"}
-        keys = [re.split(r"[.:]", line)[0] for line in error.args]
-        places = ["training" if key in of_training else where for key in keys]
-        raise UserError(*(f"{place}.{line}" for place, line in zip(places, error.args, strict=True))) from None
-
-
-def _check(section: type[Section], values: dict[str, Any], prefix: str) -> Any:
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        lines = [prefix + line for each in error.errors(include_url=False) for line in _describe(section, each)]
-        raise UserError(*lines) from None
-
-
-def _describe(section: type[Section], problem: Any) -> list[str]:
-    key, said = ".".join(map(str, problem["loc"])), problem["msg"]
-    if problem["type"] == "extra_forbidden":
-        known = section.model_fields
-        for part in problem["loc"][:-1]:
-            known = getattr(known.get(part), "annotation", None)
-            known = getattr(known, "model_fields", {})
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> list[str]:
+    """Say what is wrong, after the full key that it has in the file."""
+    keys, kind, fields = list(problem["loc"]), problem["type"], section.model_fields
+    if keys[:1] == ["models"] and len(keys) > 3:
+        fields = block_type(keys.pop(2)).model_fields
+        training, block = written.get("training"), written["models"].get(keys[1], {})
+        if not isinstance(training, dict):
+            return []  # which is said of `training`
+        if keys[2] in (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - {"weights", "lr"}:
+            keys[:2] = ["training"]
+    else:
+        for part in keys[:-1]:
+            fields = getattr(getattr(fields.get(part), "annotation", None), "model_fields", {})
+    key = ".".join(map(str, keys))
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(keys[-1]), fields, n=1)
         return [f"{key}: unknown key{f'; did you mean {close[0]!r}?' if close else ''}"]
-    if problem["type"] == "missing":
+    if kind == "missing":
         return [f"{key}: missing key"]
-    if problem["type"] == "value_error":
-        lines = problem["ctx"]["error"].args
-        return [f"{key}: {line}" if key else str(line) for line in lines]
+    if kind == "union_tag_not_found":
+        return [f"{key}.architecture: missing key"]
+    if kind == "union_tag_invalid":
+        known, found = problem["ctx"]["expected_tags"], problem["ctx"]["tag"]
+        return [f"{key}.architecture: expected one of {known}, found {found!r:.100}"]
+    if kind == "value_error":
+        return [f"{key}: {line}" if key else str(line) for line in problem["ctx"]["error"].args]
+    said = problem["msg"]
     return [f"{key}: {said[0].lower()}{said[1:]}, found {problem['input']!r:.100}"]

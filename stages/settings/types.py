@@ -1,35 +1,35 @@
 """The blocks of a parameter file as frozen types, each value with what is allowed; dvc.yaml says who uses what."""
 
 import math
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
+from stages.models import list_architectures, load_architecture
 from stages.runtime.errors import UserError
 
 N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[Number, Field(gt=0, lt=1)]
-Rate = Annotated[Number, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 # the bounds are those of float32: below them nothing moves, or is divided by zero; above them all flies off
-LearningRate = Annotated[Number, Field(ge=1e-12, le=100)]
-Epsilon = Annotated[Number, Field(ge=1e-30, le=100)]
-Strength = Annotated[Number, Field(ge=0, le=100)]
+LearningRate = Annotated[float, Field(ge=1e-12, le=100)]
+Epsilon = Annotated[float, Field(ge=1e-30, le=100)]
+Strength = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=100_000)]
-Units = Annotated[int, Field(ge=1, le=65_536)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # of files, and of DVC's stages
 # it stands in the commands of dvc.yaml, in single quotes
 Path = Annotated[str, Field(pattern=r"^[^-'\p{Cc}][^'\p{Cc}]*$", max_length=1000)]
 
 
 class Section(BaseModel):
-    """A block of a parameter file: frozen, every key required, no other key allowed, no silent conversion."""
+    """A block of a parameter file: frozen, with no key that its type lacks, and no silent conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Flowers(Section):
@@ -86,7 +86,7 @@ class Augment(Section):
 
     crop: bool
     flip: bool
-    rotation_deg: Annotated[Number, Field(ge=0, le=180)]
+    rotation_deg: Annotated[float, Field(ge=0, le=180)]
     zoom: Rate
     shift: Rate
     colour: Rate
@@ -105,7 +105,7 @@ class ModelSettings(Section):
 
     The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
     head). A phase's learning rate is the head's; the backbone's keeps its ratio to it. What else stands in a model's
-    block are the arguments of its architecture: see `block_type` in settings/reading.py.
+    block are the arguments of its architecture.
     """
 
     architecture: str
@@ -119,7 +119,10 @@ class ModelSettings(Section):
     batch_size: Annotated[int, Field(ge=2, le=100_000)]  # batch normalisation cannot learn from one image
     epochs: Epochs
     min_steps: EpochsOrZero
+    head_start: Literal["random", "logistic_regression"]
     frozen_epochs: EpochsOrZero
+    frozen_views: EpochsOrZero
+    frozen_batch_norm: bool
     warmup_epochs: EpochsOrZero
     phases: list[Phase]
     rounds: Annotated[int, Field(ge=1, le=1000)]
@@ -128,7 +131,7 @@ class ModelSettings(Section):
     schedule: Literal["none", "cosine"]
     label_smoothing: Rate
     class_weights: Literal["none", "balanced"]
-    gradient_clip: Annotated[Number, Field(ge=0, le=1_000_000)]
+    gradient_clip: Annotated[float, Field(ge=0, le=1_000_000)]
     mixup: Strength
     cutmix: Strength
     ema_decay: Rate
@@ -157,6 +160,16 @@ class ModelSettings(Section):
         """
 
 
+@cache
+def block_type(architecture: str) -> type[ModelSettings]:
+    """Return the type of a model's block: how it is trained, and the `Arguments` of its architecture's file."""
+    bases = (load_architecture(architecture).Arguments, ModelSettings)
+    return create_model(architecture, __base__=bases, architecture=Literal[architecture])
+
+
+Block = Annotated[Union[*map(block_type, list_architectures())], Field(discriminator="architecture")]
+
+
 class Ensemble(Section):
     """The vote; all but the equal one are fitted on the validation split (scoring/voting.py)."""
 
@@ -183,7 +196,7 @@ class Recipe(Section):
     pack: Pack
     augment: Augment
     training: dict[str, Any]  # the defaults of every block of models; checked there
-    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    models: Annotated[dict[Name, Block], Field(min_length=1)]
     ensemble: Ensemble | None = None  # of the root alone
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ and the epoch alone: not on the device, on workers, or on how the epoch before w
 torchvision's, and draw from torch's global generator, which is seeded anew for each batch.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -20,27 +21,50 @@ def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.T
     """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels.
 
     All images come once, or once in each pass, in batches whose sizes differ by one at most: a rest of two would ruin
-    batch normalisation.
-    Of several processes, each takes its share of every batch.
+    batch normalisation. Of several processes, each takes its share of every batch.
 
     Args:
         number: of the epoch, over all rounds, from 0.
     """
-    generator = torch.Generator().manual_seed(derive_seed(job.seed, number, 0))
-    passes = [torch.randperm(len(job.train), generator=generator) for _ in range(job.n_images // len(job.train))]
-    order = torch.cat(passes)
+    order, generator = draw_order(job, number)
     changes = draw_changes(len(order), job.view.margin_px, job.augment, generator)
     policy, mix = build_policy(job.augment), build_mixer(job.settings, job.n_classes)
     labels = torch.from_numpy(job.train.labels)
-    for batch in range(job.n_batches):
+    for batch, rows in enumerate(divide_epoch(job)):
         torch.manual_seed(derive_seed(job.seed, number, 1 + job.processes.rank, batch, 1))
-        start, end = (len(order) * each // job.n_batches for each in (batch, batch + 1))
-        rows = job.processes.share_of(start, end)
         images = make_batch(job.train.images, order[rows], job.view, changes.of(rows), policy)
         its_labels = send(labels[order[rows]], job.device)
         mixed, targets = mix(images, its_labels) if mix else (images, its_labels)
         # on a GPU, MixUp leaves another layout: slower, and compiled once more
         yield mixed.contiguous(memory_format=torch.channels_last), targets, its_labels
+
+
+def iterate_features(
+    job: Job, number: int, features: np.ndarray
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield an epoch's batches as `iterate_epoch` does, of features instead of images; the views take turns.
+
+    Args:
+        features: float32, shape (n_views, n_images, ...), of the training images.
+    """
+    order, _ = draw_order(job, number)
+    view, labels = features[number % len(features)], torch.from_numpy(job.train.labels)
+    for rows in divide_epoch(job):
+        its_labels = send(labels[order[rows]], job.device)
+        yield send(torch.from_numpy(view[order[rows].numpy()]), job.device), its_labels, its_labels
+
+
+def draw_order(job: Job, number: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Return the images of an epoch in their order, int64 (n_images of the epoch,), and what draws their changes."""
+    generator = torch.Generator().manual_seed(derive_seed(job.seed, number, 0))
+    n = len(job.train)
+    return torch.cat([torch.randperm(n, generator=generator) for _ in range(job.n_images // n)]), generator
+
+
+def divide_epoch(job: Job) -> Iterator[slice]:
+    """Yield this process's rows of each batch of an epoch."""
+    ends = [job.n_images * number // job.n_batches for number in range(job.n_batches + 1)]
+    yield from (job.processes.share_of(start, end) for start, end in itertools.pairwise(ends))
 
 
 def derive_seed(*numbers: int) -> int:

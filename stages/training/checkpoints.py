@@ -21,7 +21,7 @@ from stages.training.checkpoint_folder import clean, mark_finished
 from stages.training.job import Job
 
 
-def open_checkpoint(folder: Path, network: nn.Module, job: Job, code: str) -> "Checkpoint":
+def open_checkpoint(folder: Path, network: nn.Module, job: Job) -> "Checkpoint":
     """Return the checkpoint of exactly this training; wait where another process is at it.
 
     Another learning rate, or other pixels, make it another training.
@@ -29,10 +29,11 @@ def open_checkpoint(folder: Path, network: nn.Module, job: Job, code: str) -> "C
     Args:
         folder: of all checkpoints.
         network: with its initial weights.
-        code: the text that says what the training is made of (runtime/sources.py).
     """
     settings = [section.model_dump() for section in (job.settings, job.augment)]
-    text = json.dumps([torch.__version__, code, *settings, job.seed, job.n_classes, job.view.size_px], sort_keys=True)
+    text = json.dumps(
+        [torch.__version__, job.code, *settings, job.seed, job.n_classes, job.view.size_px], sort_keys=True
+    )
     digest = hashlib.sha256(text.encode())
     for split in (job.train, job.val):
         digest.update(repr(split.images.shape).encode())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,6 +31,8 @@ class Job:
     augment: Augment
     seed: int
     in_bf16: bool  # as the settings ask for, where the device has instructions for it
+    groups: np.ndarray | None = None  # int64, of each training image: copies share a number; None: there are none
+    code: str = ""  # the text that says what a training is made of (runtime/sources.py)
     processes: Processes = ALONE
 
     @property
@@ -40,7 +43,7 @@ class Job:
     def n_images(self) -> int:
         """Images of an epoch: all of train, as many times as `min_steps` needs."""
         settings, n_batches = self.settings, -(-len(self.train) // self.settings.batch_size)
-        return len(self.train) * max(1, -(-settings.min_steps // (settings.epochs * n_batches)))
+        return len(self.train) * max(1, -(-settings.min_steps // (max(1, settings.epochs) * n_batches)))
 
     @property
     def n_batches(self) -> int:
@@ -66,12 +69,16 @@ def prepare(
     class_names: list[str],
     splits: tuple[PackedSplit, PackedSplit],
     device: torch.device,
+    *,
+    groups: np.ndarray | None = None,
+    code: str = "",
     processes: Processes = ALONE,
 ) -> tuple[nn.Module, ModelCard, Job]:
     """Build a model's network with its start weights, on the device, and say what it is trained on.
 
     Args:
         splits: train and val.
+        groups, code: as in Job.
     Raises:
         UserError: the start weights do not fit, or there are more processes than this training can use.
     """
@@ -94,6 +101,8 @@ def prepare(
         augment=recipe.augment,
         seed=recipe.seed,
         in_bf16=in_bf16,
+        groups=groups,
+        code=code,
         processes=processes,
     )
     check_processes(job)

@@ -53,18 +53,20 @@ def rate_factor(settings: ModelSettings, done: float) -> float:
         done: how many epochs of the round are over, with fractions.
     Returns:
         The phase's share, times the warm-up (linear, over whole epochs) and the schedule (cosine: half a wave from 1
-        down to 0 over what follows the warm-up).
+        down to 0 over what follows the warm-up). The frozen epochs, and those of all layers, have one of each.
     """
     factor, first = 1.0, 0
     for phase in settings.phases:
         if first <= done < first + phase.epochs:
             factor = phase.lr / settings.lr
         first += phase.epochs
-    if done < settings.warmup_epochs:
-        return factor * (0.05 + 0.95 * done / settings.warmup_epochs)
-    if settings.schedule == "cosine" and settings.epochs > settings.warmup_epochs:
-        after = (done - settings.warmup_epochs) / (settings.epochs - settings.warmup_epochs)
-        factor *= 0.5 * (1 + math.cos(math.pi * after))
+    frozen = settings.frozen_epochs
+    done, n_epochs = (done, frozen) if done < frozen else (done - frozen, settings.epochs - frozen)
+    warmup = min(settings.warmup_epochs, n_epochs)
+    if done < warmup:
+        return factor * (0.05 + 0.95 * done / warmup)
+    if settings.schedule == "cosine" and n_epochs > warmup:
+        factor *= 0.5 * (1 + math.cos(math.pi * (done - warmup) / (n_epochs - warmup)))
     return factor
 
 

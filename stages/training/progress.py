@@ -63,10 +63,10 @@ def follow(
             bar.set_postfix(loss=f"{loss * mine:.4f}", accuracy=f"{right * mine:.4f}", refresh=False)
 
 
-def describe_epoch(title: str, row: dict[str, float], images_per_s: float) -> str:
+def describe_epoch(title: str, row: dict[str, float]) -> str:
     """Return one aligned line for a finished epoch."""
     return (
         f"{title}  train loss {row['train_loss']:7.4f} accuracy {row['train_accuracy']:.4f}"
         f"  val loss {row['val_loss']:7.4f} accuracy {row['val_accuracy']:.4f}"
-        f"  lr {row['lr']:.2e}  {images_per_s:6.0f} images/s"
+        f"  lr {row['lr']:.2e}"
     )

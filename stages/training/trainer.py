@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stages.networks.batches import predict_batches, send
 from stages.runtime.errors import UserError
-from stages.training.augmentations import derive_seed, iterate_epoch
+from stages.training.augmentations import derive_seed, iterate_epoch, iterate_features
 from stages.training.checkpoints import Checkpoint
+from stages.training.features import read_features
+from stages.training.heads import fit_head
 from stages.training.job import Job
 from stages.training.optimizers import build_average, build_optimizer
 from stages.training.progress import NotFiniteError, add_batch, describe_epoch, follow, new_sums
@@ -41,14 +44,15 @@ def fit(
     Returns:
         The best weights, on the CPU, as a state dict.
     """
-    trainer, is_first = Trainer(network, job), job.processes.is_first
+    folder, is_first = checkpoint.path.parent / "features" if checkpoint else None, job.processes.is_first
+    trainer = Trainer(network, job, folder)
     if state := job.processes.tell_all(checkpoint.read() if checkpoint else None):
         trainer.load_state_dict(state)
         if is_first:
             print(f"{job.name}: resumes after epoch {len(trainer.history)}, from {checkpoint.path}", flush=True)
             on_epoch(trainer.history)  # DVC has deleted what the killed process wrote
     while not trainer.is_over:
-        line = trainer.run_epoch()
+        line = trainer.start_head() if trainer.needs_head else trainer.run_epoch()
         if is_first:
             on_epoch(trainer.history)
         if checkpoint:
@@ -66,10 +70,13 @@ class Trainer:
 
     Each round starts from the best weights so far with a new optimizer, schedule and patience. Patience counts the
     epochs since the best one of the round.
+
+    Args:
+        folder: where features are kept between trainings, or None.
     """
 
-    def __init__(self, network: nn.Module, job: Job):
-        self.network, self.job = network, job
+    def __init__(self, network: nn.Module, job: Job, folder: Path | None = None):
+        self.network, self.job, self.folder = network, job, folder
         self.learning = [each for each in network.backbone.parameters() if each.requires_grad]  # while not frozen
         self.class_weights = weigh_classes(job)
         self.optimizer, self.schedule = build_optimizer(network, job.settings, job.n_batches)
@@ -78,6 +85,7 @@ class Trainer:
         self.round, self.epoch, self.stale, self.best_of_round = 0, 0, 0, [-math.inf]
         self.history: list[dict] = []
         self.best: dict[str, torch.Tensor] = {}  # weights, on the CPU
+        self.features: dict[str, np.ndarray] = {}  # of a frozen backbone, by split
 
     def begin_round(self) -> None:
         self.epoch, self.stale, self.best_of_round = 0, 0, [-math.inf]
@@ -95,68 +103,110 @@ class Trainer:
         """The network to validate and to keep: the average of the weights where there is one."""
         return self.average.module if self.average else self.network
 
+    @property
+    def number(self) -> int:
+        """How many epochs are over, of all rounds."""
+        return self.history[-1]["epoch"] if self.history else 0
+
+    @property
+    def needs_head(self) -> bool:
+        return self.job.settings.head_start == "logistic_regression" and not self.history
+
+    def start_head(self) -> str:
+        """Fit the head to the features of the backbone as it starts, which is epoch 0; return the line about it."""
+        job, head, started = self.job, self.network.head, time.perf_counter()
+        if job.processes.is_first:
+            groups = np.arange(len(job.train)) if job.groups is None else job.groups
+            fit_head(head, self.read_features("train"), job.train.labels, groups)
+        head.load_state_dict(job.processes.tell_all(head.state_dict()))
+        if self.average:
+            self.average.module.load_state_dict(self.network.state_dict())
+        row, line = self.describe(0, 0.0, self.score("train", on_features=True), self.score("val", on_features=True))
+        self.keep_best(row)
+        if not job.settings.epochs:
+            self.round += 1
+        return f"{line}  {time.perf_counter() - started:6.0f} s"
+
     def run_epoch(self) -> str:
         """Train for one epoch and validate; add a row to the history, and return the line that describes it."""
         settings, started = self.job.settings, time.perf_counter()
-        number, lr = len(self.history) + 1, self.schedule.get_last_lr()[0]
-        train_loss, train_accuracy, images_per_s = self.train_one_epoch()
-        val_loss, val_accuracy = self.validate()
-        if not math.isfinite(val_loss):
-            where = f"after epoch {number} (it began at lr {lr:g})"
-            raise UserError(f"{self.job.name}: the validation loss is {val_loss} {where}; {REMEDIES}")
-        row = {
-            "round": self.round + 1,
-            "epoch": number,
-            "lr": lr,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-            "best": 0,
-        }
-        line = describe_epoch(self.title, row, images_per_s)
+        lr = self.schedule.get_last_lr()[0]
+        scores = self.train_one_epoch()
+        images_per_s = self.job.n_images / (time.perf_counter() - started)
+        row, line = self.describe(self.number + 1, lr, scores, self.score("val", self.on_features))
         n_left = (settings.rounds - self.round) * settings.epochs - self.epoch - 1
-        self.take_in(row)
-        return f"{line}  {n_left * (time.perf_counter() - started):5.0f} s left"
+        self.keep_best(row)
+        self.advance(row)
+        left_s = n_left * (time.perf_counter() - started)
+        return f"{line}  {images_per_s:6.0f} images/s  {left_s:5.0f} s left"
 
-    @property
-    def title(self) -> str:
+    def describe(
+        self, epoch: int, lr: float, train: tuple[float, float], val: tuple[float, float]
+    ) -> tuple[dict[str, Any], str]:
+        """Return the row of an epoch with these losses and accuracies, and the line to print.
+
+        Raises:
+            UserError: the validation loss is not finite.
+        """
+        if not math.isfinite(val[0]):
+            where = f"after epoch {epoch} (it began at lr {lr:g})"
+            raise UserError(f"{self.job.name}: the validation loss is {val[0]} {where}; {REMEDIES}")
+        row = {"round": self.round + 1, "epoch": epoch, "lr": lr, "train_loss": train[0], "train_accuracy": train[1]}
+        row |= {"val_loss": val[0], "val_accuracy": val[1], "best": 0}
+        return row, describe_epoch(self.title(epoch), row)
+
+    def title(self, epoch: int) -> str:
         n_epochs = self.job.settings.rounds * self.job.settings.epochs  # at most: patience may end a round early
-        return f"{self.job.name} epoch {len(self.history) + 1:{len(str(n_epochs))}}/{n_epochs}"
+        return f"{self.job.name} epoch {epoch:{len(str(n_epochs))}}/{n_epochs}"
 
-    def train_one_epoch(self) -> tuple[float, float, float]:
-        """Learn from all images of an epoch; return the mean loss, the accuracy, and the images per second."""
-        job, settings = self.job, self.job.settings
-        started, lr = time.perf_counter(), self.schedule.get_last_lr()[0]
+    def train_one_epoch(self) -> tuple[float, float]:
+        """Learn from all images of an epoch, or from their features; return the mean loss and the accuracy."""
+        job, settings, sums = self.job, self.job.settings, new_sums(self.job.device)
+        lr = self.schedule.get_last_lr()[0]
         self.begin_epoch()
-        sums, batches = new_sums(job.device), iterate_epoch(job, len(self.history))
+        if self.on_features:
+            batches = iterate_features(job, self.number, self.read_features("train"))
+        else:
+            batches = iterate_epoch(job, self.number)
+        title = self.title(self.number + 1)
         try:
-            for images, targets, labels in follow(
-                batches, job.n_batches, job.n_images, self.title, sums, job.processes
-            ):
+            for images, targets, labels in follow(batches, job.n_batches, job.n_images, title, sums, job.processes):
                 loss, logits = self.step(images, targets)
                 add_batch(sums, loss, logits, labels)
         except NotFiniteError as error:
-            where = f"epoch {len(self.history) + 1}, batch {error.batch} (the epoch began at lr {lr:g})"
+            where = f"epoch {self.number + 1}, batch {error.batch} (the epoch began at lr {lr:g})"
             raise UserError(f"{job.name}: the loss is not finite in {where}; {REMEDIES}") from None
         except torch.OutOfMemoryError:
             size = f"batch_size {settings.batch_size} at {job.view.size_px} x {job.view.size_px} px"
             raise UserError(f"{job.name}: {size} needs more memory than {job.device} has; lower either") from None
-        speed = job.n_images / (time.perf_counter() - started)
         self.end_epoch()
         loss, accuracy, _ = (job.processes.add_up(sums) / job.n_images).tolist()
-        return loss, accuracy, speed
+        return loss, accuracy
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the backbone is frozen, and its features are those of fixed views."""
+        return bool(self.job.settings.frozen_views) and self.epoch < self.job.settings.frozen_epochs
+
+    def read_features(self, split: str) -> np.ndarray:
+        if split not in self.features:
+            self.features[split] = read_features(self.network.backbone, self.job, split, self.folder)
+        return self.features[split]
 
     def begin_epoch(self) -> None:
         """Set layers to training; in the frozen epochs the backbone neither learns nor moves its batch statistics."""
         self.network.train()
         self.freeze(self.epoch < self.job.settings.frozen_epochs)
-        self.parallel = self.network
+        self.parallel = self.network.head if self.on_features else self.network
         if self.job.processes.count > 1:  # anew, since what learns may have changed
-            self.parallel = DistributedDataParallel(self.network, **{SYNC_BUFFERS: False})
+            self.parallel = DistributedDataParallel(self.parallel, **{SYNC_BUFFERS: False})
 
     def freeze(self, frozen: bool) -> None:
         self.network.backbone.train(not frozen)
+        if self.job.settings.frozen_batch_norm:
+            for module in self.network.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         for parameter in self.learning:
             parameter.requires_grad_(not frozen)
 
@@ -172,7 +222,7 @@ class Trainer:
         job, settings = self.job, self.job.settings
         step = self.schedule.last_epoch % job.n_batches
         # dropout: whatever else draws numbers, and however far ahead batches are made
-        torch.manual_seed(derive_seed(job.seed, len(self.history), 1 + job.processes.rank, step, 2))
+        torch.manual_seed(derive_seed(job.seed, self.number, 1 + job.processes.rank, step, 2))
         self.optimizer.zero_grad(set_to_none=True)
         weight, n_images = self._size_of_batch(targets)
         with self._autocast():
@@ -189,7 +239,8 @@ class Trainer:
         return loss.detach() * n_images, logits.detach()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.job.device.type, torch.bfloat16, enabled=self.job.in_bf16)
+        enabled = self.job.in_bf16 and not self.on_features  # features and their head are as in evaluation
+        return torch.autocast(self.job.device.type, torch.bfloat16, enabled=enabled)
 
     def _size_of_batch(self, targets: torch.Tensor) -> tuple[Any, Any]:
         """Return the weight and the number of the batch's images, over all processes."""
@@ -210,34 +261,43 @@ class Trainer:
                 torch.distributed.broadcast(buffer, src=0)
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
-        """Return the mean cross-entropy and the accuracy on the validation images."""
+    def score(self, split: str, on_features: bool = False) -> tuple[float, float]:
+        """Return the mean cross-entropy and the accuracy on the images of a split, `train` or `val`."""
         job, network = self.job, self.best_network.eval()
+        pack = job.train if split == "train" else job.val
         # of each process; no more images than it learns from at a time
         batch_size = min(EVALUATION_BATCH, job.settings.batch_size // job.processes.count)
-        mine = job.processes.share_of(0, len(job.val))
-        labels = send(torch.from_numpy(job.val.labels[mine]), job.device)
-        sums = new_sums(job.device)
+        mine = job.processes.share_of(0, len(pack))
 
         def predict(images: torch.Tensor) -> torch.Tensor:
             with self._autocast():
                 return network(images)  # (batch, n_classes)
 
-        for logits in predict_batches(predict, job.val.images[mine], batch_size, job.view):
+        if on_features:
+            features = torch.from_numpy(self.read_features(split)[0][mine])
+            predictions = (network.head(send(part, job.device)) for part in features.split(EVALUATION_BATCH))
+        else:
+            predictions = predict_batches(predict, pack.images[mine], batch_size, job.view)
+        labels, sums = send(torch.from_numpy(pack.labels[mine]), job.device), new_sums(job.device)
+        for logits in predictions:
             some, labels = labels.tensor_split([len(logits)])
             add_batch(sums, functional.cross_entropy(logits.float(), some, reduction="sum"), logits, some)
-        loss, accuracy, _ = (job.processes.add_up(sums) / len(job.val)).tolist()
+        loss, accuracy, _ = (job.processes.add_up(sums) / len(pack)).tolist()
         return loss, accuracy
 
-    def take_in(self, row: dict) -> None:
-        """Take in a finished epoch: keep its weights if it is the best so far, and count rounds and patience."""
-        settings, merit = self.job.settings, merit_of(row, self.job.settings.keep)
-        if merit > max((merit_of(old, settings.keep) for old in self.history), default=[-math.inf]):
+    def keep_best(self, row: dict) -> None:
+        """Add an epoch to the history; if it is the best so far, keep its weights."""
+        keep = self.job.settings.keep
+        if merit_of(row, keep) > max((merit_of(old, keep) for old in self.history), default=[-math.inf]):
             for old in self.history:
                 old["best"] = 0
             row["best"] = 1
             self.best = copy_weights(self.best_network, into=self.best)
         self.history.append(row)
+
+    def advance(self, row: dict) -> None:
+        """Count rounds and patience."""
+        settings, merit = self.job.settings, merit_of(row, self.job.settings.keep)
         self.epoch += 1
         self.stale = 0 if merit > self.best_of_round else self.stale + 1
         self.best_of_round = max(self.best_of_round, merit)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.reporting.confusion_figure import draw_confusion
 from stages.runtime.files import write_text
-from stages.scoring.confusion import confusion_frame, draw_confusion
+from stages.scoring.confusion import confusion_frame
 from stages.scoring.scores import per_class
 
 

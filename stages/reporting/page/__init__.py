@@ -1,4 +1,4 @@
-"""Results become text: the templates beside this file."""
+"""Results become text, by the templates beside this file: the page, its short version, and the model card."""
 
 from pathlib import Path
 from typing import Any

@@ -1,16 +1,12 @@
-"""What `dvc repro` would run, several stages at once: DVC itself runs one after another.
-
-    python -m stages.runtime.side_by_side [JOBS]
+"""Run what `dvc repro` would run, several stages at once: DVC itself runs one after another.
 
 A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
-share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. JOBS is by default the number of GPUs, and
-2 without any: two trainings on a core each are done sooner than one after the other on two. After a failure nothing
-new begins.
+share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. After a failure nothing new begins.
 """
 
+import argparse
 import os
 import subprocess
-import sys
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from graphlib import TopologicalSorter
@@ -29,11 +25,15 @@ END = "report"  # what it needs is made; inputs that nothing uses are not
 
 def main() -> None:
     gpus = list_gpus()
-    wanted = sys.argv[1] if len(sys.argv) > 1 else str(len(gpus) or 2)
-    if not wanted.isdecimal() or not int(wanted):
-        raise UserError(f"JOBS: expected how many stages may run at once, found {wanted!r}")
-    runner = Runner(int(wanted), gpus)
-    with ThreadPoolExecutor(int(wanted)) as pool:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # two trainings on a core each are done sooner than one after the other on two
+    at_once = "how many stages may run at once; by default as many as there are GPUs, and 2 without any"
+    parser.add_argument("jobs", nargs="?", type=int, default=len(gpus) or 2, help=at_once)
+    n_jobs = parser.parse_args().jobs
+    if n_jobs < 1:
+        parser.error(f"jobs: expected 1 or more, found {n_jobs}")
+    runner = Runner(n_jobs, gpus)
+    with ThreadPoolExecutor(n_jobs) as pool:
         try:
             run_all(Repo(_wait_for_lock=True), pool, runner)  # as `dvc --wait-for-lock` does it
         except BaseException as error:
@@ -99,7 +99,8 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     Raises:
         UserError: a stage failed.
     """
-    order = TopologicalSorter(find_needed(repo))
+    graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
+    order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     order.prepare()
     running: dict[Future, Stage] = {}
     while order.is_active():
@@ -113,18 +114,6 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             order.done(running.pop(future))
-
-
-def find_needed(repo: Repo) -> dict[Stage, set[Stage]]:
-    """Return the stages that the last one needs, itself among them, each with those that it depends on."""
-    graph = repo.index.graph
-    needed: dict[Stage, set[Stage]] = {}
-    waiting = [stage for stage in graph if stage.addressing == END]
-    while waiting:
-        stage = waiting.pop()
-        needed[stage] = set(graph.successors(stage))
-        waiting += needed[stage] - needed.keys()
-    return needed
 
 
 if __name__ == "__main__":

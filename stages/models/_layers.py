@@ -1,4 +1,4 @@
-"""Parts of architectures: the joint of backbone and head, a residual block, and He's initialisation."""
+"""Parts of architectures: the joint of backbone and head, and He's initialisation."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -37,33 +37,6 @@ def count_features(backbone: nn.Module, image_size_px: int) -> int:
         raise UserError(f"image_size_px: {image_size_px} leaves nothing of an image ({error}); choose more") from None
     backbone.train()
     return n_features
-
-
-class Bottleneck(nn.Module):
-    """A residual block of three convolutions, 1x1, 3x3 and 1x1, whose last normalisation starts at zero.
-
-    So the block starts as the identity (Goyal et al. 2017); parameter names are torchvision's.
-    """
-
-    def __init__(self, n_inputs: int, width: int, n_outputs: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(n_inputs, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = nn.Conv2d(width, n_outputs, 1, bias=False), nn.BatchNorm2d(n_outputs)
-        nn.init.zeros_(self.bn3.weight)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = None
-        if stride > 1 or n_inputs != n_outputs:
-            shortcut = nn.Conv2d(n_inputs, n_outputs, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(n_outputs))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (batch, n_inputs, height, width) to (batch, n_outputs, height / stride, width / stride)."""
-        kept = images if self.downsample is None else self.downsample(images)
-        images = self.relu(self.bn1(self.conv1(images)))
-        images = self.relu(self.bn2(self.conv2(images)))
-        return self.relu(self.bn3(self.conv3(images)) + kept)
 
 
 def initialise(network: nn.Module) -> None:

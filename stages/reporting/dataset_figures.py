@@ -1,39 +1,31 @@
 """The data set at a glance: a chart of the class counts, and ten of the images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from stages.reporting.figures import DPI, save_figure
 from stages.runtime.files import written_whole
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
-DPI = 100
 ROW_PX = 15  # pitch at which class names are read one by one
 COLOURS = {"train": "#9ecae1", "val": "#4292c6", "test": "#08519c"}
-GREY = "#7d7d7d"  # read on a light page and on a dark one
+GREY = "#7d7d7d"  # readable on a light page and on a dark one
 TOTAL = {"va": "center", "fontsize": 7.5, "color": GREY, "annotation_clip": False}
 
 
 def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     """Draw images per class and split as dots on a logarithmic scale, the largest class first, in one to three columns.
 
-    On a linear one a few large classes would press all others into the margin.
+    On a linear scale a few large classes would press all others into the margin.
 
     Args:
         counts: columns class, train, val, test, total; one row a class.
         path: of the PNG; the same counts give the same bytes.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
     counts = counts.sort_values(["total", "class"], ascending=[False, True])
     n_columns = min(3, -(-len(counts) // 40))
     n_rows = -(-len(counts) // n_columns)
@@ -45,13 +37,7 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     for column, axes in enumerate(grid):  # read down the columns, which have one scale
         _draw_dots(axes, counts[column * n_rows : (column + 1) * n_rows], n_rows, extent)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # few colours are in it: a palette makes it a third of the bytes
-    image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    with written_whole(path) as temporary:
-        image.save(temporary, optimize=True)
+    save_figure(figure, path)
 
 
 def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[float, float]) -> None:
@@ -82,8 +68,6 @@ def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> Non
         titles: a class name for each image.
         path: of the PNG; the same images give the same bytes.
     """
-    from matplotlib.figure import Figure
-
     n_columns = min(5, len(images))
     n_rows = -(-len(images) // n_columns)
     figure = Figure(figsize=(1.6 * n_columns, 1.92 * n_rows), dpi=DPI, layout="constrained")

@@ -1,55 +1,22 @@
-"""The table of scores: for the terminal, for the README, and for the report.
-
-    python -m stages.reporting.score_table [--markdown] [METRICS]
+"""Print the scores of all models and of their vote, as a table for the terminal or for the README.
 
 The models are those that voted, in the order of the parameters; whatever else lies in the folder is not read.
-Imports nothing heavy: the table is there in a tenth of a second.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from stages.reporting.scores import best_models, list_scores, read_scores
 from stages.reporting.sentences import start_in_words, vote_in_words
-from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
-
-SCORES = {"accuracy": "accuracy", "loss": "loss", "f1_macro": "macro F1", "top5": "top-5", "ece": "ECE"}
-SMALLER_IS_BETTER = {"loss", "ece"}
-
-
-def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
-    """Read the scores of every member of the vote, and last those of the ensemble.
-
-    Returns:
-        {model: what its JSON file says}; the last key is "ensemble".
-    Raises:
-        UserError: a file is not there.
-    """
-    try:
-        ensemble = json.loads((metrics / "ensemble.json").read_text(encoding="utf-8"))
-        files = {name: metrics / "models" / f"{name}.json" for name in ensemble["weights"]}
-        scores = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; run `dvc repro ensemble`") from None
-    return scores | {"ensemble": ensemble}
-
-
-def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
-    """Return for each score the models that have its best value, as printed with four decimals."""
-    best = {}
-    for key in SCORES:
-        values = {name: round(row[key], 4) for name, row in scores.items()}
-        target = (min if key in SMALLER_IS_BETTER else max)(values.values())
-        best[key] = {name for name, value in values.items() if value == target}
-    return best
 
 
 def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the table as text: a row of headings, then a row a model."""
-    return [["model", "starts from", *SCORES.values()]] + [
-        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in SCORES)] for name, row in scores.items()
+    shown = list_scores(scores)
+    return [["model", "starts from", *shown.values()]] + [
+        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in shown)] for name, row in scores.items()
     ]
 
 
@@ -67,7 +34,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
     """Write the table for the README; the best value of each score is bold."""
     head, *rows = table_cells(scores)
     best = list(best_models(scores).values())
-    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(SCORES) + "|"]
+    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(best) + "|"]
     for name, start, *values in rows:
         marked = [f"**{value}**" if name in models else value for value, models in zip(values, best, strict=True)]
         lines.append("| " + " | ".join([f"`{name}`" if name != "ensemble" else name, start, *marked]) + " |")
@@ -75,7 +42,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the scores of all models and of their ensemble.")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"))
     parser.add_argument("--markdown", action="store_true", help="as a table for the README")
     arguments = parser.parse_args()
