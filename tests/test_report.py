@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from stages import report
+from stages import extract, report
 from stages.report import gather, rank_classes
 from stages.reporting.class_tables import write_tables
 from stages.reporting.curves import AREA, plot_reliability, plot_training
@@ -342,6 +342,7 @@ def test_the_hub_reads_the_scores_of_the_vote(content):
     assert "| `cnn` | 0.7000 (0.200 to 1.000) | 0.6000 (0.100 to 0.900) |" in card.text
 
 
+PACKAGED = f"{extract.SOURCE} (sha256 0123456789abcdef)"
 FROM_SOURCE = "data/weights/source/models/vgg19.safetensors"
 DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights": "data/weights/scratch"}}}
 
@@ -356,11 +357,18 @@ DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights":
         ({"start": FROM_SOURCE, "source": {**DRAWN, "images": "/my/photos"}}, "unknown"),
         ({"start": FROM_SOURCE, "source": {**DRAWN, "models": {"vgg19": {"weights": "their.safetensors"}}}}, "unknown"),
         ({"start": "scratch/theirs.safetensors"}, "unknown"),
+        ({"start": PACKAGED}, "apache-2.0"),
+        ({"start": PACKAGED, "images": "/my/photos"}, "unknown"),
+        ({"start": "timm vgg19_bn.tv_in1k (bsd-3-clause) (sha256 0123)"}, "unknown"),
     ],
-    ids=["drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"],
+    ids=[
+        *("drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"),
+        *("packaged", "packaged, own images", "another licence"),
+    ],
 )
-def test_a_licence_is_claimed_only_of_what_was_drawn_here(content, changes: dict, licence: str):
+def test_a_licence_is_claimed_only_where_that_of_all_parts_is_known(content, changes: dict, licence: str):
     card = write_card(content, **changes)
     assert card.data.license == licence
     assert ("licence is not known here" in card.text) == ("images" in changes)
-    assert ("**Photographs.**" in card.text) == (licence != "unknown")
+    is_drawn = licence != "unknown" and changes.get("start") != PACKAGED
+    assert ("**Photographs.**" in card.text) == is_drawn
