@@ -12,7 +12,8 @@ export DVC_NO_ANALYTICS := 1
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-9s %s\n' "$$name" "$$what"; done
 
-repro: .venv/installed  ## run what is out of date, two stages at once, then print the table; JOBS=1: one after another
+repro: .venv/installed  ## run what is out of date, two stages at once, and print the table; IMAGES=folder: on your photographs
+	@$(if $(IMAGES),python -m stages.configure '$(IMAGES)')
 	@echo "== runs only the stages whose parameters, code or data changed"
 	@python -m stages.reproduce $(JOBS) && dvc repro
 	@python -m stages.show metrics

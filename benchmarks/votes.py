@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.scoring.cross_entropy import log
 from stages.scoring.cross_fitting import cross_fit
-from stages.scoring.predictions import read_predictions
+from stages.scoring.predictions import read_members
 from stages.scoring.voting import VOTES
 
 N_SEEDS = 2
@@ -73,17 +73,17 @@ def stack(models: np.ndarray) -> np.ndarray:
 
 def compare(folder: Path) -> pd.DataFrame:
     """Return accuracy and loss of every kind of vote on a set's validation images, and the loss above the best's."""
-    paths = sorted(folder.glob("*.npz"))
-    members = [read_predictions(path) for path in paths]
-    models, labels = np.stack([member.val_probabilities for member in members]), members[0].val_labels
+    members = read_members(folder, sorted(path.stem for path in folder.glob("*.npz")))
+    models, first = np.stack([member.val_probabilities for member in members.values()]), next(iter(members.values()))
+    labels, groups = first.val_labels, first.val_groups
     images, losses, rows = np.arange(len(labels)), {}, {}
     for name, kind in {**VOTES, "greedy_selection": GreedySelection, "stacking": Stacking}.items():
-        votes = [cross_fit(kind, models, labels, seed) for seed in range(N_SEEDS)]
+        votes = [cross_fit(kind, models, labels, groups, seed) for seed in range(N_SEEDS)]
         losses[name] = -log(np.stack([vote[images, labels] for vote in votes])).mean(axis=0)  # of each image
         rows[name] = {"accuracy": np.mean([(vote.argmax(axis=1) == labels).mean() for vote in votes])}
-    for path, member in zip(paths, members, strict=True):
-        losses[path.stem] = -log(member.val_probabilities[images, labels])
-        rows[path.stem] = {"accuracy": (member.val_probabilities.argmax(axis=1) == labels).mean()}
+    for name, member in members.items():
+        losses[name] = -log(member.val_probabilities[images, labels])
+        rows[name] = {"accuracy": (member.val_probabilities.argmax(axis=1) == labels).mean()}
     table = pd.DataFrame(rows).T
     table["loss"] = [each.mean() for each in losses.values()]
     best = losses[table["loss"].idxmin()]

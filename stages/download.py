@@ -1,23 +1,27 @@
-"""Download Oxford 102 Flowers, and arrange it as one folder a class.
+"""Download Oxford 102 Flowers, and arrange it as one folder a class, or as its official split.
 
-    python -m stages.download IMAGES
+    python -m stages.download images|official_split IMAGES
 
 Source: Nilsback and Zisserman 2008, fetched by torchvision.datasets.Flowers102.
 """
 
 import argparse
+import http.client
 import shutil
+import socket
 from pathlib import Path
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import unfinished
 from stages.runtime.process import REMEDIES, run_stage
 
+TIMEOUT_S = 30  # without a byte
 
-def download_flowers(root: Path) -> list[tuple[Path, str]]:
-    """Download the 8,189 images below `root`; return each one's path and its class's folder name.
 
-    The three official splits are joined: the stage `split` makes its own.
+def download_flowers(root: Path) -> list[tuple[Path, str, str]]:
+    """Download the 8,189 images below `root`; return each one's path, its official split and its class's folder name.
+
+    What lies there whole is not downloaded again.
 
     Raises:
         UserError: the download failed.
@@ -25,38 +29,45 @@ def download_flowers(root: Path) -> list[tuple[Path, str]]:
     """
     from torchvision.datasets import Flowers102
 
+    socket.setdefaulttimeout(TIMEOUT_S)
     images = []
     for split in ("train", "val", "test"):
         try:
             flowers = Flowers102(root, split, download=True, loader=Path)  # each item is (path, label)
-        except (OSError, RuntimeError) as error:  # no network, or a wrong checksum
+        except (OSError, RuntimeError, http.client.HTTPException) as error:  # no network, or a wrong checksum
             if isinstance(error, OSError) and error.errno in REMEDIES:
                 raise
             raise UserError(
-                f"Oxford 102 Flowers: the download failed ({error}); set `images` to data/flowers/images, which needs "
-                "no network, or to a folder of your own"
+                f"Oxford 102 Flowers: the download failed ({error}); try again, or set `images` to "
+                "data/flowers/images, which needs no network, or to a folder of your own"
             ) from None
-        images += [(path, f"{label + 1:03d} {flowers.classes[label].strip('?')}") for path, label in flowers]
+        images += [(path, split, f"{label + 1:03d} {flowers.classes[label].strip('?')}") for path, label in flowers]
     return images
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "form",
+        choices=("images", "official_split"),
+        help="a folder a class, for `split` to split; or train/, val/ and test/ of such, as published scores have it",
+    )
     parser.add_argument("images", type=Path, help="folder to make")
-    folder = parser.parse_args().images
+    arguments = parser.parse_args()
+    folder = arguments.images
     if folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
         raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
-    temporary = unfinished(folder)
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed download left
-    temporary.mkdir(parents=True)
-    try:
-        arranged = temporary / "arranged"
-        for path, class_folder in download_flowers(temporary):
-            (arranged / class_folder).mkdir(parents=True, exist_ok=True)
-            path.rename(arranged / class_folder / path.name)
-        arranged.rename(folder)
-    finally:
-        shutil.rmtree(temporary)
+    root = unfinished(folder)  # stays until all is there, so that the next run does not download the archive again
+    arranged, extracted = root / "arranged", root / "flowers-102" / "jpg"
+    for begun in (arranged, extracted):
+        shutil.rmtree(begun, ignore_errors=True)
+    extracted.parent.mkdir(parents=True, exist_ok=True)
+    for path, split, class_folder in download_flowers(root):
+        place = arranged / split / class_folder if arguments.form == "official_split" else arranged / class_folder
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    arranged.rename(folder)
+    shutil.rmtree(root)
     print(f"download: Oxford 102 Flowers in {folder}")
 
 

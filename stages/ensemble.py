@@ -16,7 +16,8 @@ do. METRICS_JSON holds
 
 COMPARISON_JSON says what of it is more than noise, on the test split unless it says otherwise:
 
-- intervals: of accuracy and macro F1, 95 % bootstrap; pairs: the differences, with McNemar's test; agreement;
+- n_images, n_groups: copies are one group, which intervals, tests and folds take for what one picture tells;
+- intervals: of accuracy and macro F1, 95 %; pairs: the differences, with McNemar's test; agreement;
 - calibration: of each as it is, and with a temperature that was fitted to the validation split;
 - votes: accuracy and loss of every kind of vote on the validation split, cross-fitted; over_equal: what this one gains;
 - without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out.
@@ -24,6 +25,7 @@ COMPARISON_JSON says what of it is more than noise, on the test split unless it 
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,9 @@ from stages.reporting.class_tables import write_tables
 from stages.runtime.files import remove_leftovers, write_json, write_text
 from stages.runtime.process import run_stage
 from stages.scoring.comparison import compare, compare_pairs, measure_agreement
-from stages.scoring.cross_fitting import cross_fit, leave_out
+from stages.scoring.cross_fitting import cross_fit
 from stages.scoring.intervals import accuracy_interval, f1_macro_interval
-from stages.scoring.predictions import Predictions, read_predictions, write_predictions
+from stages.scoring.predictions import Predictions, read_members, write_predictions
 from stages.scoring.scores import score
 from stages.scoring.temperatures import calibrate
 from stages.scoring.voting import VOTES, EqualVote, write_vote
@@ -51,35 +53,40 @@ def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: 
         equal: what the equal vote says, float, shape (n_images, n_classes).
         seed: of the bootstrap.
     """
-    labels = voters["ensemble"].test_labels
+    labels, groups = voters["ensemble"].test_labels, voters["ensemble"].test_groups
     answers = {name: voter.test_probabilities.argmax(axis=1) for name, voter in voters.items()}
     right = {name: answer == labels for name, answer in answers.items()}
     return {
         "n_images": len(labels),
+        "n_groups": len(np.unique(groups)),
         "intervals": {
-            name: {"accuracy": accuracy_interval(right[name]), "f1_macro": f1_macro_interval(labels, answer, seed)}
+            name: {
+                "accuracy": accuracy_interval(right[name], groups),
+                "f1_macro": f1_macro_interval(labels, answer, groups, seed),
+            }
             for name, answer in answers.items()
         },
-        "pairs": compare_pairs({"ensemble": right["ensemble"], **right}, seed),
-        "over_equal": compare(right["ensemble"], equal.argmax(axis=1) == labels, seed),
+        "pairs": compare_pairs({"ensemble": right["ensemble"], **right}, groups),
+        "over_equal": compare(right["ensemble"], equal.argmax(axis=1) == labels, groups),
         "agreement": measure_agreement(answers),
         "calibration": {name: calibrate(voter) for name, voter in voters.items()},
     }
 
 
 def compare_on_val(
-    labels: np.ndarray, voting: str, votes: Mapping[str, np.ndarray], without: Iterable[tuple[str, np.ndarray]]
+    first: Predictions, voting: str, votes: Mapping[str, np.ndarray], without: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Return what COMPARISON_JSON says of the validation images.
 
     Args:
+        first: a member, for labels and groups.
         voting: the kind of vote that is taken.
         votes: {kind: what it says, cross-fitted, float, shape (n_images, n_classes)}.
         without: each member, and the same of the vote without it.
     """
 
     def measure(probabilities: np.ndarray) -> dict[str, float]:
-        scores = score(labels, probabilities)
+        scores = score(first.val_labels, probabilities, first.val_groups)
         return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
 
     of_votes, of_fewer = ({key: measure(each) for key, each in group} for group in (votes.items(), without))
@@ -113,29 +120,34 @@ def main() -> None:
     recipe = read_params(arguments.params)
     names, voting, seed = list(recipe.models), recipe.ensemble.voting, recipe.seed
 
+    members = read_members(arguments.predictions, names)
     remove_leftovers(arguments.predictions, ".npz", names)
-    members = {name: read_predictions(arguments.predictions / f"{name}.npz") for name in names}
     val, test = (
         np.stack([vars(each)[f"{split}_probabilities"] for each in members.values()]) for split in ("val", "test")
     )
     first = members[names[0]]
     val_labels, test_labels, class_names = first.val_labels, first.test_labels, first.class_names
+    how_fitted = val_labels, first.val_groups, seed
     vote = VOTES[voting].fit(val, val_labels)
     probabilities = vote.probabilities(test)
-    votes = {name: cross_fit(kind, val, val_labels, seed) for name, kind in VOTES.items()}
-    of_vote = Predictions(votes[voting], val_labels, probabilities, test_labels, class_names)
-    write_vote(arguments.vote, names, voting, vote)
+    votes = {name: cross_fit(kind, val, *how_fitted) for name, kind in VOTES.items()}
+    of_vote = replace(first, val_probabilities=votes[voting], test_probabilities=probabilities)
     write_predictions(arguments.vote_predictions, of_vote)
 
-    scores, val_scores = score(test_labels, probabilities), score(val_labels, votes[voting])
+    scores = score(test_labels, probabilities, first.test_groups)
+    val_scores = score(val_labels, votes[voting], first.val_groups)
     best = names[int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())]
     weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
     how = {"voting": voting, "weights": weights, "best_member": best}
     write_json(arguments.metrics_json, {**scores, "val": val_scores, **how})
     equal = EqualVote.fit(val, val_labels).probabilities(test)
     on_test = compare_on_test({**members, "ensemble": of_vote}, equal, seed)
-    without = leave_out(VOTES[voting], names, val, val_labels, seed)
-    write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(val_labels, voting, votes, without)}))
+    without = (  # one after another: each is as large as the members' probabilities
+        (name, cross_fit(VOTES[voting], np.delete(val, i, axis=0), *how_fitted))
+        for i, name in enumerate(names if len(names) > 1 else ())
+    )
+    write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(first, voting, votes, without)}))
+    write_vote(arguments.vote, voting, vote, {name: on_test["calibration"][name]["temperature"] for name in names})
 
     write_tables(arguments.metrics_folder, "ensemble", test_labels, probabilities, class_names)
     table = pd.DataFrame({"actual": class_names[test_labels], "predicted": class_names[probabilities.argmax(axis=1)]})

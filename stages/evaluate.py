@@ -15,7 +15,7 @@ from stages.inference.probabilities import predict_proba
 from stages.networks.attention import draw_attention
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
-from stages.pixels.packed_splits import open_splits
+from stages.pixels.packed_splits import open_splits, read_groups
 from stages.reporting.class_tables import write_tables
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
@@ -36,13 +36,15 @@ def main() -> None:
     class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
     view = card.view(choose_device())
     of_val, of_test = (predict_proba(network, split.images, view) for split in (val, test))
-    predictions = Predictions(of_val, val.labels, of_test, test.labels, np.array(class_names))
+    val_groups, test_groups = (read_groups(arguments.packed, split) for split in ("val", "test"))
+    names = np.array(class_names)
+    predictions = Predictions(of_val, val.labels, val_groups, of_test, test.labels, test_groups, names)
     write_predictions(arguments.predictions, predictions)
     mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
     maps = draw_attention(network, test.images, mistakes, view)
     write_attention(arguments.attention, mistakes[: len(maps)], maps)
 
-    scores, val_scores = score(test.labels, of_test), score(val.labels, of_val)
+    scores, val_scores = score(test.labels, of_test, test_groups), score(val.labels, of_val, val_groups)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     write_json(arguments.metrics_json, {**scores, "val": val_scores, "start": card.start, "n_parameters": n_parameters})
     name = arguments.metrics_folder.name

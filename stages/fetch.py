@@ -2,45 +2,96 @@
 
     python -m stages.fetch TIMM_NAME WEIGHTS_FILE
 
-Needs a network, once: the file is tracked like any other from then on.
+Needs a network, once: the file is tracked like any other from then on. Some weights are behind a licence that has to be
+accepted on the hub first; HF_TOKEN, or `hf auth login`, then says who asks.
 """
 
 import argparse
 import difflib
 import logging
+import socket
 from pathlib import Path
+from typing import Any
 
 from stages.runtime.errors import UserError
-from stages.runtime.files import written_whole
 from stages.runtime.process import REMEDIES, run_stage
 
+TIMEOUT_S = 5  # without an answer; the hub's client asks six times, with pauses: a minute
 
-def fetch_weights(timm_name: str) -> dict:
-    """Return the state dict of timm's pretrained network, its classifier left out.
+
+def fetch_network(timm_name: str) -> Any:
+    """Return timm's pretrained network.
 
     Raises:
         UserError: timm knows no such weights, or they could not be downloaded.
         OSError: the disk is full, or not to be written to.
     """
     import timm
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HTTPError
+    from safetensors import SafetensorError
 
     if not timm.is_model_pretrained(timm_name):
         near = difflib.get_close_matches(timm_name, timm.list_pretrained(), n=3)
         raise UserError(f"{timm_name}: timm has no weights of this name; nearest: {', '.join(near) or 'none'}")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries by itself, and logs each try
-    print(f"fetch: {timm_name} from timm's model hub", flush=True)
+    socket.setdefaulttimeout(6 * TIMEOUT_S)  # of what is not on the hub, and asked for once
+    timm.models.set_pretrained_check_hash()  # which is in their names: half a file would stay in the cache
+    config = timm.get_pretrained_cfg(timm_name)
+    where = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
+    print(f"fetch: {timm_name} from {where}", flush=True)
     try:
-        network = timm.create_model(timm_name, pretrained=True)
-    except (OSError, RuntimeError) as error:  # what the hub's client raises without a network
+        _ask_hub(config.hf_hub_id)
+        return timm.create_model(timm_name, pretrained=True)
+    except (OSError, HTTPError, RuntimeError, LookupError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise
         raise UserError(
-            f"{timm_name}: the download failed ({type(error).__name__}); try again with a network, or let the model's "
-            "`weights` in params.yaml name another file"
+            f"{timm_name}: the download from {where} failed: {_explain(error)}, or let the model's `weights` in "
+            "params.yaml name another file"
         ) from None
-    names = network.pretrained_cfg["classifier"]  # a distilled network has two
-    classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(classifiers)}
+
+
+def _ask_hub(repository: str | None) -> None:
+    """Ask the hub for the weights' size, which is refused in a minute at the most; to download them takes its time.
+
+    Else timm's loader would wait for a hub that does not answer, six times a minute for each of two names.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    name = "model.safetensors"
+    if repository and not try_to_load_from_cache(repository, name):
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, name), timeout=TIMEOUT_S, retry_on_errors=True)
+        except RemoteEntryNotFoundError:
+            return  # an older file has another name
+
+
+def _explain(error: Exception) -> str:
+    """Say what went wrong, and what to do."""
+    from huggingface_hub.errors import HTTPError
+
+    status = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
+    if status in (401, 403):
+        return f"it is refused ({status}); accept the licence on that page, and set HF_TOKEN or run `hf auth login`"
+    if status == 404:
+        return "there is no such file (404); choose other weights"
+    if status:
+        return f"the answer was {status}; try again later"
+    if isinstance(error, (OSError, HTTPError)):
+        return f"no whole answer ({type(error).__name__}); try again with a network"
+    return f"it is not this network's file ({' '.join(str(error).split()):.200}); try again, choose other weights"
+
+
+def leave_out_classifier(state: dict[str, Any], names: str | list[str] | tuple[str, ...] | None) -> dict[str, Any]:
+    """Return a state dict without the classifier.
+
+    Args:
+        names: as timm's configurations give them: of one layer, or of the two that a distilled network has, or none.
+    """
+    classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names or ()))
+    return {name: tensor for name, tensor in state.items() if not name.startswith(classifiers)}
 
 
 def main() -> None:
@@ -48,12 +99,14 @@ def main() -> None:
     parser.add_argument("timm_name", help="as in timm.list_pretrained()")
     parser.add_argument("weights_file", type=Path, help="safetensors file to write")
     arguments = parser.parse_args()
-    weights = fetch_weights(arguments.timm_name)
-    from safetensors.torch import save
+    network = fetch_network(arguments.timm_name)
+    from stages.networks.start_weights import Origin, write_start_weights
 
-    with written_whole(arguments.weights_file) as temporary:
-        # save_file would hide whether the disk is full
-        temporary.write_bytes(save(weights, metadata={"source": f"timm {arguments.timm_name}"}))
+    config = network.pretrained_cfg
+    weights = leave_out_classifier(network.state_dict(), config.get("classifier"))
+    licence = f" ({config['license']})" if config.get("license") else ""
+    origin = Origin(f"timm {arguments.timm_name}{licence}", config["mean"], config["std"])
+    write_start_weights(arguments.weights_file, weights, origin)
 
 
 if __name__ == "__main__":

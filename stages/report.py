@@ -27,7 +27,7 @@ from stages.reporting.model_card import describe_models
 from stages.reporting.page import render
 from stages.reporting.pictures import embed, encode, thumbnail_sizes
 from stages.reporting.provenance import read_parameters, trace
-from stages.reporting.scores import SCORES, best_models, pair_up, read_scores
+from stages.reporting.scores import best_models, list_scores, pair_up, read_scores
 from stages.reporting.sentences import VOTES, compare_in_words, start_in_words, vote_in_words
 from stages.runtime.errors import UserError
 from stages.runtime.files import remove_leftovers, write_text
@@ -87,7 +87,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "scores": scores,
         "models": models,
         "names": ["ensemble", *models],
-        "score_names": SCORES,
+        "score_names": list_scores(scores),
         "start_in_words": start_in_words,
         "vote_names": VOTES,
         "best": best_models(scores),

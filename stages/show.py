@@ -7,15 +7,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stages.reporting.scores import SCORES, best_models, read_scores
+from stages.reporting.scores import best_models, list_scores, read_scores
 from stages.reporting.sentences import start_in_words, vote_in_words
 from stages.runtime.process import exit_cleanly
 
 
 def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the table as text: a row of headings, then a row a model."""
-    return [["model", "starts from", *SCORES.values()]] + [
-        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in SCORES)] for name, row in scores.items()
+    shown = list_scores(scores)
+    return [["model", "starts from", *shown.values()]] + [
+        [name, start_in_words(row), *(f"{row[key]:.4f}" for key in shown)] for name, row in scores.items()
     ]
 
 
@@ -33,7 +34,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
     """Write the table for the README; the best value of each score is bold."""
     head, *rows = table_cells(scores)
     best = list(best_models(scores).values())
-    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(SCORES) + "|"]
+    lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(best) + "|"]
     for name, start, *values in rows:
         marked = [f"**{value}**" if name in models else value for value, models in zip(values, best, strict=True)]
         lines.append("| " + " | ".join([f"`{name}`" if name != "ensemble" else name, start, *marked]) + " |")

@@ -37,16 +37,17 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
     for block in models.values():
         block["image_size_px"] = 76 if block.get("padding") == "valid" else 32
         settings = {**params["training"], **block}
-        small = {"dense_units": 4, "depth": 11, "batch_size": 8}
         most = {
+            "dense_units": 4,
+            "depth": 11,
+            "batch_size": 8,
             "epochs": 3 if settings["rounds"] > 1 else 2,
             "frozen_epochs": 1,
             "warmup_epochs": 1,
             "rounds": 2,
             "patience": 1,
         }
-        block |= {key: value for key, value in small.items() if key in settings}
-        block |= {key: min(value, settings[key]) for key, value in most.items()}
+        block |= {key: min(value, settings[key]) for key, value in most.items() if key in settings}
         if block["architecture"] != "timm":
             block["filters"] = 2
         block["phases"] = [{"epochs": 1, "lr": phase["lr"]} for phase in settings["phases"]]

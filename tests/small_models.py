@@ -24,6 +24,8 @@ VOTES = {
     "logarithmic_pool": LogarithmicPool(np.array([0.7, 0.0, 0.6])),
 }
 
+TEMPERATURES = dict(zip(BLOCKS, [0.8, 1.2, 2.0], strict=True))  # of each alone
+
 
 def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SIZE) -> torch.nn.Module:
     """Save a network that says something else of each picture; return it in evaluation mode."""
@@ -49,7 +51,7 @@ def save_models(folder: Path, kind: str, vote: Vote) -> None:
     """Save the models of BLOCKS, and their vote."""
     for name, (architecture, arguments) in BLOCKS.items():
         save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name])
-    write_vote(folder / "vote.json", list(BLOCKS), kind, vote)
+    write_vote(folder / "vote.json", kind, vote, TEMPERATURES)
 
 
 def pictures(n: int) -> dict[int, np.ndarray]:

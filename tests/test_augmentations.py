@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
-from stages.training.augmentations import build_mixer, build_policy, draw_changes
+from stages.training.augmentations import build_mixer, build_policy, draw_boxes, draw_changes
 from tests.trainings import AUGMENT, SETTINGS, change_settings
 
 MIXERS = [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}]
@@ -28,7 +29,7 @@ def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
 def test_nothing_asked_for_is_the_centre_crop_and_nothing_else():
     changes = draw(n=3)
     assert (changes.top.tolist(), changes.left.tolist(), changes.flip.any()) == ([2, 2, 2], [2, 2, 2], False)
-    assert changes.affine is None is changes.colour
+    assert changes.affine is None is changes.colour is changes.erase
     assert build_policy(AUGMENT) is None is build_mixer(SETTINGS, n_classes=5)
 
 
@@ -50,6 +51,64 @@ def test_turns_zooms_shifts_and_colours_stay_within_their_bounds_and_reach_them(
     assert [shifts.min().item(), shifts.max().item()] == pytest.approx([-0.5, 0.5], abs=0.01)
     factors = draw(colour=0.2).colour
     assert [factors.min().item(), factors.max().item()] == pytest.approx([0.8, 1.2], abs=0.01)
+
+
+def test_crops_of_other_sizes_lie_within_the_picture_and_reach_their_bounds():
+    changes = draw(n=10_000, scale=0.25, ratio=4 / 3)
+    assert changes.top is None is changes.left
+    sides, centres = changes.affine[:, [0, 1], [0, 1]], changes.affine[:, :, 2]
+    areas, ratios = sides.prod(dim=1), sides[:, 0] / sides[:, 1]
+    assert [areas.min().item(), areas.max().item()] == pytest.approx([0.25, 1], abs=0.01)
+    assert [ratios.min().item(), ratios.max().item()] == pytest.approx([3 / 4, 4 / 3], rel=0.01)
+    edges = torch.stack([centres - sides, centres + sides])
+    assert [edges.min().item(), edges.max().item()] == pytest.approx([-1, 1], abs=1e-5)
+    assert [edges[0].max().item(), edges[1].min().item()] == pytest.approx([0.1, -0.1], abs=0.1)  # up to 1 - 2 * 0.43
+
+
+def test_turns_and_shifts_move_the_crop_in_its_own_size():
+    affine = draw(scale=0.25, rotation_deg=90).affine
+    sides = affine[:, :, :2].norm(dim=2)
+    torch.testing.assert_close(sides[:, 0], sides[:, 1])
+    assert [sides.min().item(), sides.max().item()] == pytest.approx([0.5, 1], abs=0.01)
+    angles = torch.rad2deg(torch.atan2(affine[:, 1, 0], affine[:, 0, 0]))
+    assert [angles.min().item(), angles.max().item()] == pytest.approx([-90, 90], abs=2)
+    affine = draw(n=10_000, scale=0.25, shift=0.25).affine
+    beyond = affine[:, :, 2].abs() + affine[:, 0, :1] - 1
+    assert (beyond / affine[:, 0, :1]).max().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("areas", "ratios", "theirs"),
+    [
+        ((0.08, 1), (3 / 4, 4 / 3), lambda picture, *bounds: v2.RandomResizedCrop(9, *bounds).make_params([picture])),
+        ((0.02, 0.33), (10 / 33, 3.3), lambda picture, *bounds: v2.RandomErasing(1, *bounds).make_params([picture])),
+    ],
+    ids=["crops", "erased"],
+)
+def test_boxes_are_those_of_torchvision(areas, ratios, theirs):
+    torch.manual_seed(1)
+    picture = torch.zeros(1, 1000, 1000)
+    drawn = [theirs(picture, areas, ratios) for _ in range(3000)]
+    names = ("left", "top", "width", "height") if "left" in drawn[0] else ("j", "i", "w", "h")
+    expected = torch.tensor([[each[name] for name in names] for each in drawn]) / 1000
+    found = draw_boxes(30_000, areas, ratios[1], 1, torch.Generator().manual_seed(1))
+    quantiles = torch.arange(0.1, 1, 0.1)
+    torch.testing.assert_close(found.quantile(quantiles, 0), expected.quantile(quantiles, 0), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("otherwise", [0, 1])
+def test_where_no_box_fits_it_is_the_whole_or_nothing(otherwise):
+    boxes = draw_boxes(50, (1, 1), 4, otherwise, torch.Generator().manual_seed(1))
+    assert boxes[:, 2:].unique().tolist() == [otherwise]
+    assert not boxes[:, :2].any() or not otherwise
+
+
+def test_the_share_of_the_images_that_erase_says_loses_a_box():
+    erased = draw(erase=0.25).erase
+    areas = erased[:, 2:].prod(dim=1)
+    assert (areas > 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert [areas[areas > 0].min().item(), areas.max().item()] == pytest.approx([0.02, 0.33], abs=0.02)
+    assert (erased[:, :2] + erased[:, 2:]).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["randaugment", "trivialaugment"])

@@ -1,5 +1,7 @@
 """Batches: which pixels they hold, how they are normalised, and which rows each process gets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,27 @@ def test_an_affine_shift_of_a_pixel_moves_the_image_by_a_pixel():
     found = _positions(make_batch(_images(1), torch.tensor([0]), VIEW, changes))
     assert found[0, 0, :, 2].tolist() == [1, 2, 3, 3]  # beyond the edge: reflected
     assert found[0, :, 0, 1].tolist() == [0, 1, 2, 3]
+
+
+def test_a_change_without_a_crop_takes_its_box_out_of_the_whole_stored_picture():
+    # columns 1 to 3 and rows 2 to 4 of six: half of each side, with its centre a sixth left of and below the middle
+    box = torch.tensor([[[0.5, 0, -1 / 6], [0, 0.5, 1 / 6]]]).expand(2, 2, 3)
+    view, flip = View(STORED, 3, MEAN, STD, CPU), torch.tensor([False, True])
+    found = _positions(make_batch(_images(2), torch.arange(2), view, Changes(None, None, flip, box)))
+    assert found[0, :, 0].tolist() == [[0, 2, 1], [0, 3, 1], [0, 4, 1]]
+    assert found[0, 0, :, 2].tolist() == [1, 2, 3]
+    assert found[1, 0].tolist() == [[1, 2, 4], [1, 2, 3], [1, 2, 2]]  # of the mirrored picture
+
+
+def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
+    plain = make_batch(_images(2), torch.arange(2), VIEW)
+    changes = replace(centre_crops(2, VIEW), erase=torch.tensor([[0.25, 0.5, 0.5, 0.3], [0.4, 0.4, 0, 0]]))
+    erased = make_batch(_images(2), torch.arange(2), VIEW, changes.of(slice(0, 2)))
+    expected = plain.clone()
+    expected[0, :, 2, 1:3] = 0  # the centre of row 3 is at 0.875, below 0.5 + 0.3
+    assert torch.equal(erased, expected)
+    assert plain.all()
+    assert erased.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

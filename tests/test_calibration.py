@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from stages.scoring.calibration import N_BINS, expected_calibration_error, reliability_bins
+from stages.scoring.calibration import N_BINS, calibration_errors, reliability_bins
 
 
 def _error(labels: list[int], probabilities: np.ndarray) -> float:
-    return expected_calibration_error(reliability_bins(np.array(labels), probabilities))
+    return calibration_errors(np.array(labels), probabilities, np.arange(len(labels)))["ece"]
 
 
 def test_gaps_of_opposite_sign_cancel_in_a_bin_but_not_between_bins():
@@ -38,3 +38,16 @@ def test_bins_are_those_of_scikit_learn():
     np.testing.assert_allclose([each["accuracy"] for each in bins], accuracy, rtol=0, atol=1e-12)
     np.testing.assert_allclose([each["confidence"] for each in bins], confidence, rtol=0, atol=1e-12)
     assert sum(each["n_images"] for each in bins) == 300
+
+
+def test_the_error_of_a_calibrated_model_is_what_chance_leaves():
+    # 100 images, sure to 0.8 and in one bin: the sum of their gaps has variance 16, and so a mean size of 4 * 0.7979;
+    # half-normal, its own deviation is 4 * 0.6028
+    probabilities, labels = np.tile([0.8, 0.2], (100, 1)), np.zeros(100, int)
+    alone = calibration_errors(labels, probabilities, np.arange(100))
+    assert alone["ece_expected"] == pytest.approx(0.04 * 0.7979, abs=1e-5)
+    assert alone["ece_bound"] == pytest.approx(0.04 * (0.7979 + 1.96 * 0.6028), abs=1e-5)
+    # as 25 groups of 4 they tell as much as 25 images, whose error is twice as large
+    copies = calibration_errors(labels, probabilities, np.arange(100) // 4)
+    assert copies["ece_expected"] == pytest.approx(2 * alone["ece_expected"], rel=1e-9)
+    assert copies["ece"] == alone["ece"] == pytest.approx(0.2)

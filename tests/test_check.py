@@ -70,9 +70,20 @@ MISTAKES = {
         ["models.cnn.weights"],
     ),
     "weights that are nowhere": ({"models__cnn__weights": "mine.safetensors"}, ["models.cnn.weights"]),
+    "an input's weights, spelt wrong": (
+        {
+            "models__cnn__weights": "data/weights/packaged/tf_efficientnet_lite.safetensors",
+            "models__vgg16__weights": "data/weights/source/models/vgg91.safetensors",
+        },
+        ["models.cnn.weights", "models.vgg16.weights"],
+    ),
     "images too small for VGG": (
         {"image_sizes_px": [32, 31], "models__vgg16__image_size_px": 31, "models__resnet50__image_size_px": 31},
         ["models.vgg16"],
+    ),
+    "a head of several layers as a logistic regression": (
+        {"training__head_start": "logistic_regression", "training__frozen_views": 1},
+        ["models.cnn.dense_units", "models.vgg16.dense_units", "models.vgg19_pretrained.dense_units"],
     ),
     "valid padding at 32 px": ({"models__cnn__padding": "valid"}, ["models.cnn"]),
     "no network of timm's": ({"models__seventh": {**TIMM, "network": "resnet81"}}, ["models.seventh"]),
@@ -147,6 +158,7 @@ def test_what_is_there_or_will_be_made_is_let_through(problems):
     Path("mine.dvc").write_text("outs: [{path: mine}]", encoding="utf-8")
     assert problems(images="a folder") == problems(images="mine/images") == problems(images=str(ROOT / "docs")) == []
     assert problems(models__cnn__weights="data/models/vgg16.safetensors") == []
+    assert problems(models__cnn__weights="data/weights/packaged/tf_efficientnet_lite0.safetensors") == []
     Path("mine.safetensors").touch()
     assert problems(models__cnn__weights="mine.safetensors") == []
     assert [line.partition(":")[0] for line in problems(images="mine.safetensors")] == ["images"]

@@ -40,6 +40,7 @@ SETTINGS = {
     "patience": change_settings(epochs=4, rounds=2, patience=1, schedule="cosine"),
     "best of an earlier round": change_settings(epochs=2, rounds=2, lr=0.05),
     "least loss": change_settings(epochs=2, rounds=2, lr=0.05, keep="loss", min_steps=9),
+    "kept features": change_settings(epochs=2, rounds=2, lr=0.05, keep="last", frozen_epochs=1, frozen_views=2),
     "average": change_settings(epochs=2, rounds=2, ema_decay=0.7),
     "everything": change_settings(
         epochs=2,

@@ -2,59 +2,57 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from stages.scoring.comparison import compare, compare_pairs, correct_by_holm, measure_agreement
+from stages.scoring.comparison import compare, compare_pairs, correct_by_holm, flip_signs, measure_agreement
 
 
-def _answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+def _answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     right_a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
     right_b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
-    return right_a, right_b
+    return right_a, right_b, np.arange(len(right_a))
 
 
 def test_the_difference_is_that_of_the_accuracies_and_turns_with_the_sides():
-    right_a, right_b = _answers(50, 10, 4, 36)
-    forth, back = compare(right_a, right_b, seed=1), compare(right_b, right_a, seed=1)
-    assert forth["accuracy_difference"] == -back["accuracy_difference"] == 0.06  # (50 + 10) / 100 - (50 + 4) / 100
+    right_a, right_b, groups = _answers(50, 10, 4, 36)
+    forth, back = compare(right_a, right_b, groups), compare(right_b, right_a, groups)
+    assert (
+        forth["accuracy_difference"] == -back["accuracy_difference"] == pytest.approx(0.06)
+    )  # (50 + 10) / 100 - (50 + 4) / 100
+    assert (forth["low"], forth["high"]) == pytest.approx((-back["high"], -back["low"]))
     assert forth["mcnemar_p"] == back["mcnemar_p"]
 
 
 def test_mcnemars_p_is_the_exact_two_sided_binomial_one():
     # 1 against 5 of 6 in doubt: 2 * (1 + 6) / 2 ** 6 = 14 / 64
-    assert compare(*_answers(10, 1, 5, 10), seed=1)["mcnemar_p"] == pytest.approx(0.21875, abs=1e-12)
+    assert compare(*_answers(10, 1, 5, 10))["mcnemar_p"] == pytest.approx(0.21875, abs=1e-12)
     # 3 against 3
-    assert compare(*_answers(10, 3, 3, 10), seed=1)["mcnemar_p"] == 1
+    assert compare(*_answers(10, 3, 3, 10))["mcnemar_p"] == 1
 
 
 def test_mcnemars_p_is_that_of_statsmodels():
     for both, only_a, only_b, neither in [*np.random.default_rng(1).integers(0, 60, (20, 4)), (9, 0, 7, 9)]:
         theirs = mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue
-        ours = compare(*_answers(both, only_a, only_b, neither), seed=1)["mcnemar_p"]
+        ours = compare(*_answers(both, only_a, only_b, neither))["mcnemar_p"]
         assert ours == pytest.approx(theirs, rel=1e-9)
 
 
-def test_equal_answers_differ_by_nothing_with_certainty():
-    right = np.array([True, False, True])
-    assert compare(right, right, seed=1) == {"accuracy_difference": 0, "low": 0, "high": 0, "mcnemar_p": 1}
+def test_a_group_is_flipped_as_a_whole():
+    # three groups that differ by 2, 1 and -1: the sums of all eight flips are 4, 2, 2, 0, 0, -2, -2, -4
+    assert flip_signs(np.array([1, 1, 1, 0, -1]), np.array([7, 7, 3, 3, 5])) == pytest.approx(6 / 8, abs=1e-12)
+    # 5 copies that one alone got right say as little as one picture
+    assert flip_signs(np.ones(5, int), np.zeros(5, int)) == 1
+    # 1 and -1 in one group leave it undecided
+    assert flip_signs(np.array([1, -1, 1]), np.array([0, 0, 1])) == 1
 
 
-def test_the_interval_has_the_width_of_a_normal_one_for_many_images():
-    # variance of an image's difference: 0.06 + 0.04 - 0.02 ** 2 = 0.0996; 1.96 * sqrt(0.0996 / 1000) = 0.01956
-    result = compare(*_answers(500, 60, 40, 400), seed=1)
-    assert result["low"] == pytest.approx(0.02 - 0.01956, abs=0.0015)
-    assert result["high"] == pytest.approx(0.02 + 0.01956, abs=0.0015)
-
-
-def test_the_interval_is_scipys_paired_percentile_bootstrap():
-    right = np.random.default_rng(1).random((2, 300)) < [[0.7], [0.5]]
-    theirs = bootstrap(
-        right, lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True, method="percentile", rng=1
-    ).confidence_interval
-    ours = compare(*right, seed=1)
-    assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=1 / 300)
+def test_many_groups_have_the_p_value_of_flips_that_are_drawn():
+    random = np.random.default_rng(1)
+    differences, groups = random.choice([-1, 0, 1], 300, p=[0.2, 0.5, 0.3]), random.integers(0, 90, 300)
+    sums = random.choice([-1, 1], (20_000, 90)) @ np.bincount(groups, differences, 90)
+    drawn = (np.abs(sums) >= abs(differences.sum())).mean()
+    assert flip_signs(differences, groups) == pytest.approx(drawn, abs=4 * (drawn / 20_000) ** 0.5)
 
 
 def test_holm_takes_the_smallest_times_their_number_and_never_lets_a_larger_one_fall_below():
@@ -73,10 +71,10 @@ def test_holms_correction_is_that_of_statsmodels(n_tests):
 def test_every_two_are_compared_once_and_corrected_for_all():
     random = np.random.default_rng(1)
     right = {name: random.random(80) < share for name, share in {"vote": 0.9, "a": 0.8, "b": 0.5}.items()}
-    pairs = compare_pairs(right, seed=1)
+    pairs = compare_pairs(right, np.arange(80))
     assert [(pair["a"], pair["b"]) for pair in pairs] == [("vote", "a"), ("vote", "b"), ("a", "b")]
     assert {key: pairs[2][key] for key in ("low", "mcnemar_p")} == {
-        key: compare(right["a"], right["b"], seed=1)[key] for key in ("low", "mcnemar_p")
+        key: compare(right["a"], right["b"], np.arange(80))[key] for key in ("low", "mcnemar_p")
     }
     theirs = multipletests([pair["mcnemar_p"] for pair in pairs], method="holm")[1]
     np.testing.assert_allclose([pair["holm_p"] for pair in pairs], theirs, rtol=1e-9)

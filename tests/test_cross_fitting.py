@@ -1,10 +1,10 @@
-"""Votes and the images that they were not fitted to: folds, and what leaving a member out means."""
+"""Votes and the images that they were not fitted to: folds of whole groups."""
 
 import numpy as np
 import pytest
 
-from stages.scoring.cross_fitting import N_FOLDS, assign_folds, cross_fit, leave_out
-from stages.scoring.voting import VOTES, LinearPool
+from stages.scoring.cross_fitting import N_FOLDS, assign_folds, cross_fit
+from stages.scoring.voting import VOTES
 
 
 def _random_probabilities(n_models: int, n_images: int, n_classes: int) -> np.ndarray:
@@ -13,24 +13,28 @@ def _random_probabilities(n_models: int, n_images: int, n_classes: int) -> np.nd
 
 def test_every_fold_has_its_share_of_every_class():
     labels = np.repeat([0, 1, 2], [12, 5, 3])
-    folds = assign_folds(labels, seed=1)
+    alone = np.arange(20)
+    folds = assign_folds(labels, alone, seed=1)
     counts = np.array([np.bincount(folds[labels == label], minlength=N_FOLDS) for label in range(3)])
     assert (np.ptp(counts, axis=1) <= 1).all()  # 12 images: 2 or 3 a fold; 5: one each; 3: one or none
     assert counts.sum(axis=0).tolist() == [4, 4, 4, 4, 4]
-    assert folds.tolist() == assign_folds(labels, seed=1).tolist() != assign_folds(labels, seed=2).tolist()
+    assert (
+        folds.tolist() == assign_folds(labels, alone, seed=1).tolist() != assign_folds(labels, alone, seed=2).tolist()
+    )
+
+
+def test_no_group_is_in_two_folds_and_folds_are_alike():
+    sizes = np.random.default_rng(1).integers(1, 6, 60)
+    groups = np.repeat(np.arange(60)[::-1], sizes)
+    labels = groups % 3
+    folds = assign_folds(labels, groups, seed=1)
+    assert all(len(np.unique(folds[groups == group])) == 1 for group in range(60))
+    assert all(np.ptp(np.bincount(folds[labels == label])) <= 5 for label in range(3))  # the largest group
 
 
 @pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
 def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it(kind):
-    members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
-    fold = assign_folds(labels, seed=1) == 0
+    members, labels, groups = _random_probabilities(3, 12, 2), np.arange(12) // 2 % 2, np.arange(12) // 2
+    fold = assign_folds(labels, groups, seed=1) == 0
     expected = kind.fit(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
-    np.testing.assert_allclose(cross_fit(kind, members, labels, seed=1)[fold], expected, rtol=0, atol=1e-12)
-
-
-def test_a_vote_without_a_member_is_that_of_the_others_and_one_alone_cannot_be_left_out():
-    members, labels = _random_probabilities(3, 10, 2), np.arange(10) % 2
-    without = dict(leave_out(LinearPool, ["a", "b", "c"], members, labels, seed=1))
-    assert list(without) == ["a", "b", "c"]
-    np.testing.assert_array_equal(without["b"], cross_fit(LinearPool, members[[0, 2]], labels, seed=1))
-    assert not dict(leave_out(LinearPool, ["a"], members[:1], labels, seed=1))
+    np.testing.assert_allclose(cross_fit(kind, members, labels, groups, seed=1)[fold], expected, rtol=0, atol=1e-12)

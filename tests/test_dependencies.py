@@ -20,7 +20,7 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"runtime"},
 ]
 STAGES = ROOT / "stages"
-TOOLS = {"export", "predict", "reproduce", "show"}  # for people
+TOOLS = {"configure", "export", "predict", "reproduce", "show"}  # for people
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 

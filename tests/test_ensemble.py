@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from stages import ensemble
 from stages.ensemble import shorten
+from stages.runtime.errors import UserError
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
 
@@ -29,11 +31,16 @@ def remember(image: int) -> np.ndarray:
     return probabilities
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str, names: Sequence[str] = NAMES) -> dict:
+def predict(image: int, copies: int = 1) -> Predictions:
+    split = remember(image).repeat(copies, axis=0), LABELS.repeat(copies), np.arange(5).repeat(copies)
+    return Predictions(*split, *split, np.array(["no", "yes"]))
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, voting: str, names: Sequence[str] = NAMES, copies: int = 1
+) -> dict:
     for image, name in enumerate(names):
-        probabilities = remember(image)
-        predictions = Predictions(probabilities, LABELS, probabilities, LABELS, np.array(["no", "yes"]))
-        write_predictions(folder / "predictions" / f"{name}.npz", predictions)
+        write_predictions(folder / "predictions" / f"{name}.npz", predict(image, copies))
     recipe = SimpleNamespace(seed=1, models=dict.fromkeys(names), ensemble=SimpleNamespace(voting=voting))
     monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
     arguments = [
@@ -49,7 +56,8 @@ def test_val_scores_of_a_fitted_vote_are_those_of_images_that_it_was_not_fitted_
     # Fitted to all five images, the vote is right on each: temperatures of 10 make its wrong answers 0.52 to 0.48, and
     # the one that remembers the image tips them (the old scores). Fitted to the four others, who remembers the fifth
     # has no weight, for it is wrong on all four; and the others are wrong on the fifth.
-    scores = run(monkeypatch, tmp_path, "linear_pool")
+    # Of each image there are copies, so that the prior counts for little; they are a group, and stay in one fold.
+    scores = run(monkeypatch, tmp_path, "linear_pool", copies=300)
     assert scores["val"]["accuracy"] == 0
     assert scores["accuracy"] == 1  # the test images are the same here, and the vote is fitted to them all
     assert list(scores["weights"].values()) == pytest.approx([0.2] * 5, abs=1e-5)
@@ -87,7 +95,7 @@ def read_comparison(folder: Path) -> dict:
 
 
 def test_the_comparison_is_of_every_member_and_the_ensemble(tmp_path, monkeypatch):
-    run(monkeypatch, tmp_path, "linear_pool")
+    run(monkeypatch, tmp_path, "linear_pool", copies=2)
     comparison, names = read_comparison(tmp_path), [*NAMES, "ensemble"]
     for part in ("intervals", "agreement", "calibration"):
         assert list(comparison[part]) == names
@@ -97,10 +105,13 @@ def test_the_comparison_is_of_every_member_and_the_ensemble(tmp_path, monkeypatc
     # the vote is right on all five test images, each member on one: four of four in doubt, 2 / 2 ** 4; fifteen pairs
     assert [pair["mcnemar_p"] for pair in comparison["pairs"][:5]] == [0.125] * 5
     assert comparison["pairs"][0]["holm_p"] == 1
-    assert comparison["intervals"]["ensemble"]["accuracy"] == [1, 1]
+    # five groups that are all right: Wilson's interval is from 1 / (1 + 1.96 ** 2 / 5) to 1
+    assert comparison["intervals"]["ensemble"]["accuracy"] == pytest.approx([0.565518, 1], abs=2e-6)
+    assert (comparison["n_images"], comparison["n_groups"]) == (10, 5)
     assert comparison["agreement"]["zinnia"]["a"] == 0.6  # wrong on three together, and there are two classes
     # the equal vote gives the right class 0.44: none is right
-    assert comparison["over_equal"] == {"accuracy_difference": 1, "low": 1, "high": 1, "mcnemar_p": 0.0625}
+    over_equal = comparison["over_equal"]
+    assert (over_equal["accuracy_difference"], over_equal["high"], over_equal["mcnemar_p"]) == (1, 1, 0.0625)
 
 
 def test_what_a_member_costs_is_what_the_vote_loses_without_it(tmp_path, monkeypatch):
@@ -126,3 +137,13 @@ def test_a_small_p_value_does_not_become_0():
         "shares": [0.333333, 1],
         "none": 0,
     }
+
+
+def test_predictions_of_another_split_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    # the labels are the same, since the pictures of a class come one after another: the groups are not
+    other = replace(predict(0), test_groups=np.arange(5) + 1)
+    right = [predict(image) for image in range(5)]
+    monkeypatch.setattr("tests.test_ensemble.predict", lambda image, copies: other if image == 2 else right[image])
+    with pytest.raises(UserError, match="m\\.npz"):
+        run(monkeypatch, tmp_path, "equal")
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions"]

@@ -1,72 +1,90 @@
-"""Bootstrap intervals of scores, by hand and beside SciPy's bootstrap of scikit-learn's scores."""
+"""Intervals of scores: by hand, beside the libraries', and of groups of copies. Coverage: test_statistics.py."""
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from stages.scoring import intervals
-from stages.scoring.intervals import accuracy_interval, f1_macro, f1_macro_interval
+from stages.scoring.intervals import accuracy_interval, difference_interval, f1_macro, f1_macro_interval
 
 
-def _images(n_images: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels, and answers of which two in three are right."""
+def _images(n_images: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, answers of which two in three are right, and groups of one image each."""
     random = np.random.default_rng(1)
     labels, others = random.integers(0, n_classes, (2, n_images))
-    return labels, np.where(random.random(n_images) < 2 / 3, labels, others)
+    return labels, np.where(random.random(n_images) < 2 / 3, labels, others), np.arange(n_images)
 
 
-def test_the_interval_of_an_accuracy_is_binomial():
-    # of two images one is right: a resample has none, one or two with 1/4, 1/2 and 1/4, so that 95 % need all three
-    assert accuracy_interval(np.array([True, False])) == [0, 1]
-    assert accuracy_interval(np.ones(9, bool)) == [1, 1]
-    # 1 of 40: (39/40) ** 40 = 0.363 have none; 3 or fewer have 0.983, 2 or fewer 0.923
-    assert accuracy_interval(np.arange(40) == 0) == [0, 3 / 40]
+@pytest.mark.parametrize("n_right", [0, 7, 30])
+def test_the_interval_of_an_accuracy_is_wilsons(n_right):
+    theirs = binomtest(n_right, 30).proportion_ci(method="wilson")
+    ours = accuracy_interval(np.arange(30) < n_right, np.arange(30))
+    assert ours == pytest.approx([theirs.low, theirs.high], abs=1e-6)
 
 
-def test_the_interval_of_an_accuracy_is_scipys_percentile_bootstrap():
-    right = np.random.default_rng(1).random(400) < 0.8
-    theirs = bootstrap([right], np.mean, method="percentile", rng=1).confidence_interval
-    assert accuracy_interval(right) == pytest.approx([theirs.low, theirs.high], abs=1.5 / 400)
+@pytest.mark.parametrize("n_right", [0, 3, 6])
+def test_copies_that_share_their_fate_count_as_one_picture(n_right):
+    right, groups = np.repeat(np.arange(6) < n_right, 5), np.repeat(np.arange(6), 5)
+    expected = accuracy_interval(np.arange(6) < n_right, np.arange(6))
+    assert accuracy_interval(right, groups) == pytest.approx(expected, abs=1e-12)
 
 
-def test_macro_f1_of_a_resample_is_that_of_scikit_learn():
-    labels, answers = _images(60, 25)
-    cells, cell_of_image = np.unique(np.stack([labels, answers]), axis=1, return_inverse=True)
-    resamples = np.random.default_rng(1).integers(0, 60, (20, 60))
-    counts = np.stack([np.bincount(cell_of_image[drawn], minlength=cells.shape[1]) for drawn in resamples])
-    theirs = [f1_score(labels[drawn], answers[drawn], average="macro") for drawn in resamples]
-    np.testing.assert_allclose(f1_macro(cells, counts), theirs, rtol=0, atol=1e-12)
+def test_the_bounds_of_a_difference_are_those_that_a_score_test_just_does_not_reject():
+    a, b, groups = np.arange(50) < 48, (np.arange(50) < 36) | (np.arange(50) >= 48), np.arange(50)  # 12 and 2 alone
+    for bound in difference_interval(a, b, groups):
+        # the likeliest share where b alone is right, at this difference: 12 log(q + d) + 2 log(q) + 36 log(1 - 2q - d)
+        shares = np.linspace(max(0, -bound) + 1e-6, (1 - bound) / 2 - 1e-6, 100_001)
+        share = shares[
+            np.argmax(12 * np.log(shares + bound) + 2 * np.log(shares) + 36 * np.log(1 - 2 * shares - bound))
+        ]
+        error = np.sqrt((2 * share + bound - bound**2) / 50)
+        assert abs(0.2 - bound) / error == pytest.approx(1.96, abs=1e-3)
 
 
-def test_a_class_counts_where_it_occurs_or_is_answered():
-    # images are 0, 0, 1, answers 0, 2, 1: the F1 are 2/3, 1 and, of class 2, which was answered, 0
-    cells = np.array([[0, 0, 1], [0, 2, 1]])
-    np.testing.assert_allclose(f1_macro(cells, np.array([[1, 1, 1], [3, 0, 0]])), [(2 / 3 + 1 + 0) / 3, 1], atol=1e-12)
+def test_alike_answers_are_no_certainty_and_the_interval_ends_at_1():
+    n, z = 10, 1.959964
+    right, wrong, groups = np.ones(n, bool), np.zeros(n, bool), np.arange(n)
+    half = z**2 / (n + z**2)  # n * d = z * sqrt(n * d * (1 - d))
+    assert difference_interval(right, right, groups) == pytest.approx([-half, half], abs=1e-6)
+    bound = (n - z**2) / (
+        n + z**2
+    )  # n * (1 - d) = z * sqrt(n * (1 - d ** 2)), b alone right on the likeliest (1 - d) / 2
+    assert difference_interval(right, wrong, groups) == pytest.approx([bound, 1], abs=1e-6)
+    assert difference_interval(wrong, right, groups) == pytest.approx([-1, -bound], abs=1e-6)
+    of_copies = difference_interval(right.repeat(3), right.repeat(3), groups.repeat(3))
+    assert of_copies == pytest.approx([-half, half], abs=1e-6)
 
 
-def test_the_interval_of_macro_f1_is_scipys_percentile_bootstrap():
-    labels, answers = _images(200, 5)
-
-    def f1(labels: np.ndarray, answers: np.ndarray, axis: int) -> np.ndarray:
-        are, said = (images[..., None] == np.arange(5) for images in (labels, answers))
-        return (2 * (are & said).sum(axis - 1) / (are.sum(axis - 1) + said.sum(axis - 1))).mean(axis=-1)
-
-    assert f1(labels, answers, -1) == pytest.approx(f1_score(labels, answers, average="macro"), abs=1e-12)
-    options = {"paired": True, "vectorized": True, "method": "percentile", "n_resamples": 2000, "rng": 1}
-    theirs = bootstrap((labels, answers), f1, **options).confidence_interval
-    # the standard error of F1 is about 0.035, and that of a bound of 2,000 resamples a twentieth of it, twice
-    assert f1_macro_interval(labels, answers, seed=1) == pytest.approx([theirs.low, theirs.high], abs=0.007)
+def test_macro_f1_is_that_of_scikit_learn_over_the_classes_that_occur():
+    labels, answers, _ = _images(60, 25)
+    right, occurs = np.zeros((2, 25)), np.zeros((2, 25))
+    for row, n in enumerate((60, 4)):
+        np.add.at(right[row], labels[:n], labels[:n] == answers[:n])
+        np.add.at(occurs[row], np.concatenate([labels[:n], answers[:n]]), 1)
+    theirs = [f1_score(labels[:n], answers[:n], average="macro") for n in (60, 4)]
+    np.testing.assert_allclose(f1_macro(right, occurs), theirs, rtol=0, atol=1e-12)
 
 
-def test_the_interval_holds_the_score_though_most_resamples_lack_classes():
+def test_the_interval_of_macro_f1_of_two_large_classes_is_that_of_their_accuracy():
+    # 400 of each, of which 80 are taken for the other: F1 and accuracy are both 0.8, for every resample nearly
+    labels, answers = np.repeat([0, 1], 400), np.repeat([0, 1, 1, 0], [320, 80, 320, 80])
+    expected = accuracy_interval(labels == answers, np.arange(800))
+    assert f1_macro_interval(labels, answers, np.arange(800), seed=1) == pytest.approx(expected, abs=0.003)
+
+
+def test_the_interval_of_macro_f1_holds_the_score_though_many_classes_have_two_images_and_is_no_point_at_1():
     labels = np.arange(40).repeat(2)
     answers = np.where(np.arange(80) % 5 > 0, labels, 0)
-    low, high = f1_macro_interval(labels, answers, seed=1)
+    low, high = f1_macro_interval(labels, answers, np.arange(80), seed=1)
     assert low < f1_score(labels, answers, average="macro") < high
+    expected = accuracy_interval(labels == labels, np.arange(80))  # all right
+    assert f1_macro_interval(labels, labels, np.arange(80), seed=1) == pytest.approx(expected, abs=1e-12)
+    of_groups = f1_macro_interval(labels, labels, labels, seed=1)  # a group a class: none can be drawn
+    assert of_groups == pytest.approx(accuracy_interval(labels == labels, labels), abs=1e-12)
 
 
 def test_the_interval_does_not_depend_on_how_many_resamples_fit_into_memory(monkeypatch):
     expected = f1_macro_interval(*_images(60, 5), seed=1)
-    monkeypatch.setattr(intervals, "MAX_COUNTS", 300)  # a dozen at a time
+    monkeypatch.setattr(intervals, "MAX_COUNTS", 300)  # five at a time
     assert f1_macro_interval(*_images(60, 5), seed=1) == expected

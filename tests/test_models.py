@@ -17,10 +17,12 @@ RESNET = {"filters": 2}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
 TINY = {  # each architecture at its smallest; of timm a convolutional network, and a transformer
     "cnn": (cnn, CNN),
+    "cnn averaged": (cnn, {**CNN, "dense_units": 0}),
     "resnet50": (resnet50, RESNET),
     "timm test_resnet": (timm, {"network": "test_resnet", "dropout": 0.5, "drop_path": 0.1}),
     "timm test_vit": (timm, {"network": "test_vit", **PLAIN}),
     "vgg": (vgg, VGG),
+    "vgg averaged": (vgg, {**VGG, "dense_units": 0}),
 }
 META = torch.device("meta")  # shapes without numbers: a VGG in no time
 
@@ -58,6 +60,8 @@ def test_a_network_of_backbone_and_head_starts_as_the_seed_says_and_gives_a_logi
         (resnet50, {"filters": 64}, 25_557_032),
         (vgg, {**VGG, "depth": 16, "batch_norm": False, "filters": 64, "dense_units": 4096}, 138_357_544),
         (vgg, {**VGG, "depth": 19, "batch_norm": False, "filters": 64, "dense_units": 4096}, 143_667_240),
+        # the convolutions' 14,714,688, and one layer from 512 averages to 1000 classes
+        (vgg, {**VGG, "depth": 16, "batch_norm": False, "filters": 64, "dense_units": 0}, 14_714_688 + 513_000),
         (timm, {"network": "resnet18", **PLAIN}, 11_689_512),
     ],
 )
@@ -111,6 +115,18 @@ def test_the_smallest_image_is_the_smallest_that_leaves_a_pixel(module, argument
         module.build_model(3, size_px - 1, **arguments)
 
 
+@pytest.mark.parametrize(("module", "arguments"), [(cnn, CNN), (vgg, VGG)], ids=["cnn", "vgg"])
+def test_a_head_without_hidden_layers_is_one_linear_layer_on_averages_over_the_image(module, arguments):
+    network = module.build_model(3, 64, **{**arguments, "dense_units": 0}).eval()
+    assert [type(layer) for layer in network.head] == [nn.Flatten, nn.Dropout, nn.Linear]
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        maps, features = network.backbone[:-1](images), network.backbone(images)
+    assert maps.shape[2] > 1
+    torch.testing.assert_close(features, maps.mean(dim=(2, 3), keepdim=True))
+    assert features.shape == (2, 16, 1, 1)
+
+
 def test_weights_start_as_he_says_the_last_layer_near_zero_and_biases_at_zero():
     torch.manual_seed(1)
     network = cnn.build_model(3, 16, filters=8, padding="same", dense_units=64, dropout=0)
@@ -121,6 +137,13 @@ def test_weights_start_as_he_says_the_last_layer_near_zero_and_biases_at_zero():
         # the deviation of n numbers is within 4 of its own standard errors, 1 / sqrt(2 n)
         assert layer.weight.std().item() == pytest.approx(deviation, rel=4 / math.sqrt(2 * layer.weight.numel()))
         assert not layer.bias.any()
+
+
+def test_timms_last_layer_starts_near_zero():
+    torch.manual_seed(1)
+    layer = timm.build_model(1000, 32, network="test_resnet", **PLAIN).head[-1]
+    assert layer.weight.std().item() == pytest.approx(0.01, rel=4 / math.sqrt(2 * layer.weight.numel()))
+    assert not layer.bias.any()
 
 
 def test_timms_dropout_and_stochastic_depth_reach_the_network():

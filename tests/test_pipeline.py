@@ -76,6 +76,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
         assert "removed" not in page
 
     clone.edit(lambda params: [params["models"].pop(name) for name in ("sixth", "seventh")])
+    clone.edit(lambda params: params.update(image_sizes_px=[32]))
     assert clone.repro() == {"ensemble", "report"}  # DVC has seen these parameters, and does not run `check`
     clone.commit()
     clone.run(f"git clone -q . {tmp_path / 'fresh'}")
@@ -88,7 +89,8 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(path.name for path in ROOT.glob("recipes/*.yaml")))
 def test_a_recipe_runs_whole(recipe, tmp_path):
-    timm = {"architecture": "timm", "network": "test_resnet", "weights": "data/weights/scratch", "lr": 0.001}
+    packaged = "data/weights/packaged/tf_efficientnet_lite0.safetensors"
+    timm = {"architecture": "timm", "network": "tf_efficientnet_lite0.in1k", "weights": packaged, "lr": 0.001}
     timm |= {"image_size_px": 32, "epochs": 1, "warmup_epochs": 0}
     clone = Clone(tmp_path, f"recipes/{recipe}", change=lambda params: params["models"].update(timm=timm))
     output = clone.run("dvc repro")
@@ -100,7 +102,8 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     for name in models:
         epochs = epochs_of(tmp_path / f"metrics/models/{name}/history.csv")
         assert epochs == list(range(1, len(epochs) + 1))
-        assert name in clone.run("python -m stages.show metrics")
+        assert name in (table := clone.run("python -m stages.show metrics"))
+    assert "ImageNet-1k, EfficientNet-Lite0 (Google, Apache-2.0)" in table
     assert (tmp_path / "metrics/report.html").stat().st_size > 0
     clone.run("git add .")
     tracked = clone.run("git ls-files data").split()

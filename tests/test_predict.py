@@ -20,7 +20,8 @@ from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
-from tests.small_models import BLOCKS, CLASSES, VOTES, noise, save_models
+from stages.scoring.temperatures import temper
+from tests.small_models import BLOCKS, CLASSES, TEMPERATURES, VOTES, noise, save_models
 
 
 @pytest.fixture
@@ -61,14 +62,24 @@ def evaluate(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("few", [0, 64])
-def test_answers_of_a_model_are_those_of_evaluate_to_the_last_bit(folder, monkeypatch, few):
+def test_answers_of_a_model_are_those_of_evaluate_at_its_temperature(folder, monkeypatch, few):
     monkeypatch.setattr(pictures, "FEW", few)  # 0: decoded by other processes
-    expected = evaluate("cnn")
+    expected = temper(evaluate("cnn"), TEMPERATURES["cnn"])
     found = dict(predict.answer(list_images(), Path("models"), "cnn"))
     assert list(found) == list_images()
     for row, top in zip(expected, found.values(), strict=True):
-        assert top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
+        assert [name for name, _ in top] == [CLASSES[label] for label in np.argsort(-row)[:5]]
+        np.testing.assert_allclose([share for _, share in top], np.sort(row)[::-1][:5], rtol=0, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+
+
+def test_a_model_without_a_temperature_answers_as_it_is_and_that_is_said(folder, capsys):
+    expected = evaluate("cnn")
+    Path("models/vote.json").unlink()
+    images = {36: np.load("packed/36/images.npy")}
+    found = load_ensemble(Path("models"), "cnn").predict_proba(images, choose_device())
+    np.testing.assert_array_equal(found, expected)
+    assert capsys.readouterr().err.startswith("models: ")
 
 
 def test_worker_processes_start_before_the_device_is_touched(folder, monkeypatch):

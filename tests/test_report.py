@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from stages import report
+from stages import extract, report
 from stages.report import gather, rank_classes
 from stages.reporting.class_tables import write_tables
 from stages.reporting.curves import AREA, plot_reliability, plot_training
@@ -31,7 +31,7 @@ MODELS = ["vgg_any", "cnn", "a.b-c"]  # in the order of the parameters
 NAMES = ['<b>rose</b> & "co"', "iris's", "nan"]
 LABELS = np.array([0, 0, 1, 2])
 ANSWERS = np.array([0, 2, 1, 2])
-SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "top5": 0.9, "ece": 0.1}
+SCORES = {"accuracy": 0.7, "loss": 1.2, "f1_macro": 0.6, "ece": 0.1, "ece_expected": 0.03, "ece_bound": 0.05}
 FACTS = {
     "n_classes": 3,
     "n_images": {"train": 15, "val": 3, "test": 4, "total": 22},
@@ -50,10 +50,18 @@ VOTE = {
 NO_DIFFERENCE = {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}
 ALL = ["ensemble", *MODELS]
 BINS = [{"confidence": 0.25, "accuracy": 0.5, "n_images": 1}, {"confidence": 1.0, "accuracy": 0.75, "n_images": 3}]
-CALIBRATION = {"temperature": 1.5, "ece": 0.1, "tempered_ece": 0.1, "bins": BINS, "tempered_bins": BINS}
+CALIBRATION = {
+    "temperature": 1.5,
+    "ece": 0.1,
+    "tempered_ece": 0.1,
+    "tempered_ece_bound": 0.2,
+    "bins": BINS,
+    "tempered_bins": BINS,
+}
 WITHOUT = {"accuracy": 0.7, "loss": 1.2, "accuracy_lost": 0.0, "loss_gained": 0.0}
 COMPARISON = {
     "n_images": 4,
+    "n_groups": 3,
     "intervals": {name: {"accuracy": [0.2, 1.0], "f1_macro": [0.1, 0.9]} for name in ALL},
     "pairs": [
         {"a": one, "b": other, **NO_DIFFERENCE, "holm_p": 1.0} for i, one in enumerate(ALL) for other in ALL[i + 1 :]
@@ -80,7 +88,7 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
     """Write whole folders metrics/ and data/ of a vote and of members that say the same."""
     metrics, data, probabilities = folder / "metrics", folder / "data", np.eye(len(names))[answers]
     write_tables(metrics / "ensemble", "ensemble", labels, probabilities, names)
-    predictions = Predictions(probabilities, labels, probabilities, labels, np.array(names))
+    predictions = Predictions(probabilities, labels, labels, probabilities, labels, labels, np.array(names))
     write_predictions(data / "vote.npz", predictions)
     for model in MODELS:
         shutil.copytree(metrics / "ensemble", metrics / "models" / model)
@@ -330,11 +338,12 @@ def write_card(content: dict, start: str = "scratch", **changes) -> ModelCard:
 def test_the_hub_reads_the_scores_of_the_vote(content):
     card = write_card(content)
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
-    assert found == {"Accuracy": 0.7, "Macro F1": 0.6, "Top-5 accuracy": 0.9, "Cross-entropy": 1.2}
+    assert found == {"Accuracy": 0.7, "Macro F1": 0.6, "Cross-entropy": 1.2}  # of three classes: no top-5
     assert (card.data.model_name, card.data.pipeline_tag) == ("quintet", "image-classification")
     assert "| `cnn` | 0.7000 (0.200 to 1.000) | 0.6000 (0.100 to 0.900) |" in card.text
 
 
+PACKAGED = f"{extract.SOURCE} (sha256 0123456789abcdef)"
 FROM_SOURCE = "data/weights/source/models/vgg19.safetensors"
 DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights": "data/weights/scratch"}}}
 
@@ -349,11 +358,18 @@ DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights":
         ({"start": FROM_SOURCE, "source": {**DRAWN, "images": "/my/photos"}}, "unknown"),
         ({"start": FROM_SOURCE, "source": {**DRAWN, "models": {"vgg19": {"weights": "their.safetensors"}}}}, "unknown"),
         ({"start": "scratch/theirs.safetensors"}, "unknown"),
+        ({"start": PACKAGED}, "apache-2.0"),
+        ({"start": PACKAGED, "images": "/my/photos"}, "unknown"),
+        ({"start": "timm vgg19_bn.tv_in1k (bsd-3-clause) (sha256 0123)"}, "unknown"),
     ],
-    ids=["drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"],
+    ids=[
+        *("drawn", "own images", "of others", "of drawn images", "of own images", "of others before", "of scratch/"),
+        *("packaged", "packaged, own images", "another licence"),
+    ],
 )
-def test_a_licence_is_claimed_only_of_what_was_drawn_here(content, changes: dict, licence: str):
+def test_a_licence_is_claimed_only_where_that_of_all_parts_is_known(content, changes: dict, licence: str):
     card = write_card(content, **changes)
     assert card.data.license == licence
     assert ("licence is not known here" in card.text) == ("images" in changes)
-    assert ("**Photographs.**" in card.text) == (licence != "unknown")
+    is_drawn = licence != "unknown" and changes.get("start") != PACKAGED
+    assert ("**Photographs.**" in card.text) == is_drawn

@@ -13,14 +13,14 @@ LABELS = np.array([0, 1, 1, 2])
 PROBABILITIES = np.array([[0.5, 0.25, 0.25], [0.5, 0.5 - 0.125, 0.125], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]])
 
 
-def test_scores_are_those_of_the_definitions():
-    assert score(LABELS, PROBABILITIES) == {
+def test_scores_are_those_of_the_definitions_and_top5_says_nothing_of_three_classes():
+    found = score(LABELS, PROBABILITIES, np.arange(4))
+    assert {name: found[name] for name in found if name not in ("ece_expected", "ece_bound")} == {
         "accuracy": 0.75,
         # in nats: -(ln 1/2 + ln 3/8 + ln 1/2 + ln 1) / 4
         "loss": pytest.approx((2 * math.log(2) + math.log(8 / 3)) / 4, abs=1e-6),
         # class 0: precision 1/2, recall 1, f1 2/3; class 1: precision 1, recall 1/2, f1 2/3; class 2: 1
         "f1_macro": pytest.approx(7 / 9, abs=1e-6),
-        "top5": 1,
         # 0.5 lies in one bin, three images of which two are right: gap |1.5 - 2|; 1.0 in another: none
         "ece": pytest.approx(0.5 / 4, abs=1e-6),
     }
@@ -28,12 +28,12 @@ def test_scores_are_those_of_the_definitions():
 
 def test_top5_counts_a_label_among_the_five_most_probable():
     row = np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07])  # label 4 is the fifth, label 5 the sixth
-    assert score(np.array([4, 5]), np.stack([row, row]))["top5"] == 0.5
+    assert score(np.array([4, 5]), np.stack([row, row]), np.arange(2))["top5"] == 0.5
 
 
 def test_top5_names_five_classes_also_when_probabilities_tie():
     # the same answer for one image of each of ten classes: five of them can be among the five named ones
-    assert score(np.arange(10), np.full((10, 10), 0.1))["top5"] == 0.5
+    assert score(np.arange(10), np.full((10, 10), 0.1), np.arange(10))["top5"] == 0.5
 
 
 def test_each_class_has_its_precision_recall_f1_and_support():
@@ -48,7 +48,7 @@ def test_each_class_has_its_precision_recall_f1_and_support():
 def test_a_class_without_images_or_answers_scores_0_and_counts_in_the_mean():
     labels, probabilities = np.array([0]), np.array([[0.75, 0.25, 0.0]])
     assert per_class(labels, probabilities)["f1"].tolist() == [1, 0, 0]
-    assert score(labels, probabilities)["f1_macro"] == pytest.approx(1 / 3, abs=1e-6)
+    assert score(labels, probabilities, labels)["f1_macro"] == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_classes_are_scored_as_scikit_learn_scores_them():

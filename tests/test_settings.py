@@ -74,6 +74,8 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("images", "it's"),
         ("augment.flip", "yes"),
         ("augment.zoom", 1.0),
+        ("augment.scale", 0.5),  # with crop: true
+        ("augment.ratio", 1.3),  # with scale: 1
         ("models.cnn.lr", "1e-5"),
         ("models.cnn.lr", 1e400),
         ("models.cnn.architecture", "vit"),
@@ -138,12 +140,46 @@ def test_epochs_of_a_part_are_no_more_than_epochs(problems, read):
         assert said.startswith(f"models.cnn.{key}: ")
 
 
+FITTED = {"head_start": "logistic_regression", "frozen_views": 1, "dense_units": 0}
+ON_FEATURES = {"frozen_views": 2, "frozen_epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("block", "key"),
+    [
+        ({**FITTED, "dense_units": 4}, "dense_units"),
+        ({**FITTED, "frozen_views": 0}, "frozen_views"),
+        ({"frozen_views": 1}, "frozen_views"),
+        ({**ON_FEATURES, "mixup": 0.2}, "mixup"),
+        ({**FITTED, **ON_FEATURES, "cutmix": 1.0}, "cutmix"),
+        ({"epochs": 0, "warmup_epochs": 0}, "epochs"),
+        ({**FITTED, "epochs": 0}, "warmup_epochs"),
+        ({**FITTED, "epochs": 0, "warmup_epochs": 0, "rounds": 2}, "rounds"),
+    ],
+    ids=str,
+)
+def test_settings_of_a_training_that_contradict_each_other_are_one_line_with_the_key(problems, block, key):
+    (said,) = problems(models__vgg16=PARAMS["models"]["vgg16"] | {"warmup_epochs": 1, **block})
+    assert said.startswith(f"models.vgg16.{key}: ")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{**FITTED, "epochs": 0, "warmup_epochs": 0}, {**FITTED, "mixup": 0.2, "rounds": 2}, {**ON_FEATURES, "rounds": 2}],
+    ids=str,
+)
+def test_a_head_is_fitted_to_features_or_learns_from_them(read, block):
+    model = read(models__vgg16=PARAMS["models"]["vgg16"] | block).models["vgg16"]
+    assert model.model_dump().items() >= block.items()
+
+
 def test_an_image_is_stored_larger_than_it_is_seen_by_the_same_share_at_every_size(read):
     assert [read().pack.stored_size_px(size_px) for size_px in (32, 96, 224)] == [36, 108, 252]
     assert read(pack__margin=0).pack.stored_size_px(224) == 224
 
 
 def test_what_does_not_fit_together_is_named(problems, read):
+    assert read(augment__crop=False, augment__scale=0.5, augment__ratio=1.3).augment.ratio == 1.3
     assert read(image_sizes_px=[32, 64], models__cnn__image_size_px=64).models["cnn"].image_size_px == 64
     not_packed, unused = problems(image_sizes_px=[32, 48], models__cnn__image_size_px=64)
     assert not_packed.startswith("models.cnn.image_size_px: ")

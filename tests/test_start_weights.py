@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,20 @@ from torch import nn
 
 from stages.models import resnet50, vgg
 from stages.models.timm import build_model
+from stages.networks.batches import MEAN, STD
 from stages.networks.model_files import build_network, save_weights, write_card
-from stages.networks.start_weights import load_start_weights
+from stages.networks.start_weights import Origin, write_start_weights
+from stages.networks.start_weights import load_start_weights as load_normalised
 from stages.runtime.errors import UserError
 from tests.repository import ROOT
 
 META = torch.device("meta")  # shapes without numbers: a VGG in no time
 VGG = {"filters": 64, "dense_units": 4, "dropout": 0}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
+
+
+def load_start_weights(network: nn.Module, path: Path) -> str:
+    return load_normalised(network, path, MEAN, STD)
 
 
 def _network(batch_norm: bool = True, width: int = 2) -> nn.Module:
@@ -68,12 +74,11 @@ def test_a_model_that_quintet_wrote_gives_its_backbone_and_not_its_head(path, na
         "cnn": {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.0},
         "timm": {"network": "test_convnext", **PLAIN},
     }[name]
-    trained, network = (
-        build_network(write_card(name, arguments, names, (32, 32), "scratch")) for names in ("ab", "abc")
-    )
-    save_weights(path, trained.state_dict(), asdict(write_card(name, arguments, ["a", "b"], (32, 32), "scratch")))
+    card = write_card(name, arguments, ["a", "b"], (32, 32), "scratch")
+    trained, network = (build_network(replace(card, class_names=[*names])) for names in ("ab", "abc"))
+    save_weights(path, trained.state_dict(), asdict(card))
     head = network.head[-1].weight.clone()
-    load_start_weights(network, path)
+    load_normalised(network, path, card.mean, card.std)
     state = network.backbone.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in trained.backbone.state_dict().items())
     assert torch.equal(network.head[-1].weight, head)
@@ -128,6 +133,53 @@ def test_weights_that_do_not_fit_are_one_line_and_change_nothing(path, spoil, sa
         load_start_weights(network, path)
     assert "\n" not in str(error.value)
     assert torch.equal(network.backbone.conv1.weight, before)
+
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def test_a_file_that_says_where_its_weights_are_from_is_named_by_that(path):
+    write_start_weights(path, _state(), Origin("Mine (MIT)", HALF, HALF))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert load_normalised(_network(), path, HALF, HALF) == f"Mine (MIT) (sha256 {digest})"
+
+
+@pytest.mark.parametrize("kind", ["weights", "a model of ours"])
+def test_pixels_normalised_in_another_way_than_the_weights_learnt_from_are_one_line(path, kind):
+    network = _network()
+    before = network.backbone.conv1.weight.clone()
+    if kind == "weights":
+        write_start_weights(path, _state(), Origin("Mine (MIT)", HALF, HALF))
+    else:
+        card = {**asdict(write_card("cnn", {}, ["a"], (32, 32), "scratch")), "mean": HALF, "std": HALF}
+        save_weights(path, _state(), card)
+    with pytest.raises(UserError, match=r"normalised.*0\.485.*0\.5, 0\.5"):
+        load_start_weights(network, path)
+    assert torch.equal(network.backbone.conv1.weight, before)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.backbone."]
+)
+def test_what_stands_before_every_name_is_left_out_and_said(path, capsys, prefix):
+    save_file({f"{prefix}{name}": tensor for name, tensor in _state().items()}, path)
+    network = _network()
+    load_start_weights(network, path)
+    assert (network.backbone.conv1.weight == 7).all()
+    assert prefix.partition(".")[0] in capsys.readouterr().out
+
+
+def test_a_prefix_of_the_networks_own_names_stays(path):
+    network = nn.Sequential(OrderedDict(backbone=nn.Sequential(OrderedDict(model=nn.Linear(2, 2)))))
+    save_file({f"model.{part}": torch.full(shape, 7.0) for part, shape in (("weight", (2, 2)), ("bias", (2,)))}, path)
+    load_start_weights(network, path)
+    assert (network.backbone.model.weight == 7).all()
+
+
+def test_weights_of_another_architecture_are_one_line_that_says_what_the_file_contains(path):
+    write_start_weights(path, {"stem.weight": torch.zeros(1)}, Origin("Mine (MIT)", MEAN, STD))
+    with pytest.raises(UserError, match=r"no conv1\.weight.*Mine \(MIT\).*stem\.weight"):
+        load_start_weights(_network(batch_norm=False), path)
 
 
 def test_batch_normalisation_that_the_network_does_not_have_is_one_line(path):

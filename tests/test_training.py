@@ -34,7 +34,7 @@ from tests.trainings import (
 )
 
 ALL_CHANGES = AUGMENT.model_copy(
-    update={"rotation_deg": 10, "zoom": 0.1, "shift": 0.1, "colour": 0.2, "policy": "trivialaugment"}
+    update={"rotation_deg": 10, "zoom": 0.1, "shift": 0.1, "colour": 0.2, "policy": "trivialaugment", "erase": 0.5}
 )
 SPOILT = {"phases": [Phase(epochs=4, lr=0.01)], "lr": 30.0}  # four good epochs, then a rate that ruins the weights
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from stages.scoring.temperatures import temper
-from stages.scoring.voting import VOTES, EqualVote, LinearPool, LogarithmicPool, fit_weights
+from stages.scoring.voting import (
+    VOTES,
+    EqualVote,
+    LinearPool,
+    LogarithmicPool,
+    fit_weights,
+    read_lone_vote,
+    read_vote,
+    write_vote,
+)
 
 A = np.array([[0.75, 0.25], [0.5, 0.5]])
 B = np.array([[0.25, 0.75], [0.0, 1.0]])
@@ -44,7 +53,7 @@ def test_two_members_that_err_independently_have_the_weights_of_their_own_calibr
     # Of each class: both right, one, none, as often as with two independent members at odds of 3 and 9. Then Bayes
     # multiplies the odds, so that weights of 1 are the best; a member that was squared needs half of that.
     cells = [(first, second) for first in (0, 1) for second in (0, 1) for _ in range((1, 3)[first] * (1, 9)[second])]
-    right = np.array(cells)  # 40 images of class 0, and as many of class 1
+    right = np.tile(cells, (1000, 1))  # 40,000 images of class 0, and as many of class 1: the prior does not count
     odds = np.array([3.0, 9.0])
     labels = np.repeat([0, 1], len(right))
     says_0 = np.concatenate([right, 1 - right]) == 1
@@ -61,6 +70,14 @@ def test_a_member_that_misleads_has_no_weight():
     weights = LogarithmicPool.fit(np.stack([good, 1 - good]), labels).weights
     assert weights[1] == 0 < weights[0]
     assert LogarithmicPool.fit(np.stack([1 - good, 1 - good]), labels).weights.tolist() == [0.5, 0.5]
+
+
+def test_few_images_of_good_members_leave_the_weights_near_equal_ones():
+    # two members that are right on all nine images: any sharpening of theirs fits better, without end
+    good = np.tile([0.9, 0.1], (9, 1))
+    weights = LogarithmicPool.fit(np.stack([good, good]), np.zeros(9, int)).weights
+    assert weights.tolist() == pytest.approx([weights[0]] * 2, abs=1e-6)
+    assert 0.5 < weights[0] < 0.8
 
 
 def test_two_members_that_are_right_in_turn_share_the_weight_in_that_ratio():
@@ -81,7 +98,18 @@ def test_fitted_weights_lie_on_the_simplex_and_follow_the_members():
 
 def test_the_linear_pool_tempers_each_member_before_it_weighs():
     # Both members answer alike, the second at odds of 9 instead of 3: the temperatures are 1 and 2, and the vote is 3/4
-    members = np.stack([np.tile([0.75, 0.25], (4, 1)), np.tile([0.9, 0.1], (4, 1))])
-    vote = LinearPool.fit(members, np.array([0, 0, 0, 1]))
+    members = np.stack([np.tile([0.75, 0.25], (40_000, 1)), np.tile([0.9, 0.1], (40_000, 1))])
+    vote = LinearPool.fit(members, np.arange(40_000) % 4 // 3)
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)
     np.testing.assert_allclose(vote.probabilities(members), members[0], rtol=0, atol=1e-3)
+
+
+def test_a_member_alone_answers_at_the_temperature_that_the_vote_keeps(tmp_path):
+    pool = LogarithmicPool(np.array([0.25, 0.0]))
+    write_vote(tmp_path / "vote.json", "logarithmic_pool", pool, {"a": 0.5, "b": 2.0})
+    names, found = read_vote(tmp_path / "vote.json")
+    assert (names, found.weights.tolist()) == (["a", "b"], [0.25, 0])
+    lone = read_lone_vote(tmp_path / "vote.json", "b")
+    np.testing.assert_allclose(lone.probabilities(B[None]), temper(B, 2.0), rtol=0, atol=1e-12)
+    assert read_lone_vote(tmp_path / "vote.json", "c") is None
+    assert read_lone_vote(tmp_path / "nowhere.json", "a") is None

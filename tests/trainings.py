@@ -49,7 +49,9 @@ SETTINGS = ModelSettings(
     precision="fp32",
     compile="none",
 )
-AUGMENT = Augment(crop=True, flip=True, rotation_deg=0, zoom=0, shift=0, colour=0, policy="none")
+AUGMENT = Augment(
+    crop=True, scale=1, ratio=1, flip=True, rotation_deg=0, zoom=0, shift=0, colour=0, policy="none", erase=0
+)
 
 
 def change_settings(**changes) -> ModelSettings:

@@ -9,7 +9,7 @@ import pandas as pd
 VOTE = "ensemble"
 METRICS = re.compile(r"(?:^|/)metrics/(?:models/(?P<model>.+)|ensemble)\.json$")
 START = re.compile(r"data/models/(.+)\.safetensors")
-COLUMNS = ["run", "model", "val", "test"]
+COLUMNS = ["run", "model", "val"]
 
 
 def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[pd.DataFrame, list[str]]:
@@ -29,12 +29,12 @@ def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[pd.
         for path, file in (data.get("params") or {}).items():
             params |= _flatten(file.get("data") or {}, "" if path == "params.yaml" else f"{path}:")
         scores = dict(_find_scores(data.get("metrics") or {}, score)) if is_finished else {}
-        rows += [(name, model, *each, _select_concerned(model, params)) for model, each in scores.items()]
+        rows += [(name, model, val, _select_concerned(model, params)) for model, val in scores.items()]
         if not scores:
             unfinished.append(name)
     rows.sort(key=lambda row: row[1] == VOTE)
-    known = pd.DataFrame([row[:4] for row in rows], columns=COLUMNS)
-    return known.join(pd.DataFrame([row[4] for row in rows], dtype=object).fillna(str(None))), unfinished
+    known = pd.DataFrame([row[:3] for row in rows], columns=COLUMNS)
+    return known.join(pd.DataFrame([row[3] for row in rows], dtype=object).fillna(str(None))), unfinished
 
 
 def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -57,11 +57,11 @@ def _flatten(block: dict[str, Any], prefix: str) -> dict[str, Any]:
     return leaves
 
 
-def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tuple[str, tuple[float, float]]]:
+def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tuple[str, float]]:
     for path, file in metrics.items():
         data = file.get("data") or {}
         if (found := METRICS.search(path)) and score in data.get("val", {}):
-            yield found["model"] or VOTE, (data["val"][score], data[score])
+            yield found["model"] or VOTE, data["val"][score]
 
 
 def _select_concerned(model: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.experiments.runs import COLUMNS
+from stages.scoring.best_set import find_behind
 
 SEED = "seed"
 SMALLER_IS_BETTER = ("loss", "ece")
-CONFIDENCE = 0.95
 
 
 def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str | None = None) -> pd.DataFrame:
@@ -20,8 +19,9 @@ def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str
         param: the one parameter to compare by, among the runs in which all else is as in the first; None: all that
             vary. Seeds are never told apart. A model that the parameter does not concern has no rows.
     Returns:
-        Columns val (a list, a score a seed), n_seeds, val_mean, val_deviation (NaN of one seed), test_mean,
-        test_deviation, runs (their names). The index has the model, and a level for each parameter.
+        Columns val and seed (lists, a score a seed), n_seeds, val_mean, val_deviation (NaN of one seed), behind
+        (whether more than noise is between it and the best row), runs (their names). The index has the model, and a
+        level for each parameter.
     """
     known = runs[runs["model"] == model]
     keys = known.columns.drop(COLUMNS)
@@ -33,16 +33,21 @@ def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str
         settings = [param] if param != SEED else []
     # two runs that differ in what this model does not read: one training, counted once
     known = known.drop_duplicates(["model", *varying])
+    if SEED not in known:
+        known = known.assign(seed=range(len(known)))
     table = known.groupby(["model", *settings], sort=False).agg(
         val=("val", list),
+        seed=(SEED, list),
         n_seeds=("val", "size"),
         val_mean=("val", "mean"),
         val_deviation=("val", "std"),
-        test_mean=("test", "mean"),
-        test_deviation=("test", "std"),
         runs=("run", " ".join),
     )
-    return table.sort_values("val_mean", ascending=score in SMALLER_IS_BETTER, kind="stable")
+    sign = -1 if score in SMALLER_IS_BETTER else 1
+    pairs = zip(table["seed"], table["val"], strict=True)
+    rows = [{seed: sign * val for seed, val in zip(seeds, vals, strict=True)} for seeds, vals in pairs]
+    table["behind"] = find_behind(rows) if rows else []
+    return table.sort_values("val_mean", ascending=sign < 0, kind="stable")
 
 
 def list_settings(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,28 +57,3 @@ def list_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def spread(table: pd.DataFrame) -> tuple[float, int]:
-    """Return the standard deviation over seeds, common to all rows, and its degrees of freedom: 0 of one seed each."""
-    freedom = table["n_seeds"] - 1
-    squares = (table["val_deviation"] ** 2 * freedom).sum()
-    return float(np.sqrt(squares / freedom.sum())) if freedom.any() else np.nan, int(freedom.sum())
-
-
-def exceed_noise(means: np.ndarray, n_seeds: np.ndarray, deviation: float, freedom: int) -> np.ndarray:
-    """Say which means are further from the first than the seeds' spread explains.
-
-    Args:
-        means, n_seeds: shape (n,); a row's scores, of which the first is compared with.
-        deviation, freedom: of `spread`.
-    Returns:
-        bool, shape (n,); all False where no row has two seeds.
-    Source: Student's t-test with the rows' common variance, two-sided at 95 %; each comparison for itself.
-    """
-    from scipy.stats import t
-
-    if not freedom:
-        return np.zeros(len(means), dtype=bool)
-    errors = deviation * np.sqrt(1 / n_seeds + 1 / n_seeds[0])
-    return np.abs(means - means[0]) > t.ppf(0.5 + CONFIDENCE / 2, freedom) * errors

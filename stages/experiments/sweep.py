@@ -3,8 +3,8 @@
     python -m stages.experiments.sweep [FILE] [--param models.cnn.lr] [--score accuracy] [--out FOLDER]
 
 FILE is the output of `dvc exp show --json` (`-`: standard input); without one, that command is run. Runs that differ in
-the seed alone are one row, with the seeds' mean and standard deviation. Rows are ranked by the validation split; the
-test split's score stands beside it, and nothing is chosen by it. Writes sweep.csv and sweep.png.
+the seed alone are one row, with the seeds' mean and standard deviation. Rows are ranked by the validation split;
+scores of the test split are not shown, so that nobody chooses by them. Writes sweep.csv and sweep.png.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.experiments.runs import COLUMNS, read_runs
-from stages.experiments.settings_table import exceed_noise, list_settings, spread, tabulate, write_value
+from stages.experiments.settings_table import list_settings, tabulate, write_value
 from stages.experiments.sweep_figure import draw_sweep
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
@@ -75,10 +75,10 @@ def read_shown(file: str | None) -> list[dict]:
 
 def describe(model: str, table: pd.DataFrame, score: str) -> str:
     """Return a model's table as text, with which rows are behind the best by more than noise."""
-    deviation, freedom = spread(table)
     means = table["val_mean"].to_numpy()
-    exceeds = exceed_noise(means, table["n_seeds"].to_numpy(), deviation, freedom)
-    behind = [f"{mean - means[0]:+.4f}{'*' if star else ' '}" for mean, star in zip(means, exceeds, strict=True)]
+    behind = [
+        f"{mean - means[0]:+.4f}{'*' if star else ' '}" for mean, star in zip(means, table["behind"], strict=True)
+    ]
     settings = list_settings(table).map(write_value)
     columns = {
         **{key.removeprefix("models."): values for key, values in settings.items()},
@@ -86,13 +86,12 @@ def describe(model: str, table: pd.DataFrame, score: str) -> str:
         f"val {score}": table["val_mean"].map("{:.4f}".format),
         "±": table["val_deviation"].map("{:.4f}".format).replace("nan", ""),
         "from best ": ["", *behind[1:]],
-        f"test {score}": table["test_mean"].map("{:.4f}".format),
     }
     widths = [max(map(len, [head, *cells])) for head, cells in columns.items()]
     lines = ["  ".join(map(str.rjust, line, widths)) for line in [columns, *zip(*columns.values(), strict=True)]]
-    if len(table) > 1 and freedom:
+    if len(table) > 1 and table["n_seeds"].max() > 1:
         lines += [
-            f"* more than the seeds' spread explains (standard deviation {deviation:.4f}; Student's t-test, 95 %)"
+            "* behind the best by more than noise (Tukey's range: of sweeps without a difference, 1 in 20 has any *)"
         ]
     elif len(table) > 1:
         lines += ["one seed each: only more seeds tell which differences are more than noise"]
@@ -101,7 +100,7 @@ def describe(model: str, table: pd.DataFrame, score: str) -> str:
 
 def write_table(path: Path, tables: dict[str, pd.DataFrame]) -> None:
     """Write a row for each model and setting, in the order of the tables."""
-    columns = ["model", "settings", "n_seeds", "val_mean", "val_deviation", "test_mean", "test_deviation", "runs"]
+    columns = ["model", "settings", "n_seeds", "val_mean", "val_deviation", "behind", "runs"]
     rows = []
     for model, table in tables.items():
         records = list_settings(table).to_dict("records")

@@ -1,5 +1,6 @@
 """A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch import nn
 from stages.inference.probabilities import predict_proba
 from stages.networks.model_files import ModelCard, load_model
 from stages.runtime.errors import UserError
-from stages.scoring.voting import EqualVote, Vote, read_vote
+from stages.scoring.voting import EqualVote, Vote, read_lone_vote, read_vote
 
 VOTE_FILE = "vote.json"
 
@@ -72,7 +73,12 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
         found = sorted(path.stem for path in folder.glob("*.safetensors"))
         if model not in found:
             raise UserError(f"--model: expected one of {', '.join(found) or 'none'} in {folder}, found {model}")
-        return Ensemble([_load(folder, model)], EqualVote(np.ones(1)))
+        vote = read_lone_vote(folder / VOTE_FILE, model)
+        if vote is None:
+            print(
+                f"{folder}: no temperature of {model} in {VOTE_FILE}, so its answers are uncalibrated", file=sys.stderr
+            )
+        return Ensemble([_load(folder, model)], vote or EqualVote(np.ones(1)))
     names, vote = read_vote(folder / VOTE_FILE)
     weights = zip(names, vote.weights, strict=True)
     ensemble = Ensemble([_load(folder, name) if weight else None for name, weight in weights], vote)

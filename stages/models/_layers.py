@@ -1,7 +1,6 @@
 """Parts of architectures: the joint of backbone and head, and He's initialisation."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -9,21 +8,24 @@ from torch import nn
 from stages.runtime.errors import UserError
 
 
-def join_head(backbone: nn.Module, image_size_px: int, dense_units: Sequence[int], n_classes: int, dropout: float):
+def join_head(backbone: nn.Module, image_size_px: int, dense_units: int, n_classes: int, dropout: float):
     """Join a backbone and a dense head that fits its real feature size.
 
     Args:
         backbone: maps (batch, 3, image_size_px, image_size_px) to features of any shape.
-        dense_units: the width of each hidden dense layer; each is followed by ReLU and dropout.
+        dense_units: the width of the two hidden dense layers, each followed by ReLU and dropout; 0: none, and dropout
+            of the features.
     Returns:
         nn.Sequential with the children `backbone` and `head`; maps images to logits (batch, n_classes).
     """
     head: list[nn.Module] = [nn.Flatten()]
     n_inputs = count_features(backbone, image_size_px)
-    for n_units in dense_units:
-        head += [nn.Linear(n_inputs, n_units), nn.ReLU(inplace=True), nn.Dropout(dropout)]
-        n_inputs = n_units
-    head.append(nn.Linear(n_inputs, n_classes))
+    if dense_units:
+        for n_units in (n_inputs, dense_units):
+            head += [nn.Linear(n_units, dense_units), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+    elif dropout:
+        head.append(nn.Dropout(dropout))
+    head.append(nn.Linear(dense_units or n_inputs, n_classes))
     return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Sequential(*head)))
 
 
@@ -42,12 +44,17 @@ def count_features(backbone: nn.Module, image_size_px: int) -> int:
 def initialise(network: nn.Module) -> None:
     """Draw the weights of all convolutions and dense layers anew; biases start at zero.
 
-    Source: He et al. 2015, normal with variance 2 / fan-in, for layers followed by ReLU. The last layer, which none
-    follows, starts near zero, so that all classes start alike.
+    Source: He et al. 2015, normal with variance 2 / fan-in, for layers followed by ReLU.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    nn.init.normal_(layers[-1].weight, std=0.01)
+    start_near_zero(layers[-1])
+
+
+def start_near_zero(layer: nn.Linear) -> None:
+    """Draw the weights of the last layer, which no ReLU follows, so that all classes start alike."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""The small CNN: four blocks of two 3x3 convolutions, two dense layers."""
+"""The small CNN: four blocks of two 3x3 convolutions, and two dense layers or average pooling."""
 
 from typing import Annotated, Literal
 
@@ -8,11 +8,14 @@ MIN_SIZE_VALID_PX = 76  # four times (size - 4) / 2 must leave a pixel
 
 
 class Arguments(BaseModel):
-    """`filters` are the first block's, and double from block to block; `valid` padding is the assignment's."""
+    """`filters` are the first block's, and double from block to block; `valid` padding is the assignment's.
+
+    `dense_units` is the width of both hidden layers; 0: there are none, and the features are averaged over the image.
+    """
 
     filters: Annotated[int, Field(ge=1, le=1024)]
     padding: Literal["same", "valid"]
-    dense_units: Annotated[int, Field(ge=1, le=65_536)]
+    dense_units: Annotated[int, Field(ge=0, le=65_536)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
     def check(self, image_size_px: int) -> None:
@@ -36,6 +39,8 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int, padding: st
         layers += [nn.Conv2d(n_outputs, n_outputs, 3, padding=padding), nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(2), nn.BatchNorm2d(n_outputs)]
         n_inputs = n_outputs
-    network = join_head(nn.Sequential(*layers), image_size_px, (dense_units, dense_units), n_classes, dropout)
+    if not dense_units:
+        layers.append(nn.AdaptiveAvgPool2d(1))
+    network = join_head(nn.Sequential(*layers), image_size_px, dense_units, n_classes, dropout)
     initialise(network)
     return network

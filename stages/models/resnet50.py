@@ -44,6 +44,6 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int):
         layers[f"layer{number + 1}"] = nn.Sequential(*blocks)
         n_inputs = n_outputs
     layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
-    network = join_head(nn.Sequential(layers), image_size_px, (), n_classes, dropout=0)
+    network = join_head(nn.Sequential(layers), image_size_px, 0, n_classes, dropout=0)
     initialise(network)
     return network

@@ -61,15 +61,11 @@ def normalisation(*, network: str, **_: Any) -> tuple[tuple[float, ...], tuple[f
 
 
 def build_model(n_classes: int, image_size_px: int, *, network: str, dropout: float, drop_path: float):
-    """Build the network, of `backbone` (timm's, up to its pooled features) and `head`, with timm's initialisation."""
-    from torch import nn
+    """Build the network, of `backbone` (timm's, up to its pooled features, with its initialisation) and `head`."""
+    from stages.models._layers import join_head, start_near_zero
 
-    from stages.models._layers import join_head
-
-    backbone = _create(network, image_size_px, drop_path)
-    joined = join_head(backbone, image_size_px, (), n_classes, dropout=0)
-    if dropout:
-        joined.head.insert(1, nn.Dropout(dropout))
+    joined = join_head(_create(network, image_size_px, drop_path), image_size_px, 0, n_classes, dropout)
+    start_near_zero(joined.head[-1])
     return joined
 
 

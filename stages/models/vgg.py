@@ -1,7 +1,7 @@
-"""VGG11 to VGG19: five blocks of 3x3 convolutions, and two dense layers on what they leave of the image.
+"""VGG11 to VGG19: five blocks of 3x3 convolutions, and two dense layers or average pooling.
 
 Source: Simonyan and Zisserman 2014, configurations A, B, D and E; parameters are named as in torchvision and timm, so
-that their weights fit. Unlike timm's, the head flattens what is there: at 64 px 2 x 2 x 512, not 7 x 7 x 512.
+that their weights fit. Unlike timm's, the dense layers take what is there: at 64 px 2 x 2 x 512, not 7 x 7 x 512.
 """
 
 from typing import Annotated, Literal
@@ -15,13 +15,14 @@ MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel has to be left
 class Arguments(BaseModel):
     """`depth` counts the layers with weights; `filters` are the first block's, and double up to eightfold.
 
+    `dense_units` is the width of both hidden layers; 0: there are none, and the features are averaged over the image.
     Plain deep nets hardly start without batch normalisation.
     """
 
     depth: Literal[11, 13, 16, 19]
     batch_norm: bool
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
-    dense_units: Annotated[int, Field(ge=1, le=65_536)]
+    dense_units: Annotated[int, Field(ge=0, le=65_536)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
     def check(self, image_size_px: int) -> None:
@@ -52,7 +53,9 @@ def build_model(
     layers: list[int | str] = []
     for number, n_convolutions in enumerate(CONVOLUTIONS[depth]):
         layers += [filters * min(2**number, 8)] * n_convolutions + ["M"]  # a max pooling
-    backbone = nn.Sequential(OrderedDict(features=make_layers(layers, batch_norm)))
-    network = join_head(backbone, image_size_px, (dense_units, dense_units), n_classes, dropout)
+    parts = OrderedDict[str, nn.Module](features=make_layers(layers, batch_norm))
+    if not dense_units:
+        parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    network = join_head(nn.Sequential(parts), image_size_px, dense_units, n_classes, dropout)
     initialise(network)
     return network

@@ -36,14 +36,15 @@ class View:
 class Changes:
     """The random changes of n images; every field has shape (n,), or (n, k)."""
 
-    top: torch.Tensor  # int64, rows
-    left: torch.Tensor  # int64, columns
+    top: torch.Tensor | None  # int64, rows; None: no crop, and the affine looks at the whole stored picture
+    left: torch.Tensor | None  # int64, columns
     flip: torch.Tensor  # bool
     affine: torch.Tensor | None = None  # float, (n, 2, 3): output to input coordinates
     colour: torch.Tensor | None = None  # float, (n, 3): factors of brightness, contrast and saturation
+    erase: torch.Tensor | None = None  # float, (n, 4): left, top, width, height, as shares of the view
 
     def of(self, rows: slice) -> "Changes":
-        parts = (self.top, self.left, self.flip, self.affine, self.colour)
+        parts = (self.top, self.left, self.flip, self.affine, self.colour, self.erase)
         return Changes(*(None if part is None else part[rows] for part in parts))
 
 
@@ -67,13 +68,12 @@ def make_batch(
         indices: int64, shape (batch,).
         view: the pixels go to its device as uint8.
         changes: of these images, each field with `batch` rows; None: centre crops.
-        policy: changes one image, uint8 (3, size_px, size_px), between crop and flip.
+        policy: changes one image, uint8 (3, height, width), between crop and flip.
     Returns:
         float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device.
     """
-    size_px = view.size_px
     changes = changes or centre_crops(len(indices), view)
-    batch = _crop(images, indices, changes, size_px)  # (batch, size_px, size_px, 3)
+    batch = _crop(images, indices, changes, view.size_px)  # (batch, side, side, 3)
     if policy:
         batch = torch.stack([policy(image) for image in batch.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1).contiguous()
     batch = send(batch, view.device)
@@ -84,17 +84,21 @@ def make_batch(
     if changes.colour is not None:
         batch = _change_colour(batch, send(changes.colour, batch.device))
     # in rows of pixels: broadcasting over channels_last is several times slower
-    scale, offset = _normalisation(view)
-    batch = torch.addcmul(offset, batch.view(len(indices), size_px, -1), scale)
-    batch = batch.view(len(indices), size_px, size_px, 3).permute(0, 3, 1, 2)
+    shape, (scale, offset) = batch.shape, _normalisation(view, batch.shape[2])
+    batch = torch.addcmul(offset, batch.flatten(2), scale).view(shape).permute(0, 3, 1, 2)
     if changes.affine is not None:
-        grid = functional.affine_grid(send(changes.affine, batch.device), list(batch.shape), align_corners=False)
+        size = [len(batch), 3, view.size_px, view.size_px]
+        grid = functional.affine_grid(send(changes.affine, batch.device), size, align_corners=False)
         batch = functional.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
+    if changes.erase is not None:
+        batch = _erase(batch, send(changes.erase, batch.device))
     return batch.contiguous(memory_format=torch.channels_last)
 
 
 def _crop(images: np.ndarray, indices: torch.Tensor, changes: Changes, size_px: int) -> torch.Tensor:
     """Take slices: they copy whole rows, where an index copies one pixel at a time."""
+    if changes.top is None:
+        return torch.from_numpy(np.asarray(images)[indices.numpy()])
     batch = np.empty((len(indices), size_px, size_px, 3), np.uint8)
     images = np.asarray(images)  # a memory map itself is slow to slice
     places = zip(*(each.tolist() for each in (indices, changes.top, changes.left)), strict=True)
@@ -104,9 +108,9 @@ def _crop(images: np.ndarray, indices: torch.Tensor, changes: Changes, size_px: 
 
 
 @functools.lru_cache(maxsize=4)
-def _normalisation(view: View) -> tuple[torch.Tensor, torch.Tensor]:
+def _normalisation(view: View, width_px: int) -> tuple[torch.Tensor, torch.Tensor]:
     mean, std = torch.tensor(view.mean, device=view.device), torch.tensor(view.std, device=view.device)
-    return (1 / (255 * std)).repeat(view.size_px), (-mean / std).repeat(view.size_px)
+    return (1 / (255 * std)).repeat(width_px), (-mean / std).repeat(width_px)
 
 
 def _change_colour(batch: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
@@ -117,6 +121,14 @@ def _change_colour(batch: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     batch = mean + (batch - mean) * contrast
     grey = batch.mean(dim=3, keepdim=True)
     return (grey + (batch - grey) * saturation).clamp(0, 255)
+
+
+def _erase(batch: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Set the pixels of (batch, 3, side, side) whose centres are in their image's box (batch, 4) to 0, the mean."""
+    centres = (torch.arange(batch.shape[3], device=batch.device) + 0.5) / batch.shape[3]
+    start, length = boxes[:, :, None].split(2, dim=1)
+    inside = (centres >= start) & (centres < start + length)  # (batch, 2, side): of its columns, and of its rows
+    return batch.masked_fill_(inside[:, None, 0, None] & inside[:, None, 1, :, None], 0)
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -27,10 +27,15 @@ def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
     return scores | {"ensemble": ensemble}
 
 
+def list_scores(scores: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the headings of the scores that there are: top-5 says nothing of five classes."""
+    return {key: heading for key, heading in SCORES.items() if key in scores["ensemble"]}
+
+
 def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
     """Return for each score the models that have its best value, as printed with four decimals."""
     best = {}
-    for key in SCORES:
+    for key in list_scores(scores):
         values = {name: round(row[key], 4) for name, row in scores.items()}
         target = (min if key in SMALLER_IS_BETTER else max)(values.values())
         best[key] = {name for name, value in values.items() if value == target}

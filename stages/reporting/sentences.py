@@ -62,5 +62,5 @@ def compare_in_words(ensemble: dict[str, Any], comparison: dict[str, Any]) -> st
         f"The vote is right on {100 * ensemble['accuracy']:.1f} % of {comparison['n_images']:,} test images "
         f"(95 % interval {100 * lowest:.1f} to {100 * highest:.1f}). "
         f"It is {points if difference else 'exactly as accurate as'} {best}, its best member on the validation split "
-        f"({100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test {p_words}), {verdict}."
+        f"({100 * low:+.1f} to {100 * high:+.1f}; McNemar’s test, uncorrected, {p_words}), {verdict}."
     )

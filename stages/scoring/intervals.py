@@ -1,56 +1,113 @@
-"""How much a score owes to the images that happen to be in the split: 95 % bootstrap intervals."""
+"""How much a score owes to the pictures that happen to be in the split: 95 % intervals that know groups of copies.
+
+They are score intervals, which say something where all answers are right, too. Copies share their fate, so that they
+count as fewer pictures.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.sparse import csr_array
-from scipy.stats import binom
 
+Z = 1.959964  # of a normal distribution, 95 %, two-sided
+TINY = 1e-9
 N_RESAMPLES = 2_000  # of macro F1: their number moves a bound by a twentieth of the standard error, about
 MAX_COUNTS = 2_000_000  # at a time: 16 MB
-QUANTILES = [0.025, 0.975]
 
 
-def accuracy_interval(right: np.ndarray) -> list[float]:
-    """Return the interval of an accuracy; right is bool, shape (n_images,).
-
-    How many of n resampled images are right is binomial, so that nothing needs to be drawn.
-    Source: percentile bootstrap, Efron 1979.
-    """
-    return (binom.ppf(QUANTILES, len(right), right.mean()) / len(right)).tolist()
-
-
-def f1_macro_interval(labels: np.ndarray, answers: np.ndarray, seed: int) -> list[float]:
-    """Return the interval of macro F1.
-
-    A resample is scored on the classes that occur in it: many lack a class of two images, and to count that as 0
-    would shift the interval below the score.
+def accuracy_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:
+    """Return the interval of an accuracy.
 
     Args:
-        labels, answers: int, shape (n_images,).
+        right: bool, shape (n_images,).
+        groups: int, shape (n_images,); copies have one number.
+    Source: Wilson 1927.
+    """
+    return wilson(right.mean(), _count_by_groups(right, groups))
+
+
+def difference_interval(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> list[float]:
+    """Return the interval of how much more accurate one classifier is than another on the same images.
+
+    Source: Tango 1998.
+    """
+    differences = right_a.astype(int) - right_b
+    n = _count_by_groups(differences, groups)
+    only_a, only_b = (n * (differences == sign).mean() for sign in (1, -1))
+
+    def exceed(difference: float, z: float) -> float:
+        """Return by how much more than z standard errors the difference that was found is larger than this one."""
+        linear = (2 * n - only_a + only_b) * difference - only_a - only_b
+        rest = difference * (1 - difference)
+        likeliest = (np.sqrt(linear**2 + 8 * n * only_b * rest) - linear) / (4 * n)  # share where b alone is right
+        return only_a - only_b - n * difference - z * np.sqrt(max(n * (2 * likeliest + rest), 0))
+
+    found = differences.mean()
+    return [brentq(exceed, -1, found - TINY, Z), brentq(exceed, found + TINY, 1, -Z)]
+
+
+def wilson(share: float, n: float) -> list[float]:
+    """Return Wilson's interval of a share of n pictures; n need not be whole."""
+    middle, reach = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return np.clip([middle - reach, middle + reach] / (1 + Z**2 / n), 0, 1).tolist()
+
+
+def _count_by_groups(values: np.ndarray, groups: np.ndarray) -> float:
+    of_groups = np.bincount(np.unique(groups, return_inverse=True)[1], values - values.mean())
+    n, variance = len(values), values.var()
+    return _count_independent(variance, max((of_groups**2).sum() / n**2, variance / n), groups)
+
+
+def _count_independent(of_one: float, of_mean: float, groups: np.ndarray) -> float:
+    """Return how many pictures without copies would tell as much: the variance of one by that of the score.
+
+    One imaginary group that shares its fate is counted in, since groups that happen to be all right say nothing of it.
+    Source: the design effect, Kish 1965; in intervals, Korn and Graubard 1998.
+    """
+    n_groups = len(groups) ** 2 / (np.unique(groups, return_counts=True)[1] ** 2).sum()  # as of equal sizes
+    return (of_one + 1 / n_groups) / (of_mean + 1 / n_groups**2)
+
+
+def f1_macro_interval(labels: np.ndarray, answers: np.ndarray, groups: np.ndarray, seed: int) -> list[float]:
+    """Return the interval of macro F1: Wilson's, with bias and variance from a bootstrap over the groups of each class.
+
+    Args:
+        labels, answers, groups: int, shape (n_images,).
         seed: of the bootstrap.
-    Source: percentile bootstrap, Efron 1979, of scikit-learn's f1_score(average="macro").
     """
-    cells, counts = np.unique(np.stack([labels, answers]), axis=1, return_counts=True)
-    random, at_once = np.random.default_rng(seed), max(1, MAX_COUNTS // len(counts))
-    scores = [
-        f1_macro(cells, random.multinomial(len(labels), counts / len(labels), size=min(at_once, N_RESAMPLES - start)))
-        for start in range(0, N_RESAMPLES, at_once)
-    ]
-    return np.quantile(np.concatenate(scores), QUANTILES).tolist()
+    units, which = np.unique(np.stack([labels, groups]), axis=1, return_inverse=True)
+    shape = units.shape[1], max(labels.max(), answers.max()) + 1
+    right = csr_array(((labels == answers).astype(float), (which, labels)), shape)
+    occurs = csr_array((np.ones(2 * len(which)), (np.tile(which, 2), np.concatenate([labels, answers]))), shape)
+    resampled = np.concatenate([f1_macro(counts @ right, counts @ occurs) for counts in _resample(units[0], seed)])
+    whole = f1_macro(*(each.sum(axis=0)[None] for each in (right, occurs)))[0]
+    score = np.clip(2 * whole - resampled.mean(), 0, 1)
+    return wilson(score, _count_independent(score * (1 - score), resampled.var(), groups))
 
 
-def f1_macro(cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return macro F1 of confusion matrices, over the classes that occur in each as label or answer.
+def _resample(classes: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each group counts in some of the resamples, float, shape (n_resamples, n_groups).
+
+    Source: Rao and Wu 1988: of the n groups of a class n - 1 are drawn, else two of them would vary by half too little.
+    """
+    n_groups, sizes = len(classes), np.bincount(classes)
+    drawn = np.repeat(np.arange(len(sizes)), np.maximum(sizes - 1, 0))  # the class of each draw
+    first, random, at_once = np.cumsum(sizes) - sizes, np.random.default_rng(seed), max(1, MAX_COUNTS // n_groups)
+    for start in range(0, N_RESAMPLES, at_once):
+        n = min(at_once, N_RESAMPLES - start)
+        taken = first[drawn] + (random.random((n, len(drawn))) * sizes[drawn]).astype(int)
+        taken += n_groups * np.arange(n)[:, None]
+        counts = np.bincount(taken.ravel(), minlength=n * n_groups).reshape(n, n_groups)
+        yield np.where(sizes[classes] > 1, counts * (sizes / np.maximum(sizes - 1, 1))[classes], 1)
+
+
+def f1_macro(right: np.ndarray, occurs: np.ndarray) -> np.ndarray:
+    """Return macro F1, float, shape (n,), over the classes that occur.
 
     Args:
-        cells: int, shape (2, n_cells): label and answer.
-        counts: int, shape (n_matrices, n_cells): images in them.
-    Returns:
-        float, shape (n_matrices,).
+        right: float, shape (n, n_classes): how many images of the class are answered right.
+        occurs: the same: how often the class is a label, and an answer.
     Source: as scikit-learn's f1_score(average="macro").
     """
-    n_cells, n_classes = cells.shape[1], cells.max() + 1
-    actual, answered = (  # which cell counts for which class: (n_cells, n_classes)
-        csr_array((np.ones(n_cells), (np.arange(n_cells), classes)), shape=(n_cells, n_classes)) for classes in cells
-    )
-    right, occurs = counts @ actual.multiply(answered), counts @ (actual + answered)
     return (2 * right / np.maximum(occurs, 1)).sum(axis=1) / (occurs > 0).sum(axis=1)

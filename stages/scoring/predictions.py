@@ -1,5 +1,6 @@
 """What a model says of the validation and test images: kept in an .npz file, so that a vote needs no network."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from stages.runtime.files import written_whole
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities, float32 (n_images, n_classes), rows sum to 1; labels, int64 (n_images,); names (n_classes,)."""
+    """Probabilities, float32 (n_images, n_classes), rows sum to 1; labels and groups, int64; names (n_classes,)."""
 
     val_probabilities: np.ndarray
     val_labels: np.ndarray
+    val_groups: np.ndarray
     test_probabilities: np.ndarray
     test_labels: np.ndarray
+    test_groups: np.ndarray
     class_names: np.ndarray
 
 
@@ -30,9 +33,27 @@ def read_predictions(path: Path) -> Predictions:
     """Read the file of the model that it is named after.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or an earlier version has written it.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dvc repro`")
     with np.load(path) as arrays:
+        if {*arrays} != Predictions.__dataclass_fields__.keys():
+            raise UserError(f"{path}: expected {', '.join(Predictions.__dataclass_fields__)}; run `dvc repro`")
         return Predictions(**arrays)
+
+
+def read_members(folder: Path, names: Sequence[str]) -> dict[str, Predictions]:
+    """Read the files of models that are to vote together.
+
+    Raises:
+        UserError: there is no such file, or it is not of the same pictures as the first.
+    """
+    members = {name: read_predictions(folder / f"{name}.npz") for name in names}
+    first = vars(members[names[0]])
+    for name, member in members.items():
+        if not all(np.array_equal(first[key], each) for key, each in vars(member).items() if "probab" not in key):
+            raise UserError(
+                f"{folder / name}.npz: expected the pictures of {names[0]}.npz, found others; run `dvc repro`"
+            )
+    return members

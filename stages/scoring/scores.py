@@ -3,18 +3,20 @@
 import numpy as np
 import pandas as pd
 
-from stages.scoring.calibration import expected_calibration_error, reliability_bins
+from stages.scoring.calibration import calibration_errors
 from stages.scoring.cross_entropy import log
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def score(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, float]:
     """Score a split.
 
     Args:
         labels: int, shape (n_images,).
         probabilities: float, shape (n_images, n_classes); rows sum to 1.
+        groups: int, shape (n_images,); copies have one number.
     Returns:
-        accuracy, loss (mean cross-entropy), f1_macro, top5 and ece, rounded to six decimals.
+        accuracy, loss (mean cross-entropy), f1_macro, top5 (of more than five classes), and what
+        `calibration_errors` returns; rounded to six decimals.
     """
     right_ones = probabilities[np.arange(len(labels)), labels]
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]  # ties as in argmax: the first class wins
@@ -22,8 +24,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
         "loss": float(-log(right_ones).mean()),
         "f1_macro": float(per_class(labels, probabilities)["f1"].mean()),
-        "top5": float((top5 == labels[:, None]).any(axis=1).mean()),
-        "ece": expected_calibration_error(reliability_bins(labels, probabilities)),
+        **({"top5": float((top5 == labels[:, None]).any(axis=1).mean())} if probabilities.shape[1] > 5 else {}),
+        **calibration_errors(labels, probabilities, groups),
     }
     return {name: round(value, 6) for name, value in scores.items()}
 

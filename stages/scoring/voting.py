@@ -1,7 +1,7 @@
 """How several models vote, with weights fitted on images that none of them learnt from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
-from stages.scoring.cross_entropy import TINY, cross_entropy, log, margins, softmax
+from stages.scoring.cross_entropy import TINY, fit_powers, log, softmax
 from stages.scoring.temperatures import fit_temperature, temper
 
 MAX_STEPS = 1000
@@ -67,17 +67,12 @@ class LogarithmicPool:
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LogarithmicPool":
-        """Find the weights with the least cross-entropy on these images: it is convex in them.
+        """Find the weights with the least cross-entropy on these images; few of them leave the weights near equal ones.
 
         Where every member says less than nothing, so that all would be zero, they are equal.
         """
-        from scipy.optimize import minimize  # a second, which an answer of the vote need not wait for
-
-        start = np.full(len(models), 1 / len(models))
-        weights = minimize(
-            cross_entropy, start, margins(models, labels), jac=True, method="L-BFGS-B", bounds=[(0, 20)] * len(models)
-        ).x
-        return cls(weights if weights.any() else start)
+        weights = fit_powers(models, labels)
+        return cls(weights if weights.any() else np.full(len(models), 1 / len(models)))
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
@@ -88,9 +83,13 @@ Vote = EqualVote | LinearPool | LogarithmicPool
 VOTES: dict[str, type[Vote]] = {"equal": EqualVote, "linear_pool": LinearPool, "logarithmic_pool": LogarithmicPool}
 
 
-def write_vote(path: Path, names: Sequence[str], kind: str, vote: Vote) -> None:
-    """Write who votes and how, to the last bit: with the members' model files, all that an answer needs."""
-    write_json(path, {"voting": kind, "members": names, **{key: part.tolist() for key, part in vars(vote).items()}})
+def write_vote(path: Path, kind: str, vote: Vote, members: Mapping[str, float]) -> None:
+    """Write who votes and how, to the last bit: with the members' model files, all that an answer needs.
+
+    Args:
+        members: the temperature at which each answers alone.
+    """
+    write_json(path, {"voting": kind, "members": members, **{key: part.tolist() for key, part in vars(vote).items()}})
 
 
 def read_vote(path: Path) -> tuple[list[str], Vote]:
@@ -104,7 +103,13 @@ def read_vote(path: Path) -> tuple[list[str], Vote]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro ensemble`") from None
     names, kind = content.pop("members"), content.pop("voting")
-    return names, VOTES[kind](**{key: np.array(part) for key, part in content.items()})
+    return list(names), VOTES[kind](**{key: np.array(part) for key, part in content.items()})
+
+
+def read_lone_vote(path: Path, name: str) -> Vote | None:
+    """Return the vote of a member alone, which is its probabilities at its temperature; None where that is unknown."""
+    members = json.loads(path.read_text(encoding="utf-8"))["members"] if path.is_file() else {}
+    return LogarithmicPool(np.array([1 / members[name]])) if name in members else None
 
 
 def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

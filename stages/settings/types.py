@@ -78,7 +78,7 @@ class Split(Section):
 class Pack(Section):
     """By what share the stored images are larger than what a network sees of them: the room of the random crop."""
 
-    margin: Rate
+    margin: Annotated[float, Field(ge=0, le=3)]  # 1: twice as large, for crops of `augment.scale`
 
     def stored_size_px(self, image_size_px: int) -> int:
         """Return the side of the images that are stored for networks that see `image_size_px` of it."""
@@ -89,12 +89,29 @@ class Augment(Section):
     """Random changes of the training images, drawn anew for every image in every epoch."""
 
     crop: bool
+    scale: Annotated[float, Field(gt=0, le=1)]
+    ratio: Annotated[float, Field(ge=1, le=10)]
     flip: bool
     rotation_deg: Annotated[float, Field(ge=0, le=180)]
     zoom: Rate
     shift: Rate
     colour: Rate
     policy: Literal["none", "randaugment", "trivialaugment"]
+    erase: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("scale")
+    @classmethod
+    def _is_the_only_crop(cls, value: float, info: ValidationInfo) -> float:
+        if value < 1 and info.data.get("crop"):
+            raise ValueError(f"crops of other sizes take the place of crop: expected 1 with crop: true, found {value}")
+        return value
+
+    @field_validator("ratio")
+    @classmethod
+    def _has_room(cls, value: float, info: ValidationInfo) -> float:
+        if value > 1 and info.data.get("scale") == 1:
+            raise ValueError(f"a crop of the whole picture is square: expected 1 with scale: 1, found {value}")
+        return value
 
 
 class Phase(Section):
@@ -122,9 +139,9 @@ class ModelSettings(Section):
     epsilon: Epsilon
     weight_decay: Strength
     batch_size: Annotated[int, Field(ge=2, le=100_000)]  # batch normalisation cannot learn from one image
-    epochs: Epochs
-    min_steps: EpochsOrZero
     head_start: Literal["random", "logistic_regression"]
+    epochs: EpochsOrZero
+    min_steps: EpochsOrZero
     frozen_epochs: EpochsOrZero
     frozen_views: EpochsOrZero
     frozen_batch_norm: bool
@@ -151,6 +168,44 @@ class ModelSettings(Section):
         epochs = info.data.get("epochs", math.inf)
         if taken > epochs:
             raise ValueError(f"expected no more epochs than epochs ({epochs}), found {taken}")
+        return value
+
+    @field_validator("epochs")
+    @classmethod
+    def _trains(cls, value: int, info: ValidationInfo) -> int:
+        if not value and info.data.get("head_start") == "random":
+            raise ValueError("expected 1 or more, or head_start: logistic_regression, found 0")
+        return value
+
+    @field_validator("rounds")
+    @classmethod
+    def _have_epochs(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("epochs") == 0:
+            raise ValueError(f"expected 1 with epochs: 0, found {value}")
+        return value
+
+    @field_validator("frozen_views")
+    @classmethod
+    def _have_a_use(cls, value: int, info: ValidationInfo) -> int:
+        is_fitted = info.data.get("head_start") == "logistic_regression"
+        if is_fitted and not value:
+            raise ValueError("head_start: logistic_regression needs features of 1 view or more, found 0")
+        if value and not is_fitted and info.data.get("frozen_epochs") == 0:
+            raise ValueError(f"expected 0 without frozen_epochs or head_start: logistic_regression, found {value}")
+        return value
+
+    @field_validator("mixup", "cutmix")
+    @classmethod
+    def _mixes_images(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("frozen_views") and info.data.get("frozen_epochs"):
+            raise ValueError(f"features cannot be mixed: expected 0 with frozen_views and frozen_epochs, found {value}")
+        return value
+
+    @field_validator("dense_units", check_fields=False)  # of the architectures that have it
+    @classmethod
+    def _can_be_fitted(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("head_start") == "logistic_regression":
+            raise ValueError(f"head_start: logistic_regression fits one layer: expected 0, found {value}")
         return value
 
     def arguments(self) -> dict[str, Any]:

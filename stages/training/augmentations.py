@@ -16,6 +16,9 @@ from stages.networks.batches import Changes, make_batch, send
 from stages.settings.types import Augment, ModelSettings
 from stages.training.job import Job
 
+TRIES = 10  # boxes that are drawn until one fits
+ERASED_AREAS, ERASED_RATIO = (0.02, 0.33), 3.3  # torchvision's RandomErasing has 0.3 to 3.3
+
 
 def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels.
@@ -78,17 +81,24 @@ def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Gene
     def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
         return torch.rand(*shape, generator=generator) * 2 - 1
 
+    def place() -> torch.Tensor | None:
+        if augment.scale < 1:
+            return None  # the affine takes its box out of the whole picture
+        return torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre
+
     centre = torch.full((n,), margin_px // 2)
+    moves = augment.rotation_deg or augment.zoom or augment.shift or augment.scale < 1
     return Changes(
-        top=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
-        left=torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre,
+        top=place(),
+        left=place(),
         flip=torch.rand(n, generator=generator) < (0.5 if augment.flip else 0),
-        affine=_affine(uniform(n, 4), augment) if augment.rotation_deg or augment.zoom or augment.shift else None,
+        affine=_affine(uniform(n, 4), augment, generator) if moves else None,
         colour=1 + augment.colour * uniform(n, 3) if augment.colour else None,
+        erase=_draw_erased(n, augment, generator) if augment.erase else None,
     )
 
 
-def _affine(draws: torch.Tensor, augment: Augment) -> torch.Tensor:
+def _affine(draws: torch.Tensor, augment: Augment, generator: torch.Generator) -> torch.Tensor:
     angle = draws[:, 0] * math.radians(augment.rotation_deg)
     scale = 1 / (1 + augment.zoom * draws[:, 1])
     shift = 2 * augment.shift * draws[:, 2:]  # grid coordinates run from -1 to 1
@@ -96,7 +106,40 @@ def _affine(draws: torch.Tensor, augment: Augment) -> torch.Tensor:
         torch.stack([angle.cos() * scale, -angle.sin() * scale, shift[:, 0]], dim=1),
         torch.stack([angle.sin() * scale, angle.cos() * scale, shift[:, 1]], dim=1),
     )
-    return torch.stack(rows, dim=1)
+    affine = torch.stack(rows, dim=1)
+    if augment.scale < 1:  # then it moves a box of the picture as it moves a picture
+        corners, sides = draw_boxes(len(draws), (augment.scale, 1), augment.ratio, 1, generator).split(2, dim=1)
+        affine *= sides[:, :, None]
+        affine[:, :, 2] += 2 * corners + sides - 1
+    return affine
+
+
+def _draw_erased(n: int, augment: Augment, generator: torch.Generator) -> torch.Tensor:
+    boxes = draw_boxes(n, ERASED_AREAS, ERASED_RATIO, 0, generator)
+    return boxes * (torch.rand(n, 1, generator=generator) < augment.erase)
+
+
+def draw_boxes(
+    n: int, areas: tuple[float, float], ratio: float, otherwise: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw n boxes within the unit square: uniform areas, log-uniform aspect ratios, uniform places.
+
+    Args:
+        areas: the smallest and the largest.
+        ratio: of the longer side to the shorter, at most.
+        otherwise: both sides of a box where none of TRIES fits.
+    Returns:
+        float, shape (n, 4): left, top, width, height.
+    Source: torchvision's RandomResizedCrop and RandomErasing, without their rounding to pixels.
+    """
+    sides = torch.full((n, 2), math.inf)
+    for _ in range(TRIES):
+        draws = torch.rand(n, 2, generator=generator)
+        area, stretch = areas[0] + (areas[1] - areas[0]) * draws[:, :1], ratio ** (draws[:, 1:] - 0.5)
+        fits = (sides <= 1).all(dim=1, keepdim=True)
+        sides = torch.where(fits, sides, area.sqrt() * torch.cat([stretch, 1 / stretch], dim=1))
+    sides[(sides > 1).any(dim=1)] = otherwise
+    return torch.cat([(1 - sides) * torch.rand(n, 2, generator=generator), sides], dim=1)
 
 
 def build_policy(augment: Augment) -> Callable[[torch.Tensor], torch.Tensor] | None:

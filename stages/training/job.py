@@ -87,7 +87,7 @@ def prepare(
     card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH)
     torch.manual_seed(recipe.seed)
     network = build_network(card)
-    card = replace(card, start=load_start_weights(network, Path(settings.weights)))
+    card = replace(card, start=load_start_weights(network, Path(settings.weights), card.mean, card.std))
     in_bf16 = settings.precision == "bf16" and computes_bf16(device)
     if settings.precision == "bf16" and not in_bf16 and processes.is_first:
         print(f"{model}: {device} has no bf16 instructions; training in fp32", flush=True)

@@ -89,6 +89,7 @@ class Trainer:
 
     def begin_round(self) -> None:
         self.epoch, self.stale, self.best_of_round = 0, 0, [-math.inf]
+        self.features = {}  # those of the first round's backbone are of no use
         self.optimizer.load_state_dict(self.fresh[0])
         self.schedule.load_state_dict(self.fresh[1])
         for network in (self.network, *([self.average.module] if self.average else [])):

@@ -1,0 +1,45 @@
+"""Write params.yaml for your own photographs: the recipe for photographs on a CPU, with your folder in it.
+
+    python -m stages.configure IMAGES
+
+Refuses where params.yaml has been edited by hand. `make repro IMAGES=/path/to/photos` runs it first.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_text
+from stages.runtime.process import exit_cleanly
+
+PARAMS, DEFAULT, RECIPE = Path("params.yaml"), Path("recipes/default.yaml"), Path("recipes/photos-cpu.yaml")
+LINE = re.compile(r"^images: .*$", re.MULTILINE)
+
+
+def name_images(recipe: str, images: str) -> str:
+    """Return a recipe with another image folder."""
+    text = images if re.fullmatch(r"[\w./-]+", images) else json.dumps(images, ensure_ascii=False)
+    return LINE.sub(lambda _: f"images: {text}", recipe, count=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", help="a folder of classes; docs/images.md says what it may look like")
+    images = parser.parse_args().images
+    if not Path(images).is_dir():
+        raise UserError(f"IMAGES: expected a folder of photographs, found none: {images}; give its path")
+    recipe, found = RECIPE.read_text(encoding="utf-8"), PARAMS.read_text(encoding="utf-8")
+    if found != DEFAULT.read_text(encoding="utf-8") and name_images(found, "") != name_images(recipe, ""):
+        raise UserError(
+            f"{PARAMS}: edited by hand, so that {RECIPE} is not copied over it; set `images: {images}` in it and leave "
+            f"IMAGES out, or take it back with `git checkout {PARAMS}`"
+        )
+    if found != name_images(recipe, images):
+        write_text(PARAMS, name_images(recipe, images))
+        print(f"{PARAMS}: {RECIPE}, with the images of {images}")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

