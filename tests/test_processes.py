@@ -202,6 +202,7 @@ def prepare_stage(folder: Path) -> None:
         (folder / "packed" / name).mkdir(parents=True)
         np.save(folder / "packed" / name / "images.npy", split.images)
         np.save(folder / "packed" / name / "labels.npy", split.labels)
+        np.save(folder / "packed" / name / "groups.npy", np.arange(n))
     (folder / "packed" / "classes.json").write_text('["red", "green", "blue"]', encoding="utf-8")
 
 
