@@ -85,6 +85,9 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     fresh.run("dvc checkout --with-deps report")
     assert fresh.repro() == set()  # what the removed models left is nowhere
 
+    clone.edit(lambda params: params["models"]["cnn"].update(image_size_px=48))
+    assert "error: params.yaml: models.cnn.image_size_px: " in clone.run("dvc repro train@cnn", expected=1)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(path.name for path in ROOT.glob("recipes/*.yaml")))
