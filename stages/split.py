@@ -73,7 +73,7 @@ def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) ->
 def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
     """Return what the report says of the images; metrics/class_counts.csv has the classes."""
     totals = counts[[*SPLITS, "total"]].sum()
-    n_pictures, n_groups = images["pixels"].nunique(), images["group"].nunique()
+    n_pictures, n_groups = images["pixels"].nunique(), images["copies"].nunique()
     return {
         "n_classes": len(counts),
         "n_images": totals.to_dict(),
@@ -87,7 +87,7 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         },
         "n_exact_copies": len(images) - n_pictures,
         "n_near_copies": n_pictures - n_groups,
-        "n_groups_of_copies": int((images["group"].value_counts() > 1).sum()),
+        "n_groups_of_copies": int((images["copies"].value_counts() > 1).sum()),
         "n_first_frame_only": int((images["n_frames"] > 1).sum()),
         "n_rejected": count_reasons(dataset.rejections),
         "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},

@@ -145,8 +145,8 @@ def test_copies_between_given_splits_are_named_with_both_paths_and_leave_train(t
     picture(places.index("test/a/0.png")).save(tmp_path / "images/train/a/exact.png")
     ImageOps.mirror(picture(places.index("val/b/1.png"))).save(tmp_path / "images/train/b/mirrored.jpg")
     exact, near, _ = _refuse(tmp_path)
-    assert exact == "images/train/a/exact.png: the same picture in two splits (a copy of test/a/0.png)"
-    assert near == "images/train/b/mirrored.jpg: the same picture in two splits (a near copy of val/b/1.png)"
+    assert exact == "images/train/a/exact.png: the same picture, or group, in two splits (a copy of test/a/0.png)"
+    assert near == "images/train/b/mirrored.jpg: the same picture, or group, in two splits (a near copy of val/b/1.png)"
     run_split(tmp_path, images_policy="skip")
     assert sorted(read_manifest(tmp_path)["path"]) == sorted(places)
 
@@ -159,6 +159,58 @@ def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
     of_a, of_b = _refuse(tmp_path, images_policy="skip")  # a given test split is not cut anew from train
     assert "class a: no usable image in test; " in of_a
     assert "class b: no usable image in val, test; " in of_b
+
+
+# Groups that labels.csv gives
+
+
+def _label(folder, rows, columns="path,label,group"):
+    (folder / "images/labels.csv").write_text("\n".join([columns, *(",".join(row) for row in rows)]), encoding="utf-8")
+
+
+def test_pictures_of_a_group_and_copies_of_them_stay_in_one_split_also_across_classes(tmp_path):
+    paths = [f"{i}.png" for i in range(48)]
+    save(tmp_path / "images", *paths)
+    picture(0).save(tmp_path / "images/copy.png")  # of the first site, in a group with the last picture
+    rows = [(path, "ab"[i % 2], f"site {i // 6}" if i < 36 else "") for i, path in enumerate(paths)]
+    _label(tmp_path, [*rows[:-1], (*rows[-1][:2], "site x"), ("copy.png", "a", "site x")])
+    run_split(tmp_path)
+    manifest = read_manifest(tmp_path).set_index("path")
+    sites = [paths[i : i + 6] + ["copy.png", "47.png"] * (not i) for i in range(0, 36, 6)]
+    for site in sites:
+        assert manifest.loc[site, "split"].nunique() == manifest.loc[site, "group"].nunique() == 1
+    assert manifest["group"].nunique() == len(sites) + 11  # an empty cell is no group
+    counts = pd.crosstab(manifest["class"], manifest["split"])
+    assert (counts.loc[:, "train"] >= 10).all()
+    assert (counts >= 3).all(axis=None)
+    facts = json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))
+    assert (facts["n_exact_copies"], facts["n_near_copies"], facts["n_groups_of_copies"]) == (1, 0, 1)
+
+
+def test_a_class_of_a_single_group_is_refused(tmp_path):
+    save(tmp_path / "images", *(f"{i}.png" for i in range(18)))
+    _label(tmp_path, [(f"{i}.png", "ab"[i % 2], "day 1" if i % 2 else "") for i in range(18)])
+    (line,) = _refuse(tmp_path)
+    assert "class b: 1 different picture among its 9 " in line
+
+
+def test_a_group_that_the_split_column_cuts_is_named_with_its_lines(tmp_path):
+    save(tmp_path / "images", *(f"{i}.png" for i in range(4)))
+    rows = [(f"{i}.png", "ab"[i % 2], "one", "test" if i > 1 else "train") for i in range(4)]
+    _label(tmp_path, rows, "path,label,group,split")
+    (line,) = _refuse(tmp_path)
+    assert "line 4: expected group one in one split, found it in test and in train (line 2)" in line
+
+
+def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):
+    paths = [f"{split} {label} {i}.png" for split in SPLITS for label in "ab" for i in range(3)]
+    save(tmp_path / "images", *paths)
+    shutil.copy(tmp_path / "images/test a 0.png", tmp_path / "images/copy.png")
+    rows = [(path, path.split()[1], "one" if path == "train a 1.png" else "", path.split()[0]) for path in paths]
+    _label(tmp_path, [*rows, ("copy.png", "a", "one", "train")], "path,label,group,split")
+    copy, of_group, _ = _refuse(tmp_path)
+    assert copy.endswith("(a copy of test a 0.png)")
+    assert of_group.endswith("(of one group with test a 0.png)")
 
 
 # What is remembered

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.dataset.class_names import name_classes
-from stages.dataset.copies import group_copies
+from stages.dataset.copies import group_copies, join_groups
 from stages.dataset.inspection import Facts, inspect_files
 from stages.dataset.layouts import list_folder
 from stages.dataset.rejections import Rejection
@@ -18,7 +18,10 @@ COLUMNS = ("path", "label", "class", "split", "sha256", "width", "height", "grou
 
 @dataclass(frozen=True)
 class Dataset:
-    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none."""
+    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none.
+
+    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives.
+    """
 
     images: pd.DataFrame
     classes: list[str]  # names, in label order
@@ -45,33 +48,36 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     images = images.merge(pd.DataFrame(listing.files, columns=ListedFile._fields), on="path")
     images["class"] = images["label"].map(names)
     images["label"] = images["label"].map({label: number for number, label in enumerate(names)})
-    images["group"] = group_copies(images["pixels"].tolist(), images.pop("likeness").tolist(), copy_bits)
-    for column in ("class", "split"):
-        found = find_torn_groups(images, column)
+    images["copies"] = group_copies(images["pixels"].tolist(), images.pop("likeness").tolist(), copy_bits)
+    images["group"] = join_groups(images["copies"].tolist(), images["group"].tolist())
+    for column, groups in (("class", "copies"), ("split", "group")):
+        found = find_torn_groups(images, column, groups)
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
     return Dataset(images.reset_index(drop=True), list(names.values()), rejections, listing.passed_over, given)
 
 
-def find_torn_groups(images: pd.DataFrame, column: str) -> list[Rejection]:
-    """Reject images whose copies stand in another class or split.
+def find_torn_groups(images: pd.DataFrame, column: str, groups: str) -> list[Rejection]:
+    """Reject images whose copies, or pictures of the same group, stand in another class or split.
 
     Of two classes nobody can say which is right: all images of the group are rejected. Of two splits, test goes before
     val, and val before train: given test splits stay as they are.
 
     Args:
         column: "class" or "split".
+        groups: the column of the groups, "copies" or "group".
     """
     rejections = []
-    n_places = images.groupby("group")[column].transform("nunique")
-    for _, group in images[n_places > 1].groupby("group"):
+    n_places = images.groupby(groups)[column].transform("nunique")
+    for _, group in images[n_places > 1].groupby(groups):
         last = max(group["split"], key=SPLITS.index) if column == "split" else None
         for row in group[group[column] != last].to_dict("records"):
             others = group[group[column] != row[column]]
-            exact = others[others["pixels"] == row["pixels"]]
-            kind, copies = ("copy", exact) if len(exact) else ("near copy", others)
-            more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
-            detail = f"a {kind} of {', '.join(copies['path'][:3])}{more}"
+            kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "of one group with"}
+            shared = next(each for each in kinds if (others[each] == row[each]).any())
+            paths = others["path"][others[shared] == row[shared]]
+            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            detail = f"{kinds[shared]} {', '.join(paths[:3])}{more}"
             rejections.append(Rejection(row["path"], "leak" if column == "split" else "conflict", detail))
     return rejections

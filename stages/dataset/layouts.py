@@ -49,7 +49,7 @@ def _list_rows(walk: Walk) -> Classes:
         elif not walk.holds(row.path):
             walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
         else:
-            walk.files.append(ListedFile(row.path, row.label, row.split))
+            walk.files.append(ListedFile(row.path, row.label, row.split, row.group))
     named = {NAMES_FILE, LABELS_FILE, *(row.path for row in rows)}
     found = (os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names)
     walk.passed_over["not in labels.csv"] = sum(path not in named for path in found)

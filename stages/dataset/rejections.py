@@ -19,7 +19,7 @@ REASONS = {
     "damaged": "a damaged image",
     "size": "too many pixels",
     "conflict": "the same picture under two classes",
-    "leak": "the same picture in two splits",
+    "leak": "the same picture, or group, in two splits",
 }
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

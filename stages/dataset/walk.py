@@ -16,11 +16,12 @@ SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower 
 
 
 class ListedFile(NamedTuple):
-    """A file that claims to be an image: its path in the folder, its class folder's name or label, any given split."""
+    """A file that claims to be an image: its path in the folder, its class folder or label, any split and group."""
 
     path: str
     label: str
     split: str | None
+    group: str = ""
 
 
 class Walk:
