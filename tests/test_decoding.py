@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content, read_square
 from stages.runtime.errors import UserError
@@ -91,6 +92,90 @@ def test_every_kind_of_jpeg_gives_its_colours(mode, progressive):
     image = Image.new("RGB", (16, 16), (200, 100, 50)).convert(mode)
     expected = 124 if mode == "L" else (200, 100, 50)  # 0.299 x 200 + 0.587 x 100 + 0.114 x 50 = 124
     assert np.abs(np.array(_decode(image, "JPEG", quality=95, progressive=progressive)) - expected).max() <= 4
+
+
+# ICC profiles: what the numbers of a file mean
+
+
+def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Return an ICC profile, version 2, for a display (or, of CMYK, a printer)."""
+    kind, pcs = (b"prtr", b"Lab ") if space == b"CMYK" else (b"mntr", b"XYZ ")
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    body = struct.pack(">I", len(tags)) + table + data
+    header = struct.pack(">I4sI4s4s4s12x4s", 128 + len(body), b"none", 0x02400000, kind, space, pcs, b"acsp")
+    white = _numbers(0.9642, 1, 0.8249)[8:]
+    return header.ljust(68, b"\0") + white + bytes(48) + body
+
+
+def _numbers(*values: float) -> bytes:
+    return b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+
+def _gamma(value: float) -> bytes:
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(value * 256)) + bytes(2)
+
+
+PRIMARIES = {"r": (0.4360, 0.2225, 0.0139), "g": (0.3851, 0.7169, 0.0971), "b": (0.1431, 0.0606, 0.7141)}  # of sRGB
+WHITE_POINT = {b"wtpt": _numbers(0.9642, 1, 0.8249)}
+
+
+def _rgb_profile(order: str = "rgb", gamma: float = 2.2) -> bytes:
+    xyz = {f"{name}XYZ".encode(): _numbers(*PRIMARIES[of]) for name, of in zip("rgb", order, strict=True)}
+    return _profile(b"RGB ", WHITE_POINT | xyz | {f"{name}TRC".encode(): _gamma(gamma) for name in "rgb"})
+
+
+def _ink_profile() -> bytes:
+    """Return the profile of a printer whose only ink with a colour is the black."""
+    table = b"".join(bytes([0 if corner & 1 else 255, 128, 128]) for corner in range(16))  # Lab of the 2^4 corners
+    identity = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + bytes(range(256)) * 4 + table + bytes(range(256)) * 3
+    return _profile(b"CMYK", WHITE_POINT | {b"A2B0": lut})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 100})]
+)
+def test_colours_are_those_of_the_profile(kind, options):
+    swapped = _rgb_profile("bgr")  # the numbers of red mean blue
+    image = Image.new("RGB", (16, 16), (255, 0, 0))
+    assert np.abs(np.array(_decode(image, kind, icc_profile=swapped, **options)) - BLUE).max() <= 3
+    if kind != "JPEG":
+        image.putalpha(0)
+        assert _decode(image, kind, icc_profile=swapped, **options) == [[[*WHITE]] * 16] * 16
+
+
+def test_colours_of_a_palette_grey_and_ink_are_those_of_the_profile():
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*RED])
+    assert _decode(palette, "PNG", icc_profile=_rgb_profile("bgr")) == [[[*BLUE]]]
+    linear = _profile(b"GRAY", WHITE_POINT | {b"kTRC": _gamma(1)})  # half of the light is 188 of 255 in sRGB
+    for grey in (Image.new("L", (1, 1), 128), Image.fromarray(np.array([[0x8080]], dtype=np.uint16))):
+        assert _decode(grey, "PNG", icc_profile=linear) == [[[188] * 3]]
+        assert _decode(grey, "PNG", icc_profile=_rgb_profile("rgb", gamma=1)) == [[[188] * 3]]
+    cyan, half = Image.new("CMYK", (1, 1), (255, 0, 0, 0)), Image.new("CMYK", (1, 1), (0, 0, 0, 128))
+    assert _decode(cyan, "TIFF", icc_profile=_ink_profile()) == [[[*WHITE]]]
+    ((inked,),) = _decode(half, "TIFF", icc_profile=_ink_profile())
+    assert np.abs(np.array(inked) - 119).max() <= 2  # L* = 50 is 119 of 255 in sRGB; without a profile it is 127
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        b"no profile",
+        _rgb_profile("bgr")[:300],
+        _ink_profile(),
+        _profile(b"GRAY", WHITE_POINT | {b"kTRC": _gamma(1)}),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+    ],
+    ids=["sRGB", "none", "cut", "of ink", "of grey", "of Lab"],
+)
+def test_a_profile_that_is_srgb_broken_or_of_other_pixels_changes_no_byte(profile):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert _decode(Image.fromarray(pixels), "PNG", icc_profile=profile) == pixels.tolist()
 
 
 def test_transparency_is_laid_on_white():

@@ -1,17 +1,20 @@
-"""Decodes an image file to the picture that a person sees: upright, in RGB, on white; or says why there is none."""
+"""Decodes an image file to the picture that a person sees: upright, in sRGB, on white; or says why there is none."""
 
 import hashlib
 import io
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from stages.runtime.errors import UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
+PROFILED_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # by the colour space of an ICC profile
 
 
 class UnusableImageError(ValueError):
@@ -49,7 +52,7 @@ def read_content(path: Path) -> bytes:
 
 
 def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None) -> Picture:
-    """Decode an image file's bytes: orientation applied, transparency laid on white, 16 bits made 8.
+    """Decode an image file's bytes: orientation applied, colours made sRGB, transparency laid on white, 16 bits made 8.
 
     Grey pixels of 16 or 32 bits, none of which is above 255, are taken for 8 bits.
 
@@ -84,14 +87,44 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
         raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
     if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255; or 8 bits in wider pixels
         pixels = np.asarray(image)
         image = Image.fromarray((pixels >> (8 if pixels.max() > 255 else 0)).astype(np.uint8))
+    rgb = _to_srgb(image, profile) or image.convert("RGB")
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image.convert("RGB")
+        rgb.putalpha(image.convert("RGBA").getchannel("A"))
+        rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgb).convert("RGB")
+    return rgb
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """Convert an image by its ICC profile as browsers do; None without one, or if it is broken or does not fit."""
+    mode, transform = _read_profile(profile) if isinstance(profile, bytes) else (None, None)
+    is_grey = image.mode in ("1", "L", "LA")
+    if not transform or (image.mode == "CMYK") != (mode == "CMYK") or (mode == "L" and not is_grey):
+        return None
+    return transform.apply(image.convert("RGB").convert(mode) if mode != "CMYK" else image)
+
+
+@lru_cache(maxsize=8)  # the pictures of one camera, or of one program, have the same profile
+def _read_profile(profile: bytes) -> tuple[str | None, ImageCms.ImageCmsTransform | None]:
+    """Return the mode of the pixels that a profile describes, and what makes them sRGB: None if they are it already."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = PROFILED_MODES[source.profile.xcolor_space]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (KeyError, OSError, ImageCms.PyCMSError):
+        return None, None
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    if mode != "CMYK":
+        colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 16, 3)
+        probe = Image.fromarray(colours).convert(mode)
+        changes = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+        transform = transform if np.abs(changes).max() > SRGB_LEVELS else None
+    return mode, transform
 
 
 def hash_pixels(image: Image.Image) -> str:
