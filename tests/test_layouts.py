@@ -146,32 +146,36 @@ def test_labels_csv_comes_before_folders_and_gives_labels_and_splits(tmp_path):
 
 def test_files_of_labels_csv_that_are_not_there_or_elsewhere_are_rejected_with_their_line(tmp_path):
     images = tmp_path / "images"
-    touch(images, "1.jpg", "2.jpg")
-    touch(tmp_path, "3.jpg")
-    (images / "link.jpg").symlink_to("../3.jpg")
-    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", "link.jpg,a")
+    touch(images, "1.jpg")
+    touch(tmp_path, "3.jpg", "more/5.jpg")
+    (images / "2.jpg").symlink_to("../3.jpg")  # as DVC links a file into its cache
+    (images / "more").symlink_to("../more")
+    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", "more/5.jpg,a")
+    assert _paths(images) == ["1.jpg", "2.jpg"]
     rejections = list_folder(images).rejections
     assert [(each.path, each.reason, each.detail) for each in rejections] == [
         ("../3.jpg", "link", "line 5 of labels.csv"),
         ("4.jpg", "missing", "line 4 of labels.csv"),
-        ("link.jpg", "link", "line 6 of labels.csv"),
+        ("more/5.jpg", "link", "line 6 of labels.csv"),
     ]
 
 
 # Links
 
 
-def test_links_within_the_folder_are_followed(tmp_path):
+def test_links_to_files_anywhere_and_to_folders_within_the_folder_are_followed(tmp_path):
     images = tmp_path / "images"
     images.symlink_to("real")
     touch(tmp_path / "real", "a/1.jpg", "b/more/2.jpg", ".store/3.jpg")
     (images / "a/link.jpg").symlink_to("../.store/3.jpg")
     (images / "a/link").symlink_to("../b/more")
     (images / "c").symlink_to(".store")
-    assert _paths(images) == ["a/1.jpg", "a/link.jpg", "a/link/2.jpg", "b/more/2.jpg", "c/3.jpg"]
+    touch(tmp_path, "cache/00/1")
+    (images / "b/out.jpg").symlink_to(tmp_path / "cache/00/1")
+    assert _paths(images) == ["a/1.jpg", "a/link.jpg", "a/link/2.jpg", "b/more/2.jpg", "b/out.jpg", "c/3.jpg"]
 
 
-def test_links_that_lead_out_or_nowhere_are_rejected_with_their_target(tmp_path):
+def test_links_to_folders_outside_or_nowhere_are_rejected_with_their_target(tmp_path):
     images = tmp_path / "images"
     touch(images, "a/1.jpg", "b/1.jpg")
     touch(tmp_path, "images2/1.jpg")

@@ -5,6 +5,7 @@ names its files. No file but labels.csv is opened: what a file holds is for `ins
 """
 
 import os
+import posixpath
 import re
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _list_rows(walk: Walk) -> Classes:
     for row in rows:
         if not (walk.folder / row.path).is_file():
             walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}")
-        elif not walk.holds(row.path):
+        elif not walk.holds(posixpath.dirname(row.path)):
             walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
         else:
             walk.files.append(ListedFile(row.path, row.label, row.split, row.group))

@@ -11,7 +11,7 @@ from stages.runtime.files import write_csv
 
 REASONS = {
     "missing": "labels.csv names it, but it is not there",
-    "link": "leads out of the folder, nowhere, or to what is listed already",
+    "link": "a link to nowhere, or a folder that is outside or listed already",
     "name": "a name that cannot be written down",
     "unreadable": "not readable",
     "empty": "an empty file",

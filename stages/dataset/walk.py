@@ -1,6 +1,7 @@
 """A walk through an image folder that finds the files of each class, and gives an account of all others.
 
-Links are followed within the folder. No file is opened.
+Links are followed to files anywhere, as DVC may link each into its cache, and to folders within the folder. No file is
+opened.
 """
 
 import os
@@ -52,7 +53,7 @@ class Walk:
                 self.passed_over["hidden"] += 1
             elif UNPRINTABLE.search(entry.name):
                 self.reject(its_path, "name", "rename it")
-            elif entry.is_symlink() and not self.holds(its_path):
+            elif entry.is_symlink() and not (os.path.isfile(entry.path) or self.holds(its_path)):  # noqa: PTH113
                 self.reject(its_path, "link", f"its target is {os.readlink(entry.path)}")  # noqa: PTH115
             elif entry.is_dir():
                 folders.append(its_path)
