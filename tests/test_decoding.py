@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -76,6 +77,40 @@ def test_a_turned_photo_is_read_as_viewers_show_it(orientation):
         8: stored[:, ::-1].transpose(1, 0, 2),
     }
     assert _decode(Image.fromarray(stored), "PNG", exif=_oriented(orientation)) == upright[orientation].tolist()
+
+
+def _odd_exif() -> bytes:
+    """Return EXIF with orientation 6 and a resolution of -72: a fraction that Pillow reads, and cannot write."""
+    tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 10, 1, 38)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<Iii", 0, -72, 1)
+
+
+def _insert_chunk(png: bytes, name: bytes, content: bytes, checksum: int | None = None) -> bytes:
+    """Put a chunk behind the header of a PNG."""
+    checksum = zlib.crc32(name + content) if checksum is None else checksum
+    return png[:33] + struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum) + png[33:]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP"])
+def test_odd_metadata_neither_hides_a_picture_nor_keeps_it_from_being_turned(kind):
+    assert decode(_content(Image.new("RGB", (4, 2), RED), kind, exif=_odd_exif())).image.size == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "checksum"),
+    [
+        (b"zTXt", b"key\0\0" + zlib.compress(bytes(1_100_000)), None),
+        (b"iTXt", b"key\0\1\0\0\0" + zlib.compress(bytes(1_100_000)), None),
+        (b"tEXt", b"key\0text", 0),
+        (b"pHYs", b"short", None),
+        (b"iCCP", b"name\0\0" + zlib.compress(bytes(1_100_000)), None),
+        (b"iCCP", b"name\0\0" + zlib.compress(bytes(99)), 0),
+    ],
+    ids=["long zTXt", "long iTXt", "wrong checksum", "short", "long profile", "profile of a wrong checksum"],
+)
+def test_a_png_is_read_whatever_stands_in_chunks_that_do_not_matter_to_it(name, content, checksum):
+    png = _insert_chunk(_content(Image.new("RGB", (1, 1), RED), "PNG"), name, content, checksum)
+    assert np.asarray(decode(png).image).tolist() == [[[*RED]]]
 
 
 def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_stays_upright(tmp_path):

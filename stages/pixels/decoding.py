@@ -3,17 +3,29 @@
 import hashlib
 import io
 import warnings
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from stages.runtime.errors import UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
 SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture
+TURNS = {  # by the orientation in EXIF
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 PROFILED_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # by the colour space of an ICC profile
 
 
@@ -63,7 +75,10 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
         UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
     """
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+    PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # of a profile: large ones are used, and none fills the memory
     try:
+        if content.startswith(PNG_START):
+            content = _strip_png(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata: the pixels decide
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -75,8 +90,8 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
                 image.seek(0)
-                ImageOps.exif_transpose(image, in_place=True)
-                return Picture(_to_rgb(image), n_frames)
+                image.load()
+                return Picture(_turn_upright(_to_rgb(image), image), n_frames)
     except (UnusableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -84,6 +99,28 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
     # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
     except Exception as error:
         raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
+
+
+def _strip_png(content: bytes) -> bytes:
+    """Leave out the chunks of a PNG that do not matter to its picture: Pillow refuses it for a long or damaged text."""
+    kept, place = [PNG_START], len(PNG_START)
+    while place < len(content):
+        length, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        chunk = content[place : place + length + 12]  # length, name, content and checksum of the last two
+        is_whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if name[:1].isupper() or (name in PNG_CHUNKS and is_whole):
+            kept.append(chunk)
+        place += len(chunk)
+    return b"".join(kept)
+
+
+def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn a picture as the EXIF of its image file says; nothing else of the metadata is read, and nothing written."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # as of damaged bytes
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
