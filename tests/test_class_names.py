@@ -47,6 +47,12 @@ def test_a_line_names_a_class_and_lines_of_others_do_no_harm(tmp_path):
     assert _name(tmp_path, content, ["rose", "001"]) == [("001", "Water lily"), ("rose", "Dog rose, or briar")]
 
 
+def test_a_line_names_a_class_however_unicode_writes_its_accents(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "été")
+    assert _name(tmp_path, "été,Summer\nb,B\n", [decomposed, "b"]) == [("b", "B"), (decomposed, "Summer")]
+    assert _name(tmp_path, f"{decomposed},Summer\nb,B\n", ["été", "b"]) == [("b", "B"), ("été", "Summer")]
+
+
 def test_mistakes_of_all_kinds_are_named_at_once(tmp_path):
     content = "a,one\nb\nc,\nd,x\x1b\na,two\ne,One\nf,three\n"
     problems = _problems(tmp_path, content, list("abcdefg"))

@@ -160,6 +160,20 @@ def test_files_of_labels_csv_that_are_not_there_or_elsewhere_are_rejected_with_t
     ]
 
 
+def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
+    composed, decomposed = "é/ö.jpg", unicodedata.normalize("NFD", "é/ö.jpg")
+    touch(tmp_path, f"mac/{decomposed}", f"linux/{composed}", "plain.jpg")
+    _label(tmp_path, "path,label", f"mac/{composed},a", f"linux/{decomposed},b", "plain.jpg,a")
+    listing = list_folder(tmp_path)
+    assert [file.path for file in listing.files] == [f"linux/{composed}", f"mac/{decomposed}", "plain.jpg"]
+    assert listing.rejections == []
+    assert _passed_over(tmp_path) == {}
+    _label(tmp_path, "path,label", f"mac/{composed},a", f"mac/{decomposed},b", f"linux/{composed},b")
+    assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name one file
+    touch(tmp_path, f"mac/{composed}")  # another file, where a file system keeps both
+    assert _rejections(tmp_path) == []
+
+
 # Links
 
 

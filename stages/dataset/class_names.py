@@ -58,10 +58,11 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
             problems.append(f"line {number}: expected a name that can be printed, found {name!r}; mend it")
         elif names.setdefault(label, name) != name:
             problems.append(f"line {number}: {label} is named {names[label]!r} above; keep one of the two")
-    if missing := [label for label in ordered if label not in names]:
-        found = ", ".join(missing)
-        problems.append(f"expected a line `class folder,name` for every class, found none for {found}; add them")
-    named = {label: names.get(label, label) for label in ordered}
+    by_spelling = {unicodedata.normalize("NFC", label): name for label, name in names.items()}
+    found = {label: names.get(label, by_spelling.get(unicodedata.normalize("NFC", label))) for label in ordered}
+    if missing := ", ".join(label for label, name in found.items() if name is None):
+        problems.append(f"expected a line `class folder,name` for every class, found none for {missing}; add them")
+    named = {label: name or label for label, name in found.items()}
     problems += [
         f"expected names that differ by more than case or accents, found {' and '.join(group)}; change one"
         for group in find_alike(named.values())
