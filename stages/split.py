@@ -98,7 +98,10 @@ def say(facts: dict[str, Any]) -> None:
     """Print what a user should know of the images beside their number."""
     for count, meaning in (
         (facts["n_exact_copies"], "images are exact copies of another; copies stay in one split"),
-        (facts["n_near_copies"], "more images are near copies of another; copies stay in one split"),
+        (
+            facts["n_near_copies"],
+            "more images are near copies of another (images_copy_bits); copies stay in one split",
+        ),
         (facts["n_first_frame_only"], "images have several frames or pages, of which the first is taken"),
         (facts["n_rejected"]["total"], "files left out, see the list"),
         (facts["n_passed_over"]["total"], "files passed over"),

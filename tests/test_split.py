@@ -213,6 +213,54 @@ def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):
     assert of_group.endswith("(of one group with test a 0.png)")
 
 
+# Copies of two classes
+
+
+def _save_frames(folder, label, number, n):
+    """Save n near copies of a picture: ever darker."""
+    (folder / "images" / label).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        picture(number).point(lambda level, i=i: level * (40 - i) // 40).save(
+            folder / f"images/{label}/{number} {i}.png"
+        )
+
+
+def test_mirror_images_of_two_classes_stay_in_one_split_and_are_no_conflict(tmp_path):
+    save(tmp_path / "images", *(f"left/{i}.png" for i in range(12)))
+    (tmp_path / "images/right").mkdir()
+    for i in range(12):
+        ImageOps.mirror(picture(i)).save(tmp_path / f"images/right/{i}.png")
+    run_split(tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert len(manifest) == 24
+    assert manifest.groupby(manifest["path"].str.split("/").str[1])["split"].nunique().max() == 1
+    assert (pd.crosstab(manifest["class"], manifest["split"]) >= 2).all(axis=None)
+
+
+def test_of_many_copies_the_few_of_another_class_are_named_and_of_as_many_all(tmp_path, capsys):
+    save(tmp_path / "images", *(f"{label}/{i}.png" for i, label in enumerate("ab" * 12)))
+    _save_frames(tmp_path, "a", 100, 19)
+    _save_frames(tmp_path, "a", 200, 1)
+    picture(100).point(lambda level: level * 20 // 40).save(tmp_path / "images/b/odd.png")
+    shutil.copy(tmp_path / "images/a/200 0.png", tmp_path / "images/b/same.png")
+    *lines, last = _refuse(tmp_path)
+    assert [line.split(": ")[0] for line in lines] == [f"images/{name}.png" for name in ("a/200 0", "b/odd", "b/same")]
+    assert "19 of its 20 copies are of class a" in lines[1]
+    assert "images_copy_bits" in last
+    run_split(tmp_path, images_policy="skip")
+    manifest = read_manifest(tmp_path)
+    assert len(manifest) == 24 + 19
+    assert manifest[manifest["path"].str.startswith("a/100")]["split"].nunique() == 1
+
+
+def test_a_class_of_near_copies_alone_is_refused_with_the_threshold(tmp_path):
+    save(tmp_path / "images", *(f"a/{i}.png" for i in range(9)))
+    _save_frames(tmp_path, "b", 100, 9)
+    (line,) = _refuse(tmp_path)
+    assert "class b: 1 different picture among its 9 " in line
+    assert "images_copy_bits" in line
+
+
 # What is remembered
 
 
