@@ -248,12 +248,14 @@ def test_all_empty_classes_are_named(tmp_path):
     assert left_out.startswith(f"{tmp_path}/c/link: ")
 
 
-def test_classes_that_differ_only_in_case_or_accents_encoding_are_refused(tmp_path):
+def test_classes_that_differ_only_in_case_spaces_or_accents_encoding_are_refused(tmp_path):
     decomposed = unicodedata.normalize("NFD", "été")
     touch(tmp_path, "rose/1.jpg", "Rose/1.jpg", "été/1.jpg", f"{decomposed}/1.jpg", "iris/1.jpg")
-    first, second = _problems(tmp_path)
-    assert "found Rose and rose" in first
-    assert f"found {decomposed} and été" in second
+    touch(tmp_path, "cat/1.jpg", "cat /1.jpg")
+    first, third, second = _problems(tmp_path)
+    assert "found 'cat' and 'cat '" in third
+    assert "found 'Rose' and 'rose'" in first
+    assert f"found {decomposed!r} and 'été'" in second
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="for root, permissions do not count")

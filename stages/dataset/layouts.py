@@ -123,8 +123,8 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
             f"set `images` to the folder that holds these, or write a {LABELS_FILE} with the columns path and label"
         )
     problems += [
-        f"{where}: expected classes of different names, found {' and '.join(group)}, which differ only in case or in "
-        "how accents are written; join or rename them"
+        f"{where}: expected classes of different names, found {' and '.join(map(repr, group))}, which differ only in "
+        "case, spaces or how accents are written; join or rename them"
         for group in find_alike(all_labels)
     ]
     problems += [
