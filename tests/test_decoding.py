@@ -44,7 +44,11 @@ def _oriented(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("BMP", {}), ("GIF", {}), ("PNG", {}), ("TIFF", {}), ("TIFF", {"big_tiff": True}), ("WEBP", {"lossless": True})],
+    [
+        *((kind, {}) for kind in ("BMP", "GIF", "PNG", "PPM", "TIFF")),
+        ("TIFF", {"big_tiff": True}),
+        ("WEBP", {"lossless": True}),
+    ],
 )
 def test_lossless_formats_of_one_picture_have_the_same_pixels(tmp_path, kind, options):
     image = _image([RED, GREEN], [BLUE, WHITE])
@@ -240,6 +244,59 @@ def test_pixels_of_unknown_brightness_and_too_many_pixels_are_not_decoded():
     content = _content(Image.new("1", (100, 100)), "PNG")
     assert decode(content, 10_000).image.size == (100, 100)
     assert _reason(content, 9_999) == "size"
+
+
+def test_pgm_of_more_than_eight_bits_keeps_its_brightness():
+    ten, dark = b"P5 2 1 1023\n\x02\x00\x00\x00", b"P5 2 1 65535\n\x00\x64\x00\x00"
+    assert np.asarray(decode(ten).image).tolist() == [[[128] * 3, [0] * 3]]  # 512 of 1023
+    assert np.asarray(decode(dark).image).tolist() == [[[0] * 3, [0] * 3]]  # 100 of 65535
+
+
+def _tiff(n_bands: int, bits: int, photometric: int, pixels: bytes) -> bytes:
+    """Return a TIFF of 1 x 2 pixels that Pillow may not be able to write."""
+    tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 0, 277: n_bands, 278: 1, 279: len(pixels)}
+    end = 8 + 2 + 12 * len(tags) + 4
+    wide = n_bands > 2  # the bits of so many bands do not fit into the tag itself
+    tags[273] = end + 2 * n_bands * wide
+    table = struct.pack("<IH", 8, len(tags))
+    for tag, value in tags.items():
+        if tag == 258:
+            table += struct.pack("<HHI", tag, 3, n_bands)
+            table += struct.pack("<I", end) if wide else struct.pack("<HH", bits, bits if n_bands == 2 else 0)
+        else:
+            table += struct.pack("<HHII", tag, 4, 1, value)
+    return b"II*\0" + table + bytes(4) + struct.pack("<H", bits) * n_bands * wide + pixels
+
+
+def _bmp(*pixels: bytes) -> bytes:
+    """Return a BMP of one row of pixels, BGRA, whose header says that there is an alpha channel."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, len(pixels), 1, 1, 32, 3, 4 * len(pixels), 0, 0, 0, 0)
+    header = (header + masks + b"BGRs").ljust(108, b"\0")
+    return b"BM" + struct.pack("<IHHI", 122 + 4 * len(pixels), 0, 0, 122) + header + b"".join(pixels)
+
+
+def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
+    assert np.asarray(decode(_bmp(b"\0\0\xff\0", b"\0\xff\0\0")).image).tolist() == [[[*RED], [*GREEN]]]
+    assert np.asarray(decode(_bmp(b"\0\0\xff\0", b"\0\xff\0\xff")).image).tolist() == [[[*WHITE], [*GREEN]]]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "AVIF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+        (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
+        (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
+        (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, what):
+    (tmp_path / "1.jpg").write_bytes(content)
+    with pytest.raises(UnusableImageError, match=what) as caught:
+        decode(read_content(tmp_path / "1.jpg"))
+    assert caught.value.reason == "format"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])

@@ -66,6 +66,17 @@ def test_every_file_is_listed_rejected_or_counted(tmp_path):
     ]
 
 
+def test_pictures_and_classes_of_which_only_dvcs_pointers_are_there_are_missing(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/1.jpg.dvc", "a/2.jpg.dvc", "b/1.jpg", "c.dvc", "b.dvc")
+    rejections = list_folder(tmp_path).rejections
+    assert [(each.path, each.reason) for each in rejections] == [("a/2.jpg", "missing"), ("c", "missing")]
+    assert all("dvc pull" in each.detail for each in rejections)
+    _label(tmp_path, "path,label", "a/1.jpg,a", "b/1.jpg,b", "a/2.jpg,b")
+    (rejection,) = list_folder(tmp_path).rejections
+    assert rejection[:2] == ("a/2.jpg", "missing")
+    assert "dvc pull" in rejection.detail
+
+
 def test_a_class_may_be_called_like_a_split_beside_other_classes(tmp_path):
     touch(tmp_path, "train/1.jpg", "train/diesel/2.jpg", "bus/1.jpg", "test tube/1.jpg")
     assert _splits(tmp_path) == {"bus": None, "test tube": None, "train": None}

@@ -52,7 +52,8 @@ def _list_rows(walk: Walk) -> Classes:
         is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
         path = row.path if is_there else by_spelling.get(unicodedata.normalize("NFC", row.path))
         if path is None or not os.path.isfile(walk.folder / path):  # noqa: PTH113
-            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}")
+            advice = "; run `dvc pull`" if os.path.isfile(walk.folder / f"{row.path}.dvc") else ""  # noqa: PTH113
+            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}{advice}")
         elif path in named or not walk.holds(posixpath.dirname(path)):
             walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
         else:

@@ -10,12 +10,12 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import write_csv
 
 REASONS = {
-    "missing": "labels.csv names it, but it is not there",
+    "missing": "named, but not there",
     "link": "a link to nowhere, or a folder that is outside or listed already",
     "name": "a name that cannot be written down",
     "unreadable": "not readable",
     "empty": "an empty file",
-    "format": "no JPEG, PNG, WebP, GIF, TIFF or BMP",
+    "format": "no JPEG, PNG, WebP, GIF, TIFF, BMP or PPM that can be read",
     "damaged": "a damaged image",
     "size": "too many pixels",
     "conflict": "the same picture under two classes",

@@ -55,6 +55,11 @@ class Walk:
                 self.reject(its_path, "name", "rename it")
             elif entry.is_symlink() and not (os.path.isfile(entry.path) or self.holds(its_path)):  # noqa: PTH113
                 self.reject(its_path, "link", f"its target is {os.readlink(entry.path)}")  # noqa: PTH115
+            elif entry.name.endswith(".dvc") and entry.is_file():
+                if os.path.exists(entry.path.removesuffix(".dvc")):  # noqa: PTH110
+                    self.passed_over["hidden"] += 1
+                else:
+                    self.reject(its_path.removesuffix(".dvc"), "missing", f"by {entry.name}; run `dvc pull`")
             elif entry.is_dir():
                 folders.append(its_path)
             elif entry.is_file():

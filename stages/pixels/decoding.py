@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import warnings
 import zlib
 from functools import lru_cache
@@ -9,11 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from stages.runtime.errors import UserError
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+OTHER_FORMATS = {  # by how their files begin
+    rb".{4}ftyp.{0,40}avi[fs]": "it is AVIF; convert it to JPEG or PNG",
+    rb".{4}ftyp(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
+    rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
+    rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
+}
 SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture
@@ -52,12 +59,13 @@ def read_content(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(256)
             if not start:
                 raise UnusableImageError("empty", "0 bytes")
             Image.init()
             if not any(accept(start) for _, accept in map(Image.OPEN.get, FORMATS)):
-                raise UnusableImageError("format", f"its first bytes are {start[:8]!r}")
+                known = (text for begin, text in OTHER_FORMATS.items() if re.match(begin, start, re.DOTALL))
+                raise UnusableImageError("format", next(known, f"its first bytes are {start[:8]!r}"))
             return start + file.read()
     except OSError as error:
         raise UnusableImageError("unreadable", error.strerror or str(error)) from None
@@ -95,6 +103,8 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
     except (UnusableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
+        if pixels := _describe_tiff(content):
+            raise UnusableImageError("format", f"{pixels}; save it as RGB or grey of 8 bits") from None
         raise UnusableImageError("damaged", "its header is not readable") from None
     # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
     except Exception as error:
@@ -114,6 +124,19 @@ def _strip_png(content: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _describe_tiff(content: bytes) -> str | None:
+    """Return which pixels a TIFF has that Pillow cannot read; None of what is no TIFF, or a damaged one."""
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        bits = directory[TiffImagePlugin.BITSPERSAMPLE]
+        return f"a TIFF whose pixels are of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
+    except Exception:  # as of damaged bytes
+        return None
+
+
 def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
     """Turn a picture as the EXIF of its image file says; nothing else of the metadata is read, and nothing written."""
     try:
@@ -129,7 +152,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
     if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255; or 8 bits in wider pixels
         pixels = np.asarray(image)
-        image = Image.fromarray((pixels >> (8 if pixels.max() > 255 else 0)).astype(np.uint8))
+        is_wide = image.format == "PPM" or pixels.max() > 255  # of PPM Pillow makes all 16 bits
+        image = Image.fromarray((pixels >> (8 if is_wide else 0)).astype(np.uint8))
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # its alpha was never written: browsers show it
     rgb = _to_srgb(image, profile) or image.convert("RGB")
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
         rgb.putalpha(image.convert("RGBA").getchannel("A"))
