@@ -67,6 +67,13 @@ def test_the_middle_square_is_read_and_small_images_are_enlarged(tmp_path):
     assert read_square(tmp_path / "no ending", 3).tolist() == [[[*BLUE]] * 3] * 3
 
 
+def test_pictures_are_resized_by_the_bicubic_filter(tmp_path):
+    # the cubic of a = -0.5, at 1.75, 0.75, 0.25 and 1.25 pixels from the four: -0.0234, 0.2266, 0.8672, -0.0703; of the
+    # last two, which are brighter by 100, the fifth pixel gets 79.7 and the sixth 107.0; at edges weights are scaled
+    Image.fromarray(np.array([[100, 100, 200, 200]] * 4, dtype=np.uint8)).save(tmp_path / "step.png")
+    assert read_square(tmp_path / "step.png", 8)[:, :, 0].tolist() == [[100, 98, 93, 120, 180, 207, 202, 200]] * 8
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photo_is_read_as_viewers_show_it(orientation):
     stored = np.array([[RED, GREEN, BLUE], [WHITE, RED, GREEN]], dtype=np.uint8)

@@ -83,9 +83,10 @@ def test_a_group_of_several_classes_that_stood_in_test_stays_there():
 
 
 def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
-    groups = [_group(0)] * 5 + [_group(1), _group(2)]  # three different pictures, three splits to fill
-    for seed in range(20):
-        assert set(stratify(["a"] * 7, groups, FRACTIONS, seed)) == set(SPLITS)
+    for sizes in ((5, 1, 1), (5, 5, 2)):  # three different pictures, three splits to fill
+        groups = [_group(number) for number, size in enumerate(sizes) for _ in range(size)]
+        for seed in range(20):
+            assert set(stratify(["a"] * len(groups), groups, FRACTIONS, seed)) == set(SPLITS)
 
 
 @pytest.mark.parametrize("n_more", [7, 400])
