@@ -89,6 +89,7 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         "n_near_copies": n_pictures - n_groups,
         "n_groups_of_copies": int((images["copies"].value_counts() > 1).sum()),
         "n_first_frame_only": int((images["n_frames"] > 1).sum()),
+        **({"grey_bits": bits} if (bits := int(images["grey_bits"].max())) else {}),
         "n_rejected": count_reasons(dataset.rejections),
         "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},
     }
@@ -108,6 +109,8 @@ def say(facts: dict[str, Any]) -> None:
     ):
         if count:
             print(f"split: {count} {meaning}")
+    if "grey_bits" in facts:
+        print(f"split: grey pictures of more than 8 bits a pixel: their largest value takes {facts['grey_bits']} bits")
     of_splits = ", ".join(f"{facts['n_images'][split]} {split}" for split in SPLITS)
     print(f"split: {facts['n_images']['total']} images of {facts['n_classes']} classes: {of_splits}")
 
@@ -132,10 +135,12 @@ def main() -> None:
     facts = describe(dataset, images, counts)
     of_train = images.index[images["split"] == "train"].tolist()
     samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
-    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
+    grey_bits = facts.get("grey_bits")
+    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX, None, grey_bits) for path in samples["path"]]
 
     write_ledger(ledger_path, ledger)
-    write_text(arguments.manifest, images[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    columns = [*COLUMNS, "grey_bits"] if grey_bits else list(COLUMNS)
+    write_text(arguments.manifest, images[columns].to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(arguments.metrics / "dataset.json", facts)
     draw_class_counts(counts, arguments.metrics / "class_counts.png")

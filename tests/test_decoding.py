@@ -53,8 +53,8 @@ def _oriented(orientation: int) -> Image.Exif:
 def test_lossless_formats_of_one_picture_have_the_same_pixels(tmp_path, kind, options):
     image = _image([RED, GREEN], [BLUE, WHITE])
     image.save(tmp_path / "file", kind, **options)
-    decoded, n_frames = decode(read_content(tmp_path / "file"))
-    assert (hash_pixels(decoded), n_frames) == (hash_pixels(image), 1)
+    decoded = decode(read_content(tmp_path / "file"))
+    assert (hash_pixels(decoded.image), decoded.n_frames) == (hash_pixels(image), 1)
 
 
 def test_the_middle_square_is_read_and_small_images_are_enlarged(tmp_path):
@@ -245,6 +245,22 @@ def test_grey_of_eight_bits_in_wider_pixels_does_not_turn_black(kind, dtype):
     assert _decode(Image.fromarray(np.array([[0, 100, 255]], dtype=dtype)), kind) == [[[0] * 3, [100] * 3, [255] * 3]]
 
 
+@pytest.mark.parametrize(
+    ("largest", "bits", "expected"),
+    [(255, 8, 100), (1023, 10, 25), (4095, 12, 6), (65535, 16, 0)],  # 100 / 4, 100 / 16, 100 / 256
+)
+def test_wide_grey_has_the_bits_that_its_largest_value_takes_or_those_that_are_said(largest, bits, expected):
+    content = _content(Image.fromarray(np.array([[100, largest]], dtype=np.uint16)), "PNG")
+    decoded = decode(content)
+    assert (decoded.grey_bits, np.asarray(decoded.image)[0, 0].tolist()) == (bits, [expected] * 3)
+    assert np.asarray(decode(content, grey_bits=16).image)[0, 0].tolist() == [0] * 3
+
+
+def test_grey_of_sixteen_bits_whose_zero_is_white_is_inverted_as_that_of_eight_is():
+    for bits, white in ((8, b"\0\xff"), (16, b"\0\0\xff\xff")):
+        assert np.asarray(decode(_tiff(1, bits, 0, white)).image).tolist() == [[[*WHITE], [0, 0, 0]]]
+
+
 def test_pixels_of_unknown_brightness_and_too_many_pixels_are_not_decoded():
     assert _reason(_content(Image.new("F", (2, 2), 0.5), "TIFF")) == "format"
     assert _reason(_content(Image.new("I", (2, 2), 2**20), "TIFF")) == "format"
@@ -310,9 +326,9 @@ def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, w
 def test_of_several_frames_the_first_is_taken_and_their_number_told(kind):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
     options = {"lossless": True} if kind == "WEBP" else {}
-    decoded, n_frames = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
-    assert n_frames == 3
-    assert decoded.getpixel((4, 4)) == RED
+    decoded = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    assert decoded.n_frames == 3
+    assert decoded.image.getpixel((4, 4)) == RED
 
 
 def test_an_unusable_file_and_one_that_is_not_the_listed_one_are_users_mistakes_with_their_names(tmp_path):

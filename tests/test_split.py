@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from stages import pack
 from stages.pixels.decoding import hash_pixels
 from stages.runtime.errors import UserError
 from tests.image_folders import picture, read_manifest, run_split, save
+from tests.parameters import MISSING, write_params
 from tests.repository import ROOT
 
 SPLITS = ("train", "val", "test")
@@ -211,6 +213,35 @@ def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):
     copy, of_group, _ = _refuse(tmp_path)
     assert copy.endswith("(a copy of test a 0.png)")
     assert of_group.endswith("(of one group with test a 0.png)")
+
+
+# Grey of 10 or 12 bits in pixels of 16
+
+
+def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys, monkeypatch):
+    for i in range(16):
+        (tmp_path / f"images/{'ab'[i % 2]}").mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(picture(i).convert("L")).astype(np.uint16)  # up to 255 of 4095: dark, but for one
+        pixels[0, 0] = 4095 if i == 5 else 0
+        Image.fromarray(pixels * (1 + 14 * (i > 7))).save(tmp_path / f"images/{'ab'[i % 2]}/{i}.png")
+    picture(50).save(tmp_path / "images/a/colour.png")
+    run_split(tmp_path)
+    assert "12 bits" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))["grey_bits"] == 12
+    manifest = read_manifest(tmp_path)
+    assert manifest["grey_bits"].eq(12).all()
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path / "recipe.yaml", ensemble=MISSING)
+    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "packed", "--params", "recipe.yaml"])
+    pack.main()
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]["path"]
+        for path, stored in zip(rows, np.load(tmp_path / f"packed/{split}/images.npy"), strict=True):
+            if path != "a/colour.png":
+                wide = np.asarray(Image.open(tmp_path / "images" / path))
+                grey = Image.fromarray((wide // 16).astype(np.uint8))
+                expected = ImageOps.fit(grey.convert("RGB"), stored.shape[:2], Image.Resampling.BICUBIC)
+                assert (stored == np.asarray(expected)).all()
 
 
 # Copies of two classes

@@ -45,7 +45,14 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     """
     listing = list_folder(folder)
     names = name_classes(folder, {file.label for file in listing.files})
-    inspected = list(inspect_files(folder, [file.path for file in listing.files], max_pixels, likeness=copy_bits > 0))
+    inspect = partial(inspect_files, folder, max_pixels=max_pixels, likeness=copy_bits > 0)
+    inspected = list(inspect([file.path for file in listing.files]))
+    if grey_bits := max((each.grey_bits for each in inspected if isinstance(each, Facts)), default=0):
+        # a dark picture alone does not say how many bits its camera has
+        dark = [i for i, each in enumerate(inspected) if isinstance(each, Facts) and 0 < each.grey_bits < grey_bits]
+        again = inspect([inspected[i].path for i in dark], grey_bits=grey_bits)
+        for i, facts in zip(dark, again, strict=True):
+            inspected[i] = facts
     facts = [each for each in inspected if isinstance(each, Facts)]
     rejections = listing.rejections + [each for each in inspected if isinstance(each, Rejection)]
     images = pd.DataFrame(facts, columns=Facts._fields)
@@ -59,7 +66,7 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
-    images = images.drop(columns="likeness").reset_index(drop=True)
+    images = images.drop(columns="likeness").assign(grey_bits=grey_bits).reset_index(drop=True)
     return Dataset(images, list(names.values()), rejections, listing.passed_over, given)
 
 

@@ -49,6 +49,7 @@ class Picture(NamedTuple):
 
     image: Image.Image
     n_frames: int
+    grey_bits: int = 0  # that the largest value of grey pixels wider than 8 bits takes; 0 of all others
 
 
 def read_content(path: Path) -> bytes:
@@ -71,14 +72,15 @@ def read_content(path: Path) -> bytes:
         raise UnusableImageError("unreadable", error.strerror or str(error)) from None
 
 
-def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None) -> Picture:
+def decode(
+    content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None, grey_bits: int | None = None
+) -> Picture:
     """Decode an image file's bytes: orientation applied, colours made sRGB, transparency laid on white, 16 bits made 8.
-
-    Grey pixels of 16 or 32 bits, none of which is above 255, are taken for 8 bits.
 
     Args:
         max_pixels: width x height beyond which nothing is decoded; None is no limit.
         shrink_to_px: allows a JPEG to be decoded at a fraction of its size, no side smaller than twice this.
+        grey_bits: how many bits of grey pixels of 16 or 32 bits are used; None is as many as the largest value takes.
     Raises:
         UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
     """
@@ -99,7 +101,8 @@ def decode(content: bytes, max_pixels: int | None = None, shrink_to_px: int | No
                 n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
                 image.seek(0)
                 image.load()
-                return Picture(_turn_upright(_to_rgb(image), image), n_frames)
+                its_bits = _count_grey_bits(image)
+                return Picture(_turn_upright(_to_rgb(image, grey_bits or its_bits), image), n_frames, its_bits)
     except (UnusableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -146,14 +149,23 @@ def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
+def _count_grey_bits(image: Image.Image) -> int:
+    """Return how many bits the largest value of wide grey pixels takes: 8, 10, 12, 14 or 16; 0 of other pixels."""
+    smallest, largest = image.getextrema() if image.mode in ("F", "I") else (0, 0)
+    if image.mode == "F" or not 0 <= smallest <= largest < 2**16:
         raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
-    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255; or 8 bits in wider pixels
-        pixels = np.asarray(image)
-        is_wide = image.format == "PPM" or pixels.max() > 255  # of PPM Pillow makes all 16 bits
-        image = Image.fromarray((pixels >> (8 if is_wide else 0)).astype(np.uint8))
+    if not image.mode.startswith("I") or image.format == "PPM":  # of PPM, which declares it, Pillow makes 16 bits
+        return 0
+    n_bits = int(np.asarray(image).max()).bit_length()
+    return max(8, n_bits + n_bits % 2)
+
+
+def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):  # wide grey, which Pillow would clip at 255
+        pixels = np.minimum(np.asarray(image) >> ((16 if image.format == "PPM" else grey_bits) - 8), 255)
+        is_inverted = image.format == "TIFF" and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        image = Image.fromarray((255 - pixels if is_inverted else pixels).astype(np.uint8))
     if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
         image = image.convert("RGB")  # its alpha was never written: browsers show it
     rgb = _to_srgb(image, profile) or image.convert("RGB")
@@ -195,25 +207,27 @@ def hash_pixels(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
-def fit_square(content: bytes, size_px: int, max_pixels: int | None = None) -> np.ndarray:
+def fit_square(content: bytes, size_px: int, max_pixels: int | None = None, grey_bits: int | None = None) -> np.ndarray:
     """Decode an image file's bytes, centre-crop the picture to a square and resize it.
 
     Args:
         max_pixels: width x height beyond which nothing is decoded; None is no limit.
+        grey_bits: as of `decode`.
     Returns:
         uint8, shape (size_px, size_px, 3), RGB.
     Raises:
         UnusableImageError: no picture can be made of them.
     """
-    image = decode(content, max_pixels, shrink_to_px=size_px).image
+    image = decode(content, max_pixels, size_px, grey_bits).image
     return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
 
 
-def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarray:
+def read_square(path: Path, size_px: int, sha256: str | None = None, grey_bits: int | None = None) -> np.ndarray:
     """Decode and resize an image file, as `fit_square` does.
 
     Args:
         sha256: of the file's bytes, as the manifest lists it; None is not checked.
+        grey_bits: as of `decode`.
     Returns:
         uint8, shape (size_px, size_px, 3), RGB.
     Raises:
@@ -223,6 +237,6 @@ def read_square(path: Path, size_px: int, sha256: str | None = None) -> np.ndarr
         content = read_content(path)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
-        return fit_square(content, size_px)
+        return fit_square(content, size_px, grey_bits=grey_bits)
     except UnusableImageError as error:
         raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None
