@@ -72,6 +72,13 @@ def test_groups_with_pictures_of_several_classes_leave_no_class_without_a_split(
         assert 0.4 < splits.count("train") / len(splits) < 0.9
 
 
+def test_the_largest_of_the_groups_with_pictures_of_several_classes_is_of_train():
+    for seed in range(20):
+        splits = stratify(["a", "b"] * 30, [_group(max(0, i // 6 - 7)) for i in range(60)], FRACTIONS, seed)
+        assert splits[:48] == ["train"] * 48  # of 60 pictures; two groups of six are left
+        assert {splits[48], splits[54]} == {"val", "test"}
+
+
 def test_a_group_of_several_classes_that_stood_in_test_stays_there():
     classes, groups = _images({"a": 20, "b": 20})
     groups[20] = groups[0]

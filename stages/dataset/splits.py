@@ -84,7 +84,7 @@ def _describe_lack(
 def _place_shared(
     sizes: Mapping[str, Mapping[str, int]], stood: Mapping[str, int], fractions: Sequence[float], seed: int
 ) -> dict[str, int]:
-    """Place the groups with pictures of several classes, in the order of their hashes, by what all their classes need.
+    """Place the groups with pictures of several classes, the largest first, by what all their classes need.
 
     A class may then be left without a picture in some split: other orders are tried.
     """
@@ -93,6 +93,7 @@ def _place_shared(
         for group in its:
             classes_of[group].append(name)
     shared = {group: names for group, names in classes_of.items() if len(names) > 1}
+    n_images = {group: sum(sizes[name][group] for name in names) for group, names in shared.items()}
     splits = [split for split, fraction in enumerate(fractions) if fraction > 0]
     places: dict[str, int] = {}
     for kept in (stood, {group: split for group, split in stood.items() if SPLITS[split] == "test"}):
@@ -102,7 +103,8 @@ def _place_shared(
             n_left = {name: len(its) for name, its in sizes.items()}
             empty = {name: set(splits) for name in sizes}
             by_hash = {group: hashlib.sha256(f"{seed}:{attempt}:{group}".encode()).digest() for group in shared}
-            for group in sorted(shared, key=lambda group: (group not in kept, by_hash[group])):
+            order = {group: (group not in kept, attempt or -n_images[group], by_hash[group]) for group in shared}
+            for group in sorted(shared, key=order.get):
                 names = shared[group]
                 urgent = {split for name in names if n_left[name] <= len(empty[name]) for split in empty[name]}
                 choices = sorted(urgent) or splits
