@@ -116,8 +116,13 @@ def test_odd_metadata_neither_hides_a_picture_nor_keeps_it_from_being_turned(kin
         (b"pHYs", b"short", None),
         (b"iCCP", b"name\0\0" + zlib.compress(bytes(1_100_000)), None),
         (b"iCCP", b"name\0\0" + zlib.compress(bytes(99)), 0),
+        (b"iCCP", b"name\0", None),
+        (b"iCCP", b"name\0\0" + zlib.compress(bytes(2**24 + 1)), None),
     ],
-    ids=["long zTXt", "long iTXt", "wrong checksum", "short", "long profile", "profile of a wrong checksum"],
+    ids=[
+        *("long zTXt", "long iTXt", "wrong checksum", "short"),
+        *("long profile", "profile of a wrong checksum", "cut profile", "endless profile"),
+    ],
 )
 def test_a_png_is_read_whatever_stands_in_chunks_that_do_not_matter_to_it(name, content, checksum):
     png = _insert_chunk(_content(Image.new("RGB", (1, 1), RED), "PNG"), name, content, checksum)

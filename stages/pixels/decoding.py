@@ -21,6 +21,7 @@ OTHER_FORMATS = {  # by how their files begin
     rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
     rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
 }
+MAX_PROFILE = 2**24  # bytes of an ICC profile; those of printers have a few million
 SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture
@@ -85,7 +86,7 @@ def decode(
         UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
     """
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
-    PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # of a profile: large ones are used, and none fills the memory
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # what it takes for text is the profile
     try:
         if content.startswith(PNG_START):
             content = _strip_png(content)
@@ -121,10 +122,19 @@ def _strip_png(content: bytes) -> bytes:
         length, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
         chunk = content[place : place + length + 12]  # length, name, content and checksum of the last two
         is_whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if name[:1].isupper() or (name in PNG_CHUNKS and is_whole):
+        if name[:1].isupper() or (name in PNG_CHUNKS and is_whole and (name != b"iCCP" or _can_unpack(chunk))):
             kept.append(chunk)
         place += len(chunk)
     return b"".join(kept)
+
+
+def _can_unpack(chunk: bytes) -> bool:
+    """Tell whether there is a profile in a chunk iCCP: a name, a zero, the method, and what zlib has packed."""
+    try:
+        unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
+    except zlib.error:
+        return False
+    return 0 < len(unpacked) < MAX_PROFILE
 
 
 def _describe_tiff(content: bytes) -> str | None:
