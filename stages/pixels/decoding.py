@@ -2,29 +2,18 @@
 
 import hashlib
 import io
-import re
 import warnings
-import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from stages.pixels.containers import MAX_PROFILE, describe_tiff, name_other_format, strip_png
+from stages.pixels.profiles import convert_to_srgb
 from stages.runtime.errors import UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
-OTHER_FORMATS = {  # by how their files begin
-    rb".{4}ftyp.{0,40}avi[fs]": "it is AVIF; convert it to JPEG or PNG",
-    rb".{4}ftyp(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
-    rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
-    rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
-}
-MAX_PROFILE = 2**24  # bytes of an ICC profile; those of printers have a few million
-SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture
 TURNS = {  # by the orientation in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,7 +23,6 @@ TURNS = {  # by the orientation in EXIF
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PROFILED_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # by the colour space of an ICC profile
 
 
 class UnusableImageError(ValueError):
@@ -66,8 +54,7 @@ def read_content(path: Path) -> bytes:
                 raise UnusableImageError("empty", "0 bytes")
             Image.init()
             if not any(accept(start) for _, accept in map(Image.OPEN.get, FORMATS)):
-                known = (text for begin, text in OTHER_FORMATS.items() if re.match(begin, start, re.DOTALL))
-                raise UnusableImageError("format", next(known, f"its first bytes are {start[:8]!r}"))
+                raise UnusableImageError("format", name_other_format(start) or f"its first bytes are {start[:8]!r}")
             return start + file.read()
     except OSError as error:
         raise UnusableImageError("unreadable", error.strerror or str(error)) from None
@@ -88,11 +75,9 @@ def decode(
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
     PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # what it takes for text is the profile
     try:
-        if content.startswith(PNG_START):
-            content = _strip_png(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata: the pixels decide
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(strip_png(content)), formats=FORMATS) as image:
                 width, height = image.size
                 if max_pixels and width * height > max_pixels:
                     detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
@@ -107,47 +92,12 @@ def decode(
     except (UnusableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        if pixels := _describe_tiff(content):
+        if pixels := describe_tiff(content):
             raise UnusableImageError("format", f"{pixels}; save it as RGB or grey of 8 bits") from None
         raise UnusableImageError("damaged", "its header is not readable") from None
     # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
     except Exception as error:
         raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
-
-
-def _strip_png(content: bytes) -> bytes:
-    """Leave out the chunks of a PNG that do not matter to its picture: Pillow refuses it for a long or damaged text."""
-    kept, place = [PNG_START], len(PNG_START)
-    while place < len(content):
-        length, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
-        chunk = content[place : place + length + 12]  # length, name, content and checksum of the last two
-        is_whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if name[:1].isupper() or (name in PNG_CHUNKS and is_whole and (name != b"iCCP" or _can_unpack(chunk))):
-            kept.append(chunk)
-        place += len(chunk)
-    return b"".join(kept)
-
-
-def _can_unpack(chunk: bytes) -> bool:
-    """Tell whether there is a profile in a chunk iCCP: a name, a zero, the method, and what zlib has packed."""
-    try:
-        unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
-    except zlib.error:
-        return False
-    return 0 < len(unpacked) < MAX_PROFILE
-
-
-def _describe_tiff(content: bytes) -> str | None:
-    """Return which pixels a TIFF has that Pillow cannot read; None of what is no TIFF, or a damaged one."""
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
-        file = io.BytesIO(content)
-        file.seek(directory.next)
-        directory.load(file)
-        bits = directory[TiffImagePlugin.BITSPERSAMPLE]
-        return f"a TIFF whose pixels are of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
-    except Exception:  # as of damaged bytes
-        return None
 
 
 def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
@@ -178,38 +128,11 @@ def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
         image = Image.fromarray((255 - pixels if is_inverted else pixels).astype(np.uint8))
     if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
         image = image.convert("RGB")  # its alpha was never written: browsers show it
-    rgb = _to_srgb(image, profile) or image.convert("RGB")
+    rgb = convert_to_srgb(image, profile) or image.convert("RGB")
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
         rgb.putalpha(image.convert("RGBA").getchannel("A"))
         rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgb).convert("RGB")
     return rgb
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
-    """Convert an image by its ICC profile as browsers do; None without one, or if it is broken or does not fit."""
-    mode, transform = _read_profile(profile) if isinstance(profile, bytes) else (None, None)
-    is_grey = image.mode in ("1", "L", "LA")
-    if not transform or (image.mode == "CMYK") != (mode == "CMYK") or (mode == "L" and not is_grey):
-        return None
-    return transform.apply(image.convert("RGB").convert(mode) if mode != "CMYK" else image)
-
-
-@lru_cache(maxsize=8)  # the pictures of one camera, or of one program, have the same profile
-def _read_profile(profile: bytes) -> tuple[str | None, ImageCms.ImageCmsTransform | None]:
-    """Return the mode of the pixels that a profile describes, and what makes them sRGB: None if they are it already."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = PROFILED_MODES[source.profile.xcolor_space]
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (KeyError, OSError, ImageCms.PyCMSError):
-        return None, None
-    levels = np.arange(0, 256, 17, dtype=np.uint8)
-    if mode != "CMYK":
-        colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 16, 3)
-        probe = Image.fromarray(colours).convert(mode)
-        changes = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
-        transform = transform if np.abs(changes).max() > SRGB_LEVELS else None
-    return mode, transform
 
 
 def hash_pixels(image: Image.Image) -> str:
