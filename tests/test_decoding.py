@@ -178,6 +178,15 @@ def _rgb_profile(order: str = "rgb", gamma: float = 2.2) -> bytes:
     return _profile(b"RGB ", WHITE_POINT | xyz | {f"{name}TRC".encode(): _gamma(gamma) for name in "rgb"})
 
 
+def _srgb_by_a_table() -> bytes:
+    """Return the profile of sRGB as programs write it: its curve as a table, here so short that one level is lost."""
+    values = [i / 25 for i in range(26)]
+    light = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
+    curve = b"curv" + struct.pack(">II26H", 0, 26, *(round(65535 * each) for each in light))
+    xyz = {f"{name}XYZ".encode(): _numbers(*PRIMARIES[name]) for name in "rgb"}
+    return _profile(b"RGB ", WHITE_POINT | xyz | {f"{name}TRC".encode(): curve for name in "rgb"})
+
+
 def _ink_profile() -> bytes:
     """Return the profile of a printer whose only ink with a colour is the black."""
     table = b"".join(bytes([0 if corner & 1 else 255, 128, 128]) for corner in range(16))  # Lab of the 2^4 corners
@@ -216,13 +225,14 @@ def test_colours_of_a_palette_grey_and_ink_are_those_of_the_profile():
     "profile",
     [
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        _srgb_by_a_table(),
         b"no profile",
         _rgb_profile("bgr")[:300],
         _ink_profile(),
         _profile(b"GRAY", WHITE_POINT | {b"kTRC": _gamma(1)}),
         ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
     ],
-    ids=["sRGB", "none", "cut", "of ink", "of grey", "of Lab"],
+    ids=["sRGB", "sRGB by a table", "none", "cut", "of ink", "of grey", "of Lab"],
 )
 def test_a_profile_that_is_srgb_broken_or_of_other_pixels_changes_no_byte(profile):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

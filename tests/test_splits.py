@@ -72,6 +72,14 @@ def test_groups_with_pictures_of_several_classes_leave_no_class_without_a_split(
         assert 0.4 < splits.count("train") / len(splits) < 0.9
 
 
+def test_groups_with_pictures_of_several_classes_are_shared_out_by_the_fractions():
+    for seed in range(10):
+        splits = stratify(["a", "b"] * 120, [_group(i // 4) for i in range(240)], FRACTIONS, seed)
+        assert [splits.count(split) for split in SPLITS] == pytest.approx([168, 36, 36], abs=4)  # one group is four
+        splits = stratify(["a", "b"] * 50, [_group(max(0, i - 10) // 30) for i in range(100)], FRACTIONS, seed)
+        assert sorted(splits.count(split) for split in SPLITS) == [30, 30, 40]  # three groups, three splits to fill
+
+
 def test_the_largest_of_the_groups_with_pictures_of_several_classes_is_of_train():
     for seed in range(20):
         splits = stratify(["a", "b"] * 30, [_group(max(0, i // 6 - 7)) for i in range(60)], FRACTIONS, seed)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 import zlib
 
 from PIL import TiffImagePlugin
@@ -56,7 +57,9 @@ def describe_tiff(content: bytes) -> str | None:
         directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
         file = io.BytesIO(content)
         file.seek(directory.next)
-        directory.load(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags
+            directory.load(file)
         bits = directory[TiffImagePlugin.BITSPERSAMPLE]
         return f"a TIFF whose pixels are of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
     except Exception:  # as of damaged bytes
