@@ -232,7 +232,7 @@ def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys,
     assert manifest["grey_bits"].eq(12).all()
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path / "recipe.yaml", ensemble=MISSING)
-    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "packed", "--params", "recipe.yaml"])
+    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "32", "packed", "--params", "recipe.yaml"])
     pack.main()
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]["path"]

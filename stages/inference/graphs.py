@@ -109,9 +109,9 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         ),
         "resizing": (
             "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than twice the "
-            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to sRGB, crop "
-            "its largest centred square, resize that to the input's side with an antialiased bicubic filter (Pillow: "
-            "ImageOps.fit, BICUBIC)"
+            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to sRGB, "
+            "crop its largest centred square, resize that to the input's side with an antialiased bicubic filter "
+            "(Pillow: ImageOps.fit, BICUBIC)"
         ),
         "in_the_graph": "; ".join(
             f"{name}: the centre of {card.image_size_px} px of {IMAGES.format(card.stored_size_px)}, normalised by "
