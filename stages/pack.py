@@ -27,7 +27,7 @@ def main() -> None:
     size_px = read_params(arguments.params).pack.stored_size_px(arguments.image_size_px)
 
     columns = {split: ([], [], [], []) for split in SPLITS}
-    names = {}
+    names, grey_bits = {}, None
     with arguments.manifest.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             paths, labels, sha256, groups = columns[row["split"]]
@@ -36,8 +36,9 @@ def main() -> None:
             sha256.append(row["sha256"])
             groups.append(row["group"])
             names[labels[-1]] = row["class"]
+            grey_bits = int(row["grey_bits"]) if "grey_bits" in row else None
     for split, (*its, groups) in columns.items():
-        write_packed_split(arguments.packed / split, *its, size_px)
+        write_packed_split(arguments.packed / split, *its, size_px, grey_bits)
         write_groups(arguments.packed / split, groups)
         print(f"pack: {len(groups)} {split} images at {size_px} px")
     write_json(arguments.packed / "classes.json", [names[label] for label in sorted(names)])

@@ -73,7 +73,7 @@ def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) ->
 def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
     """Return what the report says of the images; metrics/class_counts.csv has the classes."""
     totals = counts[[*SPLITS, "total"]].sum()
-    n_pictures, n_groups = images["pixels"].nunique(), images["group"].nunique()
+    n_pictures, n_groups = images["pixels"].nunique(), images["copies"].nunique()
     return {
         "n_classes": len(counts),
         "n_images": totals.to_dict(),
@@ -87,8 +87,9 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         },
         "n_exact_copies": len(images) - n_pictures,
         "n_near_copies": n_pictures - n_groups,
-        "n_groups_of_copies": int((images["group"].value_counts() > 1).sum()),
+        "n_groups_of_copies": int((images["copies"].value_counts() > 1).sum()),
         "n_first_frame_only": int((images["n_frames"] > 1).sum()),
+        **({"grey_bits": bits} if (bits := int(images["grey_bits"].max())) else {}),
         "n_rejected": count_reasons(dataset.rejections),
         "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},
     }
@@ -98,13 +99,18 @@ def say(facts: dict[str, Any]) -> None:
     """Print what a user should know of the images beside their number."""
     for count, meaning in (
         (facts["n_exact_copies"], "images are exact copies of another; copies stay in one split"),
-        (facts["n_near_copies"], "more images are near copies of another; copies stay in one split"),
+        (
+            facts["n_near_copies"],
+            "more images are near copies of another (images_copy_bits); copies stay in one split",
+        ),
         (facts["n_first_frame_only"], "images have several frames or pages, of which the first is taken"),
         (facts["n_rejected"]["total"], "files left out, see the list"),
         (facts["n_passed_over"]["total"], "files passed over"),
     ):
         if count:
             print(f"split: {count} {meaning}")
+    if "grey_bits" in facts:
+        print(f"split: grey pictures of more than 8 bits a pixel: their largest value takes {facts['grey_bits']} bits")
     of_splits = ", ".join(f"{facts['n_images'][split]} {split}" for split in SPLITS)
     print(f"split: {facts['n_images']['total']} images of {facts['n_classes']} classes: {of_splits}")
 
@@ -129,10 +135,12 @@ def main() -> None:
     facts = describe(dataset, images, counts)
     of_train = images.index[images["split"] == "train"].tolist()
     samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
-    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX) for path in samples["path"]]
+    grey_bits = facts.get("grey_bits")
+    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX, None, grey_bits) for path in samples["path"]]
 
     write_ledger(ledger_path, ledger)
-    write_text(arguments.manifest, images[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    columns = [*COLUMNS, "grey_bits"] if grey_bits else list(COLUMNS)
+    write_text(arguments.manifest, images[columns].to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(arguments.metrics / "dataset.json", facts)
     draw_class_counts(counts, arguments.metrics / "class_counts.png")

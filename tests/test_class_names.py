@@ -28,11 +28,12 @@ def test_labels_are_sorted_by_code_point_and_by_value_if_all_are_numbers():
     assert sort_labels(["10", "9", "²"]) == ["10", "9", "²"]
 
 
-def test_names_that_differ_only_in_case_or_accents_encoding_are_found():
+def test_names_that_differ_only_in_case_spaces_or_accents_encoding_are_found():
     decomposed = unicodedata.normalize("NFD", "été")
-    assert find_alike(["rose", "Rose", "iris", "été", decomposed, "STRASSE", "straße"]) == [
+    assert find_alike(["rose", "Rose", "iris", "été", decomposed, "STRASSE", "straße", "a b", "a  b "]) == [
         ["Rose", "rose"],
         ["STRASSE", "straße"],
+        ["a  b ", "a b"],
         [decomposed, "été"],
     ]
 
@@ -45,6 +46,25 @@ def test_without_classes_txt_classes_are_named_by_their_labels(tmp_path):
 def test_a_line_names_a_class_and_lines_of_others_do_no_harm(tmp_path):
     content = b"\xef\xbb\xbfrose , Dog rose, or briar\r\n\r\n001,Water lily\r\n002,Lotus\r\n"
     assert _name(tmp_path, content, ["rose", "001"]) == [("001", "Water lily"), ("rose", "Dog rose, or briar")]
+
+
+def test_a_line_names_a_class_however_unicode_writes_its_accents(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "été")
+    assert _name(tmp_path, "été,Summer\nb,B\n", [decomposed, "b"]) == [("b", "B"), (decomposed, "Summer")]
+    assert _name(tmp_path, f"{decomposed},Summer\nb,B\n", ["été", "b"]) == [("b", "B"), ("été", "Summer")]
+
+
+def test_a_class_whose_name_has_a_comma_a_quote_or_outer_spaces_is_named_in_quotes(tmp_path):
+    content = '"a, b",One\n"cat ","Cat, ""Felix"""\n"say ""x""" , Two\nplain,"Half" quoted\n5" pipe,Three\n'
+    assert _name(tmp_path, content, ["a, b", "cat ", 'say "x"', "plain", '5" pipe']) == [
+        ('5" pipe', "Three"),
+        ("a, b", "One"),
+        ("cat ", 'Cat, "Felix"'),
+        ("plain", '"Half" quoted'),
+        ('say "x"', "Two"),
+    ]
+    assert _name(tmp_path, "cat,Cat\ndog,Dog\n", ["cat ", "dog"]) == [("cat ", "Cat"), ("dog", "Dog")]
+    assert [line[:6] for line in _problems(tmp_path, '"a,b\nb,""\n', "b")[:2]] == ["line 1", "line 2"]
 
 
 def test_mistakes_of_all_kinds_are_named_at_once(tmp_path):

@@ -28,6 +28,7 @@ SEEDS = [
     *(_encode("JPEG", mode, progressive=progressive) for mode in ("L", "RGB", "CMYK") for progressive in (False, True)),
     *(_encode("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
     *(_encode("GIF", mode) for mode in ("L", "P")),
+    *(_encode("PPM", mode) for mode in ("1", "L", "RGB")),
     *(_encode("BMP", mode) for mode in ("1", "L", "P", "RGB")),
     *(_encode("TIFF", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "F", "I", "I;16")),
     _encode("TIFF", "RGB", big_tiff=True),

@@ -66,6 +66,17 @@ def test_every_file_is_listed_rejected_or_counted(tmp_path):
     ]
 
 
+def test_pictures_and_classes_of_which_only_dvcs_pointers_are_there_are_missing(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/1.jpg.dvc", "a/2.jpg.dvc", "b/1.jpg", "c.dvc", "b.dvc")
+    rejections = list_folder(tmp_path).rejections
+    assert [(each.path, each.reason) for each in rejections] == [("a/2.jpg", "missing"), ("c", "missing")]
+    assert all("dvc pull" in each.detail for each in rejections)
+    _label(tmp_path, "path,label", "a/1.jpg,a", "b/1.jpg,b", "a/2.jpg,b")
+    (rejection,) = list_folder(tmp_path).rejections
+    assert rejection[:2] == ("a/2.jpg", "missing")
+    assert "dvc pull" in rejection.detail
+
+
 def test_a_class_may_be_called_like_a_split_beside_other_classes(tmp_path):
     touch(tmp_path, "train/1.jpg", "train/diesel/2.jpg", "bus/1.jpg", "test tube/1.jpg")
     assert _splits(tmp_path) == {"bus": None, "test tube": None, "train": None}
@@ -146,32 +157,50 @@ def test_labels_csv_comes_before_folders_and_gives_labels_and_splits(tmp_path):
 
 def test_files_of_labels_csv_that_are_not_there_or_elsewhere_are_rejected_with_their_line(tmp_path):
     images = tmp_path / "images"
-    touch(images, "1.jpg", "2.jpg")
-    touch(tmp_path, "3.jpg")
-    (images / "link.jpg").symlink_to("../3.jpg")
-    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", "link.jpg,a")
+    touch(images, "1.jpg")
+    touch(tmp_path, "3.jpg", "more/5.jpg")
+    (images / "2.jpg").symlink_to("../3.jpg")  # as DVC links a file into its cache
+    (images / "more").symlink_to("../more")
+    _label(images, "path,label", "1.jpg,a", "2.jpg,b", "4.jpg,b", "../3.jpg,a", "more/5.jpg,a")
+    assert _paths(images) == ["1.jpg", "2.jpg"]
     rejections = list_folder(images).rejections
     assert [(each.path, each.reason, each.detail) for each in rejections] == [
         ("../3.jpg", "link", "line 5 of labels.csv"),
         ("4.jpg", "missing", "line 4 of labels.csv"),
-        ("link.jpg", "link", "line 6 of labels.csv"),
+        ("more/5.jpg", "link", "line 6 of labels.csv"),
     ]
+
+
+def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
+    composed, decomposed = "é/ö.jpg", unicodedata.normalize("NFD", "é/ö.jpg")
+    touch(tmp_path, f"mac/{decomposed}", f"linux/{composed}", "plain.jpg")
+    _label(tmp_path, "path,label", f"mac/{composed},a", f"linux/{decomposed},b", "plain.jpg,a")
+    listing = list_folder(tmp_path)
+    assert [file.path for file in listing.files] == [f"linux/{composed}", f"mac/{decomposed}", "plain.jpg"]
+    assert listing.rejections == []
+    assert _passed_over(tmp_path) == {}
+    _label(tmp_path, "path,label", f"mac/{composed},a", f"mac/{decomposed},b", f"linux/{composed},b")
+    assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name one file
+    touch(tmp_path, f"mac/{composed}")  # another file, where a file system keeps both
+    assert _rejections(tmp_path) == []
 
 
 # Links
 
 
-def test_links_within_the_folder_are_followed(tmp_path):
+def test_links_to_files_anywhere_and_to_folders_within_the_folder_are_followed(tmp_path):
     images = tmp_path / "images"
     images.symlink_to("real")
     touch(tmp_path / "real", "a/1.jpg", "b/more/2.jpg", ".store/3.jpg")
     (images / "a/link.jpg").symlink_to("../.store/3.jpg")
     (images / "a/link").symlink_to("../b/more")
     (images / "c").symlink_to(".store")
-    assert _paths(images) == ["a/1.jpg", "a/link.jpg", "a/link/2.jpg", "b/more/2.jpg", "c/3.jpg"]
+    touch(tmp_path, "cache/00/1")
+    (images / "b/out.jpg").symlink_to(tmp_path / "cache/00/1")
+    assert _paths(images) == ["a/1.jpg", "a/link.jpg", "a/link/2.jpg", "b/more/2.jpg", "b/out.jpg", "c/3.jpg"]
 
 
-def test_links_that_lead_out_or_nowhere_are_rejected_with_their_target(tmp_path):
+def test_links_to_folders_outside_or_nowhere_are_rejected_with_their_target(tmp_path):
     images = tmp_path / "images"
     touch(images, "a/1.jpg", "b/1.jpg")
     touch(tmp_path, "images2/1.jpg")
@@ -230,12 +259,14 @@ def test_all_empty_classes_are_named(tmp_path):
     assert left_out.startswith(f"{tmp_path}/c/link: ")
 
 
-def test_classes_that_differ_only_in_case_or_accents_encoding_are_refused(tmp_path):
+def test_classes_that_differ_only_in_case_spaces_or_accents_encoding_are_refused(tmp_path):
     decomposed = unicodedata.normalize("NFD", "été")
     touch(tmp_path, "rose/1.jpg", "Rose/1.jpg", "été/1.jpg", f"{decomposed}/1.jpg", "iris/1.jpg")
-    first, second = _problems(tmp_path)
-    assert "found Rose and rose" in first
-    assert f"found {decomposed} and été" in second
+    touch(tmp_path, "cat/1.jpg", "cat /1.jpg")
+    first, third, second = _problems(tmp_path)
+    assert "found 'cat' and 'cat '" in third
+    assert "found 'Rose' and 'rose'" in first
+    assert f"found {decomposed!r} and 'été'" in second
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="for root, permissions do not count")

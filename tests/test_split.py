@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from stages import pack
 from stages.pixels.decoding import hash_pixels
 from stages.runtime.errors import UserError
 from tests.image_folders import picture, read_manifest, run_split, save
+from tests.parameters import MISSING, write_params
 from tests.repository import ROOT
 
 SPLITS = ("train", "val", "test")
@@ -145,8 +147,8 @@ def test_copies_between_given_splits_are_named_with_both_paths_and_leave_train(t
     picture(places.index("test/a/0.png")).save(tmp_path / "images/train/a/exact.png")
     ImageOps.mirror(picture(places.index("val/b/1.png"))).save(tmp_path / "images/train/b/mirrored.jpg")
     exact, near, _ = _refuse(tmp_path)
-    assert exact == "images/train/a/exact.png: the same picture in two splits (a copy of test/a/0.png)"
-    assert near == "images/train/b/mirrored.jpg: the same picture in two splits (a near copy of val/b/1.png)"
+    assert exact == "images/train/a/exact.png: the same picture, or group, in two splits (a copy of test/a/0.png)"
+    assert near == "images/train/b/mirrored.jpg: the same picture, or group, in two splits (a near copy of val/b/1.png)"
     run_split(tmp_path, images_policy="skip")
     assert sorted(read_manifest(tmp_path)["path"]) == sorted(places)
 
@@ -159,6 +161,135 @@ def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
     of_a, of_b = _refuse(tmp_path, images_policy="skip")  # a given test split is not cut anew from train
     assert "class a: no usable image in test; " in of_a
     assert "class b: no usable image in val, test; " in of_b
+
+
+# Groups that labels.csv gives
+
+
+def _label(folder, rows, columns="path,label,group"):
+    (folder / "images/labels.csv").write_text("\n".join([columns, *(",".join(row) for row in rows)]), encoding="utf-8")
+
+
+def test_pictures_of_a_group_and_copies_of_them_stay_in_one_split_also_across_classes(tmp_path):
+    paths = [f"{i}.png" for i in range(48)]
+    save(tmp_path / "images", *paths)
+    picture(0).save(tmp_path / "images/copy.png")  # of the first site, in a group with the last picture
+    rows = [(path, "ab"[i % 2], f"site {i // 6}" if i < 36 else "") for i, path in enumerate(paths)]
+    _label(tmp_path, [*rows[:-1], (*rows[-1][:2], "site x"), ("copy.png", "a", "site x")])
+    run_split(tmp_path)
+    manifest = read_manifest(tmp_path).set_index("path")
+    sites = [paths[i : i + 6] + ["copy.png", "47.png"] * (not i) for i in range(0, 36, 6)]
+    for site in sites:
+        assert manifest.loc[site, "split"].nunique() == manifest.loc[site, "group"].nunique() == 1
+    assert manifest["group"].nunique() == len(sites) + 11  # an empty cell is no group
+    counts = pd.crosstab(manifest["class"], manifest["split"])
+    assert (counts.loc[:, "train"] >= 10).all()
+    assert (counts >= 3).all(axis=None)
+    facts = json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))
+    assert (facts["n_exact_copies"], facts["n_near_copies"], facts["n_groups_of_copies"]) == (1, 0, 1)
+
+
+def test_a_class_of_a_single_group_is_refused(tmp_path):
+    save(tmp_path / "images", *(f"{i}.png" for i in range(18)))
+    _label(tmp_path, [(f"{i}.png", "ab"[i % 2], "day 1" if i % 2 else "") for i in range(18)])
+    (line,) = _refuse(tmp_path)
+    assert "class b: 1 different picture among its 9 " in line
+
+
+def test_a_group_that_the_split_column_cuts_is_named_with_its_lines(tmp_path):
+    save(tmp_path / "images", *(f"{i}.png" for i in range(4)))
+    rows = [(f"{i}.png", "ab"[i % 2], "one", "test" if i > 1 else "train") for i in range(4)]
+    _label(tmp_path, rows, "path,label,group,split")
+    (line,) = _refuse(tmp_path)
+    assert "line 4: expected group one in one split, found it in test and in train (line 2)" in line
+
+
+def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):
+    paths = [f"{split} {label} {i}.png" for split in SPLITS for label in "ab" for i in range(3)]
+    save(tmp_path / "images", *paths)
+    shutil.copy(tmp_path / "images/test a 0.png", tmp_path / "images/copy.png")
+    rows = [(path, path.split()[1], "one" if path == "train a 1.png" else "", path.split()[0]) for path in paths]
+    _label(tmp_path, [*rows, ("copy.png", "a", "one", "train")], "path,label,group,split")
+    copy, of_group, _ = _refuse(tmp_path)
+    assert copy.endswith("(a copy of test a 0.png)")
+    assert of_group.endswith("(of one group with test a 0.png)")
+
+
+# Grey of 10 or 12 bits in pixels of 16
+
+
+def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys, monkeypatch):
+    for i in range(16):
+        (tmp_path / f"images/{'ab'[i % 2]}").mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(picture(i).convert("L")).astype(np.uint16)  # up to 255 of 4095: dark, but for one
+        pixels[0, 0] = 4095 if i == 5 else 0
+        Image.fromarray(pixels * (1 + 14 * (i > 7))).save(tmp_path / f"images/{'ab'[i % 2]}/{i}.png")
+    picture(50).save(tmp_path / "images/a/colour.png")
+    run_split(tmp_path)
+    assert "12 bits" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))["grey_bits"] == 12
+    manifest = read_manifest(tmp_path)
+    assert manifest["grey_bits"].eq(12).all()
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path / "recipe.yaml", ensemble=MISSING)
+    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "packed", "--params", "recipe.yaml"])
+    pack.main()
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]["path"]
+        for path, stored in zip(rows, np.load(tmp_path / f"packed/{split}/images.npy"), strict=True):
+            if path != "a/colour.png":
+                wide = np.asarray(Image.open(tmp_path / "images" / path))
+                grey = Image.fromarray((wide // 16).astype(np.uint8))
+                expected = ImageOps.fit(grey.convert("RGB"), stored.shape[:2], Image.Resampling.BICUBIC)
+                assert (stored == np.asarray(expected)).all()
+
+
+# Copies of two classes
+
+
+def _save_frames(folder, label, number, n):
+    """Save n near copies of a picture: ever darker."""
+    (folder / "images" / label).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        picture(number).point(lambda level, i=i: level * (40 - i) // 40).save(
+            folder / f"images/{label}/{number} {i}.png"
+        )
+
+
+def test_mirror_images_of_two_classes_stay_in_one_split_and_are_no_conflict(tmp_path):
+    save(tmp_path / "images", *(f"left/{i}.png" for i in range(12)))
+    (tmp_path / "images/right").mkdir()
+    for i in range(12):
+        ImageOps.mirror(picture(i)).save(tmp_path / f"images/right/{i}.png")
+    run_split(tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert len(manifest) == 24
+    assert manifest.groupby(manifest["path"].str.split("/").str[1])["split"].nunique().max() == 1
+    assert (pd.crosstab(manifest["class"], manifest["split"]) >= 2).all(axis=None)
+
+
+def test_of_many_copies_the_few_of_another_class_are_named_and_of_as_many_all(tmp_path, capsys):
+    save(tmp_path / "images", *(f"{label}/{i}.png" for i, label in enumerate("ab" * 12)))
+    _save_frames(tmp_path, "a", 100, 19)
+    _save_frames(tmp_path, "a", 200, 1)
+    picture(100).point(lambda level: level * 20 // 40).save(tmp_path / "images/b/odd.png")
+    shutil.copy(tmp_path / "images/a/200 0.png", tmp_path / "images/b/same.png")
+    *lines, last = _refuse(tmp_path)
+    assert [line.split(": ")[0] for line in lines] == [f"images/{name}.png" for name in ("a/200 0", "b/odd", "b/same")]
+    assert "19 of its 20 copies are of class a" in lines[1]
+    assert "images_copy_bits" in last
+    run_split(tmp_path, images_policy="skip")
+    manifest = read_manifest(tmp_path)
+    assert len(manifest) == 24 + 19
+    assert manifest[manifest["path"].str.startswith("a/100")]["split"].nunique() == 1
+
+
+def test_a_class_of_near_copies_alone_is_refused_with_the_threshold(tmp_path):
+    save(tmp_path / "images", *(f"a/{i}.png" for i in range(9)))
+    _save_frames(tmp_path, "b", 100, 9)
+    (line,) = _refuse(tmp_path)
+    assert "class b: 1 different picture among its 9 " in line
+    assert "images_copy_bits" in line
 
 
 # What is remembered

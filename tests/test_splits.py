@@ -60,10 +60,48 @@ def test_a_group_is_never_in_two_splits_and_single_pictures_make_up_for_it():
             assert abs(splits.count(split) - ideal) <= 1 + max(0, max(sizes) - ideal)
 
 
-def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
-    groups = [_group(0)] * 5 + [_group(1), _group(2)]  # three different pictures, three splits to fill
+def test_groups_with_pictures_of_several_classes_leave_no_class_without_a_split():
+    rng = random.Random(0)
+    for seed in range(50):
+        sites = [_group(seed * 100 + i) for i in range(12)]  # each has some of six classes
+        groups = [site for site in sites for _ in range(rng.randrange(3, 20))]
+        classes = [rng.choice("abcdef") for _ in groups]
+        splits = stratify(classes, groups, FRACTIONS, seed)
+        assert len(set(zip(groups, splits, strict=True))) == 12
+        assert len(set(zip(classes, splits, strict=True))) == 6 * 3
+        assert 0.4 < splits.count("train") / len(splits) < 0.9
+
+
+def test_groups_with_pictures_of_several_classes_are_shared_out_by_the_fractions():
+    for seed in range(10):
+        splits = stratify(["a", "b"] * 120, [_group(i // 4) for i in range(240)], FRACTIONS, seed)
+        assert [splits.count(split) for split in SPLITS] == pytest.approx([168, 36, 36], abs=4)  # one group is four
+        splits = stratify(["a", "b"] * 50, [_group(max(0, i - 10) // 30) for i in range(100)], FRACTIONS, seed)
+        assert sorted(splits.count(split) for split in SPLITS) == [30, 30, 40]  # three groups, three splits to fill
+
+
+def test_the_largest_of_the_groups_with_pictures_of_several_classes_is_of_train():
     for seed in range(20):
-        assert set(stratify(["a"] * 7, groups, FRACTIONS, seed)) == set(SPLITS)
+        splits = stratify(["a", "b"] * 30, [_group(max(0, i // 6 - 7)) for i in range(60)], FRACTIONS, seed)
+        assert splits[:48] == ["train"] * 48  # of 60 pictures; two groups of six are left
+        assert {splits[48], splits[54]} == {"val", "test"}
+
+
+def test_a_group_of_several_classes_that_stood_in_test_stays_there():
+    classes, groups = _images({"a": 20, "b": 20})
+    groups[20] = groups[0]
+    for split in SPLITS:
+        splits = stratify(classes, groups, FRACTIONS, 1, {groups[0]: split})
+        assert splits[0] == splits[20] == split
+    every = stratify(["a", "b"] * 3, [_group(i // 2) for i in range(6)], FRACTIONS, 1)
+    assert set(every) == set(SPLITS)  # three sites, each with both classes
+
+
+def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
+    for sizes in ((5, 1, 1), (5, 5, 2)):  # three different pictures, three splits to fill
+        groups = [_group(number) for number, size in enumerate(sizes) for _ in range(size)]
+        for seed in range(20):
+            assert set(stratify(["a"] * len(groups), groups, FRACTIONS, seed)) == set(SPLITS)
 
 
 @pytest.mark.parametrize("n_more", [7, 400])
@@ -110,7 +148,7 @@ def test_all_classes_with_too_few_different_pictures_are_named():
     classes, groups = _images({"iris": 2, "rose": 3, "daisy": 1})
     with pytest.raises(UserError) as caught:
         stratify([*classes, "daisy", "daisy"], [*groups, groups[-1], groups[-1]], FRACTIONS, seed=1)
-    assert [line.split(", but")[0] for line in caught.value.args] == [
+    assert [line.split(", but")[0].split(" among")[0] for line in caught.value.args] == [
         "images: class iris: 2 different pictures",
         "images: class daisy: 1 different picture",
     ]

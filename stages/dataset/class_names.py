@@ -5,10 +5,11 @@ A class is called as its folder, or its label in labels.csv. A file classes.txt 
     001,Water lily
     rose,Dog rose, or briar
 
-before the first comma the class folder's name (or the label), after it the name. Every class needs a line; lines of
-classes that are not there do no harm.
+before the first comma the class folder's name (or the label), after it the name. As in CSV, either may stand in quotes,
+and a folder's name has to if there is a comma in it. Every class needs a line; lines of other classes do no harm.
 """
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,13 +19,25 @@ from stages.dataset.label_table import read_text, refuse_lines
 from stages.dataset.rejections import UNPRINTABLE
 
 NAMES_FILE = "classes.txt"
+QUOTED = r'"(?:[^"]|"")+"'
+LINE = re.compile(rf'\s*({QUOTED}|[^",][^,]*?)\s*,\s*(\S.*?)\s*')
+
+
+def spell(name: str) -> str:
+    """Return a name as Windows and Linux write its accents, without spaces around it."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
+
+
+def unquote(text: str) -> str:
+    """Return the text of a CSV cell, or all of it where it stands in no quotes."""
+    return text[1:-1].replace('""', '"') if re.fullmatch(QUOTED, text) else text
 
 
 def find_alike(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of names that are equal, apart from case and how Unicode writes their accents."""
+    """Return the groups of names that are equal, apart from case, spaces and how Unicode writes their accents."""
     groups = defaultdict(list)
     for name in sorted(names):
-        groups[unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())].append(name)
+        groups[spell(spell(name).casefold())].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -49,21 +62,22 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     problems = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        label, comma, name = (part.strip() for part in line.partition(","))
         if not line.strip():
             continue
-        if not (label and comma and name):
+        label, name = map(unquote, match.groups()) if (match := LINE.fullmatch(line)) else ("", "")
+        if name in ("", '""'):
             problems.append(f"line {number}: expected the name of a class folder, a comma and its name, found {line!r}")
         elif UNPRINTABLE.search(name):
             problems.append(f"line {number}: expected a name that can be printed, found {name!r}; mend it")
         elif names.setdefault(label, name) != name:
             problems.append(f"line {number}: {label} is named {names[label]!r} above; keep one of the two")
-    if missing := [label for label in ordered if label not in names]:
-        found = ", ".join(missing)
-        problems.append(f"expected a line `class folder,name` for every class, found none for {found}; add them")
-    named = {label: names.get(label, label) for label in ordered}
+    by_spelling = {spell(label): name for label, name in names.items()}
+    found = {label: names.get(label, by_spelling.get(spell(label))) for label in ordered}
+    if missing := ", ".join(label for label, name in found.items() if name is None):
+        problems.append(f"expected a line `class folder,name` for every class, found none for {missing}; add them")
+    named = {label: name or label for label, name in found.items()}
     problems += [
-        f"expected names that differ by more than case or accents, found {' and '.join(group)}; change one"
+        f"expected names that differ by more than case, spaces or accents, found {' and '.join(group)}; change one"
         for group in find_alike(named.values())
     ]
     refuse_lines(path, problems)

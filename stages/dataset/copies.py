@@ -1,4 +1,7 @@
-"""Groups pictures with their copies: exact ones by their pixels, near ones by perceptual hashes that differ little."""
+"""Groups pictures with their copies: exact ones by their pixels, near ones by perceptual hashes that differ little.
+
+Groups that a user gives are joined with them.
+"""
 
 from collections.abc import Sequence
 
@@ -26,6 +29,27 @@ def group_copies(pixels: Sequence[str], likeness: Sequence[np.ndarray | None], m
     if max_bits and len(hashed):
         groups[hashed] = hashed[group_near(np.stack([likeness[first[i]] for i in hashed]), max_bits)]
     return [names[groups[i]][:16] for i in which]  # names are sorted: a group's first is its smallest
+
+
+def join_groups(copies: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Join groups of copies with given groups: pictures that share either, directly or through others, are one.
+
+    Args:
+        copies: the group of copies of each picture, from group_copies.
+        given: the group of each in labels.csv; "" is none.
+    Returns:
+        For each picture the smallest name among its groups of copies.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, here = np.unique(np.asarray(copies, dtype=object), return_inverse=True)
+    others, there = np.unique(np.asarray(given, dtype=object), return_inverse=True)
+    n, linked = len(names) + len(others), np.asarray([bool(each) for each in given], dtype=bool)
+    edges = (here[linked], len(names) + there[linked])
+    components = connected_components(coo_array((np.ones(linked.sum()), edges), shape=(n, n)), directed=False)[1]
+    first = np.unique(components, return_index=True)[1]  # names are sorted, and stand before the others
+    return [names[first[components[i]]] for i in here]
 
 
 def group_near(hashes: np.ndarray, max_bits: int) -> np.ndarray:

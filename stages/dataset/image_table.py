@@ -1,24 +1,31 @@
 """The image folder as a table: a row for each usable image, with its class and its group of copies."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from stages.dataset.class_names import name_classes
-from stages.dataset.copies import group_copies
+from stages.dataset.copies import group_copies, join_groups
 from stages.dataset.inspection import Facts, inspect_files
 from stages.dataset.layouts import list_folder
+from stages.dataset.perceptual_hashes import UNMIRRORED
 from stages.dataset.rejections import Rejection
 from stages.dataset.walk import ListedFile
 from stages.pixels.packed_splits import SPLITS
 
 COLUMNS = ("path", "label", "class", "split", "sha256", "width", "height", "group")  # of the manifest
+CLEAR_SHARE = 0.75  # of copies that are of one class: the others are named as the mistake
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none."""
+    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none.
+
+    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives.
+    """
 
     images: pd.DataFrame
     classes: list[str]  # names, in label order
@@ -38,40 +45,69 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     """
     listing = list_folder(folder)
     names = name_classes(folder, {file.label for file in listing.files})
-    inspected = list(inspect_files(folder, [file.path for file in listing.files], max_pixels, likeness=copy_bits > 0))
+    inspect = partial(inspect_files, folder, max_pixels=max_pixels, likeness=copy_bits > 0)
+    inspected = list(inspect([file.path for file in listing.files]))
+    if grey_bits := max((each.grey_bits for each in inspected if isinstance(each, Facts)), default=0):
+        # a dark picture alone does not say how many bits its camera has
+        dark = [i for i, each in enumerate(inspected) if isinstance(each, Facts) and 0 < each.grey_bits < grey_bits]
+        again = inspect([inspected[i].path for i in dark], grey_bits=grey_bits)
+        for i, facts in zip(dark, again, strict=True):
+            inspected[i] = facts
     facts = [each for each in inspected if isinstance(each, Facts)]
     rejections = listing.rejections + [each for each in inspected if isinstance(each, Rejection)]
     images = pd.DataFrame(facts, columns=Facts._fields)
     images = images.merge(pd.DataFrame(listing.files, columns=ListedFile._fields), on="path")
     images["class"] = images["label"].map(names)
     images["label"] = images["label"].map({label: number for number, label in enumerate(names)})
-    images["group"] = group_copies(images["pixels"].tolist(), images.pop("likeness").tolist(), copy_bits)
-    for column in ("class", "split"):
-        found = find_torn_groups(images, column)
+    images["copies"] = group_copies(images["pixels"].tolist(), images["likeness"].tolist(), copy_bits)
+    images["group"] = join_groups(images["copies"].tolist(), images["group"].tolist())
+    for find in (partial(find_conflicts, copy_bits=copy_bits), find_leaks):
+        found = find(images)
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
-    return Dataset(images.reset_index(drop=True), list(names.values()), rejections, listing.passed_over, given)
+    images = images.drop(columns="likeness").assign(grey_bits=grey_bits).reset_index(drop=True)
+    return Dataset(images, list(names.values()), rejections, listing.passed_over, given)
 
 
-def find_torn_groups(images: pd.DataFrame, column: str) -> list[Rejection]:
-    """Reject images whose copies stand in another class or split.
+def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:
+    """Reject images whose copies stand in another class.
 
-    Of two classes nobody can say which is right: all images of the group are rejected. Of two splits, test goes before
-    val, and val before train: given test splits stay as they are.
-
-    Args:
-        column: "class" or "split".
+    Of two classes nobody can say which is right: all images of the group are rejected, unless most are of one class:
+    then these stay. Mirror images may well be of two classes (arrows, letters), and are not compared.
     """
     rejections = []
-    n_places = images.groupby("group")[column].transform("nunique")
-    for _, group in images[n_places > 1].groupby("group"):
-        last = max(group["split"], key=SPLITS.index) if column == "split" else None
-        for row in group[group[column] != last].to_dict("records"):
-            others = group[group[column] != row[column]]
-            exact = others[others["pixels"] == row["pixels"]]
-            kind, copies = ("copy", exact) if len(exact) else ("near copy", others)
-            more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
-            detail = f"a {kind} of {', '.join(copies['path'][:3])}{more}"
-            rejections.append(Rejection(row["path"], "leak" if column == "split" else "conflict", detail))
+    torn = images[images.groupby("copies")["class"].transform("nunique") > 1]
+    likeness = [each if each is None else each[UNMIRRORED] for each in torn["likeness"]]
+    torn = torn.assign(copies=group_copies(torn["pixels"].tolist(), likeness, copy_bits))
+    for _, group in torn.groupby("copies"):
+        counts = group["class"].value_counts()
+        is_clear = counts.iloc[0] >= CLEAR_SHARE * len(group)
+        for row in group.to_dict("records") if len(counts) > 1 else ():
+            if not is_clear or row["class"] != counts.index[0]:
+                detail = name_copies(row, group[group["class"] != row["class"]])
+                if is_clear:
+                    detail += f"; {counts.iloc[0]} of its {len(group)} copies are of class {counts.index[0]}"
+                rejections.append(Rejection(row["path"], "conflict", detail))
     return rejections
+
+
+def find_leaks(images: pd.DataFrame) -> list[Rejection]:
+    """Reject images whose copies, or pictures of the same group, stand in another of the given splits.
+
+    Test goes before val, and val before train: given test splits stay as they are.
+    """
+    rejections = []
+    for _, group in images[images.groupby("group")["split"].transform("nunique") > 1].groupby("group"):
+        for row in group[group["split"] != max(group["split"], key=SPLITS.index)].to_dict("records"):
+            rejections.append(Rejection(row["path"], "leak", name_copies(row, group[group["split"] != row["split"]])))
+    return rejections
+
+
+def name_copies(row: dict[str, Any], others: pd.DataFrame) -> str:
+    """Say which of some images of its group an image is a copy of: the exact copies, else the near ones, else all."""
+    kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "of one group with"}
+    shared = next(each for each in kinds if (others[each] == row[each]).any())
+    paths = others["path"][others[shared] == row[shared]]
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{kinds[shared]} {', '.join(paths[:3])}{more}"

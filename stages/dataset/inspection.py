@@ -27,29 +27,35 @@ class Facts(NamedTuple):
     height: int
     n_bytes: int
     n_frames: int
+    grey_bits: int  # as of stages.pixels.decoding.Picture
     likeness: np.ndarray | None  # of hash_likeness
 
 
-def inspect_files(folder: Path, paths: Sequence[str], max_pixels: int, likeness: bool) -> Iterator[Facts | Rejection]:
+def inspect_files(
+    folder: Path, paths: Sequence[str], max_pixels: int, likeness: bool, grey_bits: int | None = None
+) -> Iterator[Facts | Rejection]:
     """Inspect the files of a folder, in their order.
 
     Args:
         paths: of the files, in the folder.
         max_pixels: width x height beyond which an image is rejected.
         likeness: whether near copies will be looked for.
+        grey_bits: as of stages.pixels.decoding.decode.
     """
-    inspect = partial(inspect_file, folder, max_pixels=max_pixels, likeness=likeness)
+    inspect = partial(inspect_file, folder, max_pixels=max_pixels, likeness=likeness, grey_bits=grey_bits)
     inspected = spread(inspect, paths, FILES_PER_TASK)
     yield from tqdm(inspected, total=len(paths), unit="file", disable=None, leave=False)
 
 
-def inspect_file(folder: Path, path: str, max_pixels: int, likeness: bool) -> Facts | Rejection:
+def inspect_file(
+    folder: Path, path: str, max_pixels: int, likeness: bool, grey_bits: int | None = None
+) -> Facts | Rejection:
     """Read and decode one file."""
     try:
         content = read_content(folder / path)
-        image, n_frames = decode(content, max_pixels)
+        image, n_frames, its_bits = decode(content, max_pixels, grey_bits=grey_bits)
     except UnusableImageError as error:
         return Rejection(path, error.reason, error.detail)
-    size = (image.width, image.height, len(content), n_frames)
+    size = (image.width, image.height, len(content), n_frames, its_bits)
     looks = hash_likeness(image) if likeness else None
     return Facts(path, hashlib.sha256(content).hexdigest(), hash_pixels(image), *size, looks)

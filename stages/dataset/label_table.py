@@ -1,15 +1,18 @@
-"""Reads labels.csv, which names the images of a folder: columns path and label, and optionally split.
+"""Reads labels.csv, which names the images of a folder: columns path and label, and optionally split and group.
 
-The split column has the words of SPLIT_NAMES; it is filled in every row or in none.
+The split column has the words of SPLIT_NAMES; it is filled in every row or in none. Pictures of one group (a
+specimen, a day, a video) stay in one split; an empty cell is no group.
 """
 
 import csv
 import io
 import posixpath
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.dataset.rejections import UNPRINTABLE
+from stages.dataset.rejections import UNPRINTABLE, printable
 from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
 
@@ -23,12 +26,13 @@ SPLIT_NAMES = {
 
 
 class LabelRow(NamedTuple):
-    """A row of labels.csv: its line, the path in the folder (not looked up), the label, the split if given."""
+    """A row of labels.csv: its line, the path in the folder (not looked up), the label, any split and group."""
 
     line: int
     path: str
     label: str
     split: str | None
+    group: str = ""
 
 
 def read_text(path: Path) -> str:
@@ -73,9 +77,10 @@ def read_label_table(table: Path) -> list[LabelRow]:
             surplus = "".join(cells.pop(None, ())).strip()
             if not (surplus or "".join(cells.values()).strip()):
                 continue
-            path, label, split = (cells.get(name, "").strip() for name in ("path", "label", "split"))
+            path, label, split, group = (cells.get(name, "").strip() for name in ("path", "label", "split", "group"))
             path = path and posixpath.normpath(path.replace("\\", "/"))  # as Windows writes it
-            row = LabelRow(reader.line_num, path, label, SPLIT_NAMES.get(split.casefold(), split or None))
+            split_name = SPLIT_NAMES.get(split.casefold(), split or None)
+            row = LabelRow(reader.line_num, path, label, split_name, unicodedata.normalize("NFC", group))
             first = rows.setdefault(path, row)
             has_split = next(iter(rows.values())).split is not None
             checks = [
@@ -93,5 +98,19 @@ def read_label_table(table: Path) -> list[LabelRow]:
             problems += [f"line {row.line}: {problem}" for is_wrong, problem in checks if is_wrong]
     except csv.Error as error:
         problems.append(f"line {reader.line_num}: expected comma-separated values ({error}); mend its quotes")
-    refuse_lines(table, problems)
+    refuse_lines(table, problems or find_cut_groups(rows.values()))
     return list(rows.values())
+
+
+def find_cut_groups(rows: Iterable[LabelRow]) -> list[str]:
+    """Say which groups the split column cuts, a line each."""
+    first: dict[str, LabelRow] = {}
+    cut = {}
+    for row in rows:
+        if row.group and row.split != first.setdefault(row.group, row).split:
+            cut.setdefault(row.group, row)
+    return [
+        f"line {row.line}: expected group {printable(group)} in one split, found it in {row.split} and in "
+        f"{first[group].split} (line {first[group].line}); give all its pictures one split"
+        for group, row in cut.items()
+    ]

@@ -5,7 +5,9 @@ names its files. No file but labels.csv is opened: what a file holds is for `ins
 """
 
 import os
+import posixpath
 import re
+import unicodedata
 from pathlib import Path
 
 from stages.dataset.class_names import NAMES_FILE, find_alike
@@ -43,16 +45,21 @@ def list_folder(folder: Path) -> Walk:
 def _list_rows(walk: Walk) -> Classes:
     """List what labels.csv names, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
+    found = [os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names]
+    by_spelling = {unicodedata.normalize("NFC", path): path for path in found}  # a Mac writes accents in another way
+    named = {NAMES_FILE, LABELS_FILE}
     for row in rows:
-        if not (walk.folder / row.path).is_file():
-            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}")
-        elif not walk.holds(row.path):
+        is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
+        path = row.path if is_there else by_spelling.get(unicodedata.normalize("NFC", row.path))
+        if path is None or not os.path.isfile(walk.folder / path):  # noqa: PTH113
+            advice = "; run `dvc pull`" if os.path.isfile(walk.folder / f"{row.path}.dvc") else ""  # noqa: PTH113
+            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}{advice}")
+        elif path in named or not walk.holds(posixpath.dirname(path)):
             walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
         else:
-            walk.files.append(ListedFile(row.path, row.label, row.split))
-    named = {NAMES_FILE, LABELS_FILE, *(row.path for row in rows)}
-    found = (os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names)
-    walk.passed_over["not in labels.csv"] = sum(path not in named for path in found)
+            walk.files.append(ListedFile(path, row.label, row.split, row.group))
+            named.add(path)
+    walk.passed_over["not in labels.csv"] = len(set(found) - named)
     return {(row.split, row.label) for row in rows}
 
 
@@ -117,8 +124,8 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
             f"set `images` to the folder that holds these, or write a {LABELS_FILE} with the columns path and label"
         )
     problems += [
-        f"{where}: expected classes of different names, found {' and '.join(group)}, which differ only in case or in "
-        "how accents are written; join or rename them"
+        f"{where}: expected classes of different names, found {' and '.join(map(repr, group))}, which differ only in "
+        "case, spaces or how accents are written; join or rename them"
         for group in find_alike(all_labels)
     ]
     problems += [

@@ -12,6 +12,7 @@ SIDE_PX = 4 * SIDE  # what imagehash looks at, for so many bits
 CROP = 0.06  # of each side: copies that are cropped by up to a tenth are close to the whole picture or to this part
 FLAT = 3.0  # standard deviation of grey, 0 to 255, under which a picture has nothing to hash
 WAVES = np.cos(np.pi * np.outer(np.arange(SIDE), np.arange(SIDE_PX) + 0.5) / SIDE_PX)  # of the cosine transform
+UNMIRRORED = slice(0, None, 2)  # of the hashes of a picture
 MIRRORED = (-1.0) ** np.arange(SIDE)  # what mirroring does to their shares in a picture
 
 

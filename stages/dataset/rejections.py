@@ -10,16 +10,16 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import write_csv
 
 REASONS = {
-    "missing": "labels.csv names it, but it is not there",
-    "link": "leads out of the folder, nowhere, or to what is listed already",
+    "missing": "named, but not there",
+    "link": "a link to nowhere, or a folder that is outside or listed already",
     "name": "a name that cannot be written down",
     "unreadable": "not readable",
     "empty": "an empty file",
-    "format": "no JPEG, PNG, WebP, GIF, TIFF or BMP",
+    "format": "no JPEG, PNG, WebP, GIF, TIFF, BMP or PPM that can be read",
     "damaged": "a damaged image",
     "size": "too many pixels",
     "conflict": "the same picture under two classes",
-    "leak": "the same picture in two splits",
+    "leak": "the same picture, or group, in two splits",
 }
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -55,8 +55,11 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
 def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: int) -> None:
     """Raise a UserError, as the policy `strict` says: a line for each rejection, and one that says what to do."""
     if rejections:
+        near_copies = any("near copy" in each.detail for each in rejections)
         raise UserError(
             *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
             f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy "
-            "to skip, which lists them and leaves them out",
+            "to skip, which lists them and leaves them out"
+            + "; lower images_copy_bits if near copies are different pictures"
+            * near_copies,
         )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
 
+N_ORDERS = 20  # of groups with pictures of several classes, until no class lacks a split
+
 
 def stratify(
     classes: Sequence[str],
@@ -20,11 +22,11 @@ def stratify(
     Each split's share of a class is within one image of the ideal where the groups allow it. Groups that stood in a
     split earlier stay there; where a split would stay empty by that, those of train and val are placed afresh, and
     those of test never. Without earlier places, an image's depends on its hash's rank in the class: when a class
-    grows, the few at the boundaries between splits move.
+    grows, the few at the boundaries between splits move. Groups with pictures of several classes are placed first.
 
     Args:
         classes: the class of each image.
-        groups: the group of each image, a hexadecimal hash; images of a group are of one class.
+        groups: the group of each image, a hexadecimal hash.
         fractions: of train, val and test; they sum to 1. A split whose fraction is 0 stays empty.
         earlier: {group: its split} of an earlier version of the images.
     Returns:
@@ -36,24 +38,86 @@ def stratify(
     for class_name, group in zip(classes, groups, strict=True):
         sizes[class_name][group] += 1
     n_splits = sum(fraction > 0 for fraction in fractions)
+    stood = {group: SPLITS.index(split) for group, split in (earlier or {}).items()}
+    shared = _place_shared(sizes, stood, fractions, seed)
     places: dict[str, int] = {}
     problems = []
     for name, its in sizes.items():
-        kept = {group: SPLITS.index(earlier[group]) for group in its if earlier and group in earlier}
-        of_test = {group: split for group, split in kept.items() if SPLITS[split] == "test"}
+        kept = {group: stood[group] for group in its if group in stood} | _of(its, shared)
+        of_test = {group: split for group, split in kept.items() if SPLITS[split] == "test"} | _of(its, shared)
         for staying in (kept, of_test):
-            if len(its) - len(staying) >= n_splits - len(set(staying.values())):  # enough for the other splits
+            if _suffice(its, staying, n_splits):
                 places |= staying | _place(its, staying, fractions, seed)
                 break
         else:
-            stay = f", of which {len(of_test)} stood in test earlier and stay there" if of_test else ""
-            problems.append(
-                f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}{stay}, but a split "
-                f"into {n_splits} needs one for each; add images, or remove the class"
-            )
+            problems.append(_describe_lack(name, its, of_test, shared, n_splits))
     if problems:
         raise UserError(*problems)
     return [SPLITS[places[group]] for group in groups]
+
+
+def _of(its: Mapping[str, int], places: Mapping[str, int]) -> dict[str, int]:
+    return {group: split for group, split in places.items() if group in its}
+
+
+def _suffice(its: Mapping[str, int], kept: Mapping[str, int], n_splits: int) -> bool:
+    """Tell whether the groups of a class that are not kept are enough for the splits that have none."""
+    return len(its) - len(kept) >= n_splits - len(set(kept.values()))
+
+
+def _describe_lack(
+    name: str, its: Mapping[str, int], of_test: Mapping[str, int], shared: Mapping[str, int], n_splits: int
+) -> str:
+    n_images, n_shared = sum(its.values()), len(its.keys() & shared.keys())
+    line = f"images: class {name}: {len(its)} different picture{'s' * (len(its) != 1)}"
+    advice = "add images, or remove the class"
+    if n_images > len(its):
+        line += f" among its {n_images} (copies, near copies and the pictures of a group count once)"
+        advice += ", or lower images_copy_bits if near copies are different pictures"
+    if n_shared:
+        line += f", of which {n_shared} are in groups with other classes"
+    if n_stay := len(of_test.keys() - shared.keys()):
+        line += f", of which {n_stay} stood in test earlier and stay there"
+    return f"{line}, but a split into {n_splits} needs one for each; {advice}"
+
+
+def _place_shared(
+    sizes: Mapping[str, Mapping[str, int]], stood: Mapping[str, int], fractions: Sequence[float], seed: int
+) -> dict[str, int]:
+    """Place the groups with pictures of several classes, the largest first, by what all their classes need.
+
+    A class may then be left without a picture in some split: other orders are tried.
+    """
+    classes_of: dict[str, list[str]] = defaultdict(list)
+    for name, its in sizes.items():
+        for group in its:
+            classes_of[group].append(name)
+    shared = {group: names for group, names in classes_of.items() if len(names) > 1}
+    n_images = {group: sum(sizes[name][group] for name in names) for group, names in shared.items()}
+    splits = [split for split, fraction in enumerate(fractions) if fraction > 0]
+    places: dict[str, int] = {}
+    for kept in (stood, {group: split for group, split in stood.items() if SPLITS[split] == "test"}):
+        for attempt in range(N_ORDERS if shared else 0):
+            places = {group: kept[group] for group in shared if group in kept}
+            needs = {name: apportion(sum(its.values()), fractions) for name, its in sizes.items()}
+            n_left = {name: len(its) for name, its in sizes.items()}
+            empty = {name: set(splits) for name in sizes}
+            by_hash = {group: hashlib.sha256(f"{seed}:{attempt}:{group}".encode()).digest() for group in shared}
+            order = {group: (group not in kept, attempt or -n_images[group], by_hash[group]) for group in shared}
+            for group in sorted(shared, key=order.get):
+                names = shared[group]
+                urgent = {split for name in names if n_left[name] <= len(empty[name]) for split in empty[name]}
+                choices = sorted(urgent) or splits
+                split = places.setdefault(
+                    group, max(choices, key=lambda split: sum(needs[name][split] for name in names))
+                )
+                for name in names:
+                    needs[name][split] -= sizes[name][group]
+                    n_left[name] -= 1
+                    empty[name].discard(split)
+            if all(n_left[name] >= len(empty[name]) for name in sizes):
+                return places
+    return places
 
 
 def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:

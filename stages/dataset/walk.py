@@ -1,6 +1,7 @@
 """A walk through an image folder that finds the files of each class, and gives an account of all others.
 
-Links are followed within the folder. No file is opened.
+Links are followed to files anywhere, as DVC may link each into its cache, and to folders within the folder. No file is
+opened.
 """
 
 import os
@@ -16,11 +17,12 @@ SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower 
 
 
 class ListedFile(NamedTuple):
-    """A file that claims to be an image: its path in the folder, its class folder's name or label, any given split."""
+    """A file that claims to be an image: its path in the folder, its class folder or label, any split and group."""
 
     path: str
     label: str
     split: str | None
+    group: str = ""
 
 
 class Walk:
@@ -51,8 +53,13 @@ class Walk:
                 self.passed_over["hidden"] += 1
             elif UNPRINTABLE.search(entry.name):
                 self.reject(its_path, "name", "rename it")
-            elif entry.is_symlink() and not self.holds(its_path):
+            elif entry.is_symlink() and not (os.path.isfile(entry.path) or self.holds(its_path)):  # noqa: PTH113
                 self.reject(its_path, "link", f"its target is {os.readlink(entry.path)}")  # noqa: PTH115
+            elif entry.name.endswith(".dvc") and entry.is_file():
+                if os.path.exists(entry.path.removesuffix(".dvc")):  # noqa: PTH110
+                    self.passed_over["hidden"] += 1
+                else:
+                    self.reject(its_path.removesuffix(".dvc"), "missing", f"by {entry.name}; run `dvc pull`")
             elif entry.is_dir():
                 folders.append(its_path)
             elif entry.is_file():

@@ -109,7 +109,7 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         ),
         "resizing": (
             "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than twice the "
-            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to RGB, crop "
+            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to sRGB, crop "
             "its largest centred square, resize that to the input's side with an antialiased bicubic filter (Pillow: "
             "ImageOps.fit, BICUBIC)"
         ),

@@ -17,10 +17,17 @@ ROWS_PER_TASK = 64
 
 
 def write_packed_split(
-    folder: Path, paths: Sequence[Path | str], labels: Sequence[int], sha256: Sequence[str], size_px: int
+    folder: Path,
+    paths: Sequence[Path | str],
+    labels: Sequence[int],
+    sha256: Sequence[str],
+    size_px: int,
+    grey_bits: int | None = None,
 ) -> None:
     """Decode and resize the images, and write them and their labels; memory holds a few of them at a time.
 
+    Args:
+        grey_bits: as of stages.pixels.decoding.decode.
     Raises:
         UserError: a file is not the one of its sha256, or no image.
         OSError: there is no room.
@@ -37,7 +44,7 @@ def write_packed_split(
             (start, paths[start : start + ROWS_PER_TASK], sha256[start : start + ROWS_PER_TASK])
             for start in range(0, len(paths), ROWS_PER_TASK)
         ]
-        fill = partial(_fill_rows, temporary, size_px)
+        fill = partial(_fill_rows, temporary, size_px, grey_bits)
         for _ in tqdm(spread(fill, tasks), total=len(tasks), unit=f"x{ROWS_PER_TASK}", disable=None, leave=False):
             pass
     with written_whole(folder / "labels.npy") as temporary:
@@ -62,8 +69,10 @@ def take_room(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _fill_rows(file: Path, size_px: int, task: tuple[int, Sequence[Path | str], Sequence[str]]) -> None:
+def _fill_rows(
+    file: Path, size_px: int, grey_bits: int | None, task: tuple[int, Sequence[Path | str], Sequence[str]]
+) -> None:
     start, paths, sha256 = task
     images = np.load(file, mmap_mode="r+")
     for row, (path, digest) in enumerate(zip(paths, sha256, strict=True), start):
-        images[row] = read_square(Path(path), size_px, digest)
+        images[row] = read_square(Path(path), size_px, digest, grey_bits)
