@@ -11,7 +11,7 @@ import pytest
 from tests.pipelines import SOURCE, Clone, ran
 from tests.repository import ROOT
 
-SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, image_size_px: 16, lr: 0.001, epochs: 1}"
+SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, image_size_px: 48, lr: 0.001, epochs: 1}"
 SEVENTH = SIXTH.replace("data/weights/scratch", "data/models/sixth.safetensors")
 
 
@@ -57,10 +57,10 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
         (tmp_path / stray).parent.mkdir(exist_ok=True)
         (tmp_path / stray).write_text("removed", encoding="utf-8")
     clone.commit()
-    sizes = "image_sizes_px=[32, 16]"
+    sizes = "image_sizes_px=[32, 48]"
     output = clone.run(f"dvc exp run -S '{sizes}' -S '+models.sixth={SIXTH}' -S '+models.seventh={SEVENTH}'")
     of_both = {f"{stage}@{model}" for stage in ("train", "evaluate") for model in ("sixth", "seventh")}
-    assert ran(output) == {"check", "pack@16", *of_both, "ensemble", "report"}
+    assert ran(output) == {"check", "pack@48", *of_both, "ensemble", "report"}
     assert members(tmp_path) == ["cnn", "sixth", "seventh"]
     assert "seventh.lr" in clone.run("python -m stages.experiments.sweep")  # in which two votes differ
     starts = [
@@ -85,7 +85,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     fresh.run("dvc checkout --with-deps report")
     assert fresh.repro() == set()  # what the removed models left is nowhere
 
-    clone.edit(lambda params: params["models"]["cnn"].update(image_size_px=48))
+    clone.edit(lambda params: params["models"]["cnn"].update(weights="data/weights/scratch", image_size_px=64))
     assert "error: params.yaml: models.cnn.image_size_px: " in clone.run("dvc repro train@cnn", expected=1)
 
 
