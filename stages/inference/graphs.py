@@ -100,7 +100,7 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         "what": f"Quintet: {describe_members(ensemble)}",
         "input": f"{IMAGES}: uint8, (batch, {card.stored_size_px}, {card.stored_size_px}, 3), RGB from 0 to 255",
         "resizing": (
-            "turn the picture upright (EXIF), lay transparency on white, convert to sRGB, crop its largest centred "
+            "turn the picture upright (EXIF), lay transparency on white, convert to RGB, crop its largest centred "
             f"square, resize that to {sides} px with an antialiased bicubic filter (Pillow: ImageOps.fit, BICUBIC)"
         ),
         "in_the_graph": "; ".join(
