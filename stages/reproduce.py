@@ -10,15 +10,18 @@ import subprocess
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from graphlib import TopologicalSorter
+from pathlib import Path
 from queue import SimpleQueue
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
+from networkx import DiGraph, topological_sort
 
 from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
 from stages.runtime.workers import count_cores
+from stages.settings.reading import read_params
 
 END = "report"  # what it needs is made; inputs that nothing uses are not
 
@@ -59,7 +62,7 @@ class Runner:
     """Runs stages, each with its share of the cores and one of the GPUs."""
 
     def __init__(self, n_jobs: int, gpus: list[str]):
-        self.threads = str(-(-count_cores() // n_jobs))
+        self.n_jobs, self.threads = n_jobs, str(-(-count_cores() // n_jobs))
         self.places: SimpleQueue[str] = SimpleQueue()
         for job in range(n_jobs):
             self.places.put(gpus[job % len(gpus)] if gpus else "")
@@ -94,26 +97,51 @@ class Runner:
 
 
 def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
-    """Run what is out of date, each stage as soon as what it depends on is there.
+    """Run what is out of date, each stage as soon as what it depends on is there, the longest chain of them first.
 
     Raises:
         UserError: a stage failed.
     """
     graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
-    order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
+    order, chains = TopologicalSorter({stage: graph.successors(stage) for stage in needed}), measure_chains(graph)
     order.prepare()
+    ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
-        for stage in sorted(order.get_ready(), key=lambda stage: stage.addressing):  # those of inputs first
+        ready = sorted([*ready, *order.get_ready()], key=lambda stage: (chains[stage], stage.addressing))
+        while ready and len(running) < runner.n_jobs:
+            stage = ready.pop()
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
                 running[pool.submit(runner.run, stage.addressing)] = stage
             else:
                 order.done(stage)
+                ready = sorted([*ready, *order.get_ready()], key=lambda stage: (chains[stage], stage.addressing))
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             order.done(running.pop(future))
+
+
+def measure_chains(graph: DiGraph) -> dict[Stage, float]:
+    """Return about how much is to be computed from each stage on, itself included, before all is done.
+
+    Args:
+        graph: of DVC's stages, with edges to what they depend on.
+    """
+    chains: dict[Stage, float] = {}
+    for stage in reversed(list(topological_sort(graph.reverse()))):
+        chains[stage] = estimate(stage) + max((chains[after] for after in graph.predecessors(stage)), default=0)
+    return chains
+
+
+def estimate(stage: Stage) -> float:
+    """Return how many pixels a training looks at for each image, and 1 for other stages, which take a moment."""
+    name = stage.addressing.rpartition("train@")[2]
+    if name == stage.addressing:
+        return 1
+    model = read_params(Path(stage.path).with_name("params.yaml")).models[name]
+    return model.epochs * model.image_size_px**2
 
 
 if __name__ == "__main__":
