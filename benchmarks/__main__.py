@@ -41,6 +41,11 @@ def name_chip() -> str:
     return f"{names[0] if names else 'processor'}, {count_cores()} cores"
 
 
+def name_results(suffix: str = "") -> Path:
+    """Return the path of this chip's results."""
+    return RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', name_chip().lower()).strip('-')}{suffix}.json"
+
+
 def measure_training(arguments: argparse.Namespace, results: list[dict]) -> list[dict]:
     """Measure each model in a process of its own, for its own peak memory; it takes the place of an older result."""
     for model in arguments.models or read_params().models:
@@ -81,12 +86,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6, help="of one measurement of a training, or an epoch's")
     arguments = parser.parse_args()
     chosen = arguments.only or ["training", "growth", "noop"]
-    chip = name_chip()
-    size = f"-{arguments.size}px" if arguments.size else ""
-    path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', chip.lower()).strip('-')}{size}.json"
+    path = name_results(f"-{arguments.size}px" if arguments.size else "")
     # what was measured before, and is not measured now, stays
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    results["chip"] = chip
+    results["chip"] = name_chip()
     if "training" in chosen:
         for made, command in INPUTS.items():
             if not Path(made).exists():
