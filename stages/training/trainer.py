@@ -49,7 +49,7 @@ def fit(
     if state := job.processes.tell_all(checkpoint.read() if checkpoint else None):
         trainer.load_state_dict(state)
         if is_first:
-            print(f"{job.name}: resumes after epoch {len(trainer.history)}, from {checkpoint.path}", flush=True)
+            print(f"{job.name}: resumes after epoch {trainer.number}, from {checkpoint.path}", flush=True)
             on_epoch(trainer.history)  # DVC has deleted what the killed process wrote
     while not trainer.is_over:
         line = trainer.start_head() if trainer.needs_head else trainer.run_epoch()
