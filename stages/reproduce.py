@@ -23,6 +23,7 @@ from stages.runtime.process import run_stage
 from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 
+MOMENT = 1.0
 END = "report"  # what it needs is made; inputs that nothing uses are not
 
 
@@ -97,7 +98,9 @@ class Runner:
 
 
 def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
-    """Run what is out of date, each stage as soon as what it depends on is there, the longest chain of them first.
+    """Run what is out of date, each stage as soon as what it depends on is there.
+
+    What takes a moment comes first, so that each model is scored when it is trained; then the longest chain of trainings.
 
     Raises:
         UserError: a stage failed.
@@ -105,10 +108,14 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
     order, chains = TopologicalSorter({stage: graph.successors(stage) for stage in needed}), measure_chains(graph)
     order.prepare()
+
+    def rank(stage: Stage) -> tuple[bool, float, str]:  # the last one begins first
+        return estimate(stage) <= MOMENT, chains[stage], stage.addressing
+
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
-        ready = sorted([*ready, *order.get_ready()], key=lambda stage: (chains[stage], stage.addressing))
+        ready = sorted([*ready, *order.get_ready()], key=rank)
         while ready and len(running) < runner.n_jobs:
             stage = ready.pop()
             with repo.lock:
@@ -117,7 +124,7 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
                 running[pool.submit(runner.run, stage.addressing)] = stage
             else:
                 order.done(stage)
-                ready = sorted([*ready, *order.get_ready()], key=lambda stage: (chains[stage], stage.addressing))
+                ready = sorted([*ready, *order.get_ready()], key=rank)
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             order.done(running.pop(future))
@@ -136,10 +143,10 @@ def measure_chains(graph: DiGraph) -> dict[Stage, float]:
 
 
 def estimate(stage: Stage) -> float:
-    """Return how many pixels a training looks at for each image, and 1 for other stages, which take a moment."""
+    """Return how many pixels a training looks at for each image, over all epochs; other stages take a MOMENT."""
     name = stage.addressing.rpartition("train@")[2]
     if name == stage.addressing:
-        return 1
+        return MOMENT
     model = read_params(Path(stage.path).with_name("params.yaml")).models[name]
     return model.epochs * model.image_size_px**2
 
