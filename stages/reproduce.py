@@ -100,17 +100,19 @@ class Runner:
 def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     """Run what is out of date, each stage as soon as what it depends on is there.
 
-    What takes a moment comes first, so that each model is scored when it is trained; then the longest chain of trainings.
+    What takes a moment comes first, so that each model is scored as soon as it is trained; then the longest chain.
 
     Raises:
         UserError: a stage failed.
     """
     graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
-    order, chains = TopologicalSorter({stage: graph.successors(stage) for stage in needed}), measure_chains(graph)
+    order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
+    work = {stage: estimate(stage) for stage in graph}
+    chains = measure_chains(graph, work)
     order.prepare()
 
     def rank(stage: Stage) -> tuple[bool, float, str]:  # the last one begins first
-        return estimate(stage) <= MOMENT, chains[stage], stage.addressing
+        return work[stage] == MOMENT, chains[stage], stage.addressing
 
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
@@ -130,15 +132,16 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
             order.done(running.pop(future))
 
 
-def measure_chains(graph: DiGraph) -> dict[Stage, float]:
+def measure_chains(graph: DiGraph, work: dict[Stage, float]) -> dict[Stage, float]:
     """Return about how much is to be computed from each stage on, itself included, before all is done.
 
     Args:
         graph: of DVC's stages, with edges to what they depend on.
+        work: of each stage by itself.
     """
     chains: dict[Stage, float] = {}
     for stage in reversed(list(topological_sort(graph.reverse()))):
-        chains[stage] = estimate(stage) + max((chains[after] for after in graph.predecessors(stage)), default=0)
+        chains[stage] = work[stage] + max((chains[after] for after in graph.predecessors(stage)), default=0)
     return chains
 
 
