@@ -21,7 +21,7 @@ from stages.show import render_markdown  # noqa: E402
 
 
 def stale_entries() -> list[str]:
-    """Say what `dvc status` finds changed of what the report needs, other than data that a fresh clone does not have."""
+    """Say what `dvc status` finds changed of what the report needs, but for data that a fresh clone lacks."""
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "report"]
     status = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout)
     problems = []
