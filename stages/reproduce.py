@@ -111,15 +111,15 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     chains = measure_chains(graph, work)
     order.prepare()
 
-    def rank(stage: Stage) -> tuple[bool, float, str]:  # the last one begins first
-        return work[stage] == MOMENT, chains[stage], stage.addressing
+    def rank(stage: Stage) -> tuple[bool, float, str]:
+        return work[stage] > MOMENT, -chains[stage], stage.addressing
 
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
         ready = sorted([*ready, *order.get_ready()], key=rank)
         while ready and len(running) < runner.n_jobs:
-            stage = ready.pop()
+            stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
