@@ -13,7 +13,7 @@ MAX_ITERATIONS = 300
 ABSENT = -30.0  # the logit of a class without a training image
 
 
-def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
     """Set the head's linear layer to a logistic regression on features that are standardised by themselves.
 
     Args:
@@ -21,9 +21,8 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
         features: float32, shape (n_views, n_images, ...), as the backbone gives them.
         labels: int64, shape (n_images,).
         groups: int64, shape (n_images,); the copies of a picture share a number.
-    Returns:
-        C, scikit-learn's inverse strength of the penalty, with the least cross-validated loss.
-    Source: scikit-learn's LogisticRegression and StandardScaler; the standardisation becomes part of the weights.
+    Source: scikit-learn's LogisticRegression, with the penalty of the least cross-validated loss, and StandardScaler,
+        which becomes part of the weights.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -44,9 +43,8 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.fill_(ABSENT)
-        layer.weight[best.classes_] = torch.from_numpy(weights).float()
-        layer.bias[best.classes_] = torch.from_numpy(intercepts - weights @ scaler.mean_).float()
-    return best.C
+        layer.weight[best.classes_] = torch.from_numpy(weights).to(layer.weight)
+        layer.bias[best.classes_] = torch.from_numpy(intercepts - weights @ scaler.mean_).to(layer.bias)
 
 
 def cross_validate(model, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
