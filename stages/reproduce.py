@@ -1,7 +1,8 @@
 """Run what `dvc repro` would run, several stages at once: DVC itself runs one after another.
 
 A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
-share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. After a failure nothing new begins.
+share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. Without GPUs, a training that would take
+longer than all others together runs last, by itself, on all cores. After a failure nothing new begins.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from queue import SimpleQueue
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
-from networkx import DiGraph, topological_sort
+from networkx import DiGraph, descendants, topological_sort
 
 from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
@@ -63,19 +64,21 @@ class Runner:
     """Runs stages, each with its share of the cores and one of the GPUs."""
 
     def __init__(self, n_jobs: int, gpus: list[str]):
-        self.n_jobs, self.threads = n_jobs, str(-(-count_cores() // n_jobs))
+        self.n_jobs, self.gpus = n_jobs, gpus
         self.places: SimpleQueue[str] = SimpleQueue()
         for job in range(n_jobs):
             self.places.put(gpus[job % len(gpus)] if gpus else "")
         self.processes: set[subprocess.Popen] = set()
 
-    def run(self, stage: str) -> None:
-        """Run a stage to its end, and say after its name what it says.
+    def run(self, stage: str, n_at_once: int) -> None:
+        """Run a stage to its end, and print its output after its name.
 
+        Args:
+            n_at_once: among how many stages the cores are shared.
         Raises:
             UserError: it failed.
         """
-        environment = {"OMP_NUM_THREADS": self.threads, **os.environ}
+        environment = {"OMP_NUM_THREADS": str(-(-count_cores() // n_at_once)), **os.environ}
         gpu = self.places.get()
         if gpu:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -100,30 +103,33 @@ class Runner:
 def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     """Run what is out of date, each stage as soon as what it depends on is there.
 
-    What takes a moment comes first, so that each model is scored as soon as it is trained; then the longest chain.
+    What takes a moment comes first, so that each model is scored as soon as it is trained; then the way to the first
+    score; then the longest chain.
 
     Raises:
         UserError: a stage failed.
     """
     graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
-    work = {stage: estimate(stage) for stage in graph}
-    chains = measure_chains(graph, work)
+    work = {stage: estimate(stage) for stage in needed}
+    chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
+    alone = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
     order.prepare()
 
-    def rank(stage: Stage) -> tuple[bool, float, str]:
-        return work[stage] > MOMENT, -chains[stage], stage.addressing
+    def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
+        return work[stage] > MOMENT, stage is alone, stage not in first, -chains[stage], stage.addressing
 
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
         ready = sorted([*ready, *order.get_ready()], key=rank)
-        while ready and len(running) < runner.n_jobs:
+        while ready and len(running) < runner.n_jobs and not (running and alone in (ready[0], *running.values())):
             stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
-                running[pool.submit(runner.run, stage.addressing)] = stage
+                n_at_once = 1 if stage is alone else runner.n_jobs
+                running[pool.submit(runner.run, stage.addressing, n_at_once)] = stage
             else:
                 order.done(stage)
                 ready = sorted([*ready, *order.get_ready()], key=rank)
@@ -143,6 +149,19 @@ def measure_chains(graph: DiGraph, work: dict[Stage, float]) -> dict[Stage, floa
     for stage in reversed(list(topological_sort(graph.reverse()))):
         chains[stage] = work[stage] + max((chains[after] for after in graph.predecessors(stage)), default=0)
     return chains
+
+
+def find_first(graph: DiGraph, work: dict[Stage, float]) -> set[Stage]:
+    """Return the evaluation that can be there first, and all that it depends on."""
+    paths = measure_chains(graph.reverse(), work)
+    scored = min((stage for stage in graph if stage.addressing.startswith("evaluate@")), key=paths.get)
+    return {scored, *descendants(graph, scored)}
+
+
+def find_giant(work: dict[Stage, float]) -> Stage | None:
+    """Return the stage that takes longer than all others together, or None."""
+    longest = max(work, key=work.get)
+    return longest if 2 * work[longest] > sum(work.values()) else None
 
 
 def estimate(stage: Stage) -> float:

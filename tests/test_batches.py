@@ -1,5 +1,7 @@
 """Batches: which pixels they hold, how they are normalised, and which rows each process gets."""
 
+import resource
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -167,3 +169,13 @@ def test_one_gpu_is_refused_to_several_processes(monkeypatch):
     monkeypatch.setenv("QUINTET_DEVICE", "cuda:0")
     with pytest.raises(UserError, match="a GPU each"):
         choose_device()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc's malloc")
+def test_freed_memory_is_used_again():
+    choose_device()
+    torch.ones(2**25)  # 128 MiB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**25)
+    n_pages = 2**27 // resource.getpagesize()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < n_pages / 10

@@ -1,8 +1,10 @@
-"""Several stages at once: which one begins first."""
+"""Several stages at once: which one begins first, and which one gets all cores."""
+
+from typing import NamedTuple
 
 from networkx import DiGraph
 
-from stages.reproduce import measure_chains
+from stages.reproduce import find_first, find_giant, measure_chains
 
 
 def test_what_the_longest_work_waits_for_begins_first():
@@ -12,3 +14,22 @@ def test_what_the_longest_work_waits_for_begins_first():
     graph = DiGraph([*needs, *(("vote", each) for each in ("long", "short", "chained"))])
     chains = measure_chains(graph, work)
     assert chains == {"vote": 1, "long": 10, "chained": 7, "short": 3, "input": 12, "start": 11}
+
+
+class Stage(NamedTuple):
+    addressing: str
+
+
+def test_the_shortest_way_to_a_score_begins_first():
+    work = {"train@long": 9, "train@chained": 2, "train@source": 4, "train@short": 5}
+    work |= dict.fromkeys(("evaluate@long", "evaluate@chained", "evaluate@short"), 1)
+    needs = [(f"evaluate@{name}", f"train@{name}") for name in ("long", "chained", "short")]
+    needs.append(("train@chained", "train@source"))
+    graph = DiGraph([(Stage(after), Stage(before)) for after, before in needs])
+    first = find_first(graph, {Stage(name): amount for name, amount in work.items()})
+    assert first == {Stage("evaluate@short"), Stage("train@short")}
+
+
+def test_a_training_longer_than_all_others_together_gets_all_cores():
+    assert find_giant({"lite": 7, "cnn": 3, "vgg16": 3}) == "lite"
+    assert find_giant({"lite": 5, "cnn": 3, "vgg16": 3}) is None

@@ -1,7 +1,5 @@
 """A linear head that is fitted to the features of a frozen backbone: logistic regression instead of epochs."""
 
-import warnings
-
 import numpy as np
 import torch
 from torch import nn
@@ -24,7 +22,6 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
     Source: scikit-learn's LogisticRegression, with the penalty of the least cross-validated loss, and StandardScaler,
         which becomes part of the weights.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     n_views, layer = len(features), head[-1]
@@ -32,10 +29,7 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
         views = [head[:-1].eval()(torch.from_numpy(np.array(view))) for view in features]
     scaler = StandardScaler()
     inputs = scaler.fit_transform(torch.cat(views).numpy())
-    targets, groups = np.tile(labels, n_views), np.tile(groups, n_views)
-    candidates = [LogisticRegression(C=strength / n_views, max_iter=MAX_ITERATIONS) for strength in STRENGTHS]
-    best = min(candidates, key=lambda candidate: cross_validate(candidate, inputs, targets, groups))
-    best.fit(inputs, targets)
+    best = fit_regression(inputs, np.tile(labels, n_views), np.tile(groups, n_views), np.array(STRENGTHS) / n_views)
     coefficients, intercepts = best.coef_, best.intercept_
     if len(best.classes_) == 2:  # of which scikit-learn gives the second one's only
         coefficients, intercepts = (np.stack([-part[0] / 2, part[0] / 2]) for part in (coefficients, intercepts))
@@ -47,16 +41,23 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
         layer.bias[best.classes_] = torch.from_numpy(intercepts - weights @ scaler.mean_).to(layer.bias)
 
 
-def cross_validate(model, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
-    """Return the mean log loss of rows that a model has not seen; all views and copies of a picture are in one fold."""
-    from sklearn.model_selection import GroupKFold, cross_val_predict
+def fit_regression(inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, strengths: np.ndarray):
+    """Fit a logistic regression with the strength of the least cross-validated loss; a group is in one fold.
+
+    From a strength to the next one, each fold goes on from where it is: three times as fast as one fit for each.
+
+    Args:
+        inputs: float32, shape (n, n_features).
+        strengths: scikit-learn's C, ascending.
+    Returns:
+        scikit-learn's estimator, fitted to all rows.
+    """
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+    from sklearn.model_selection import GroupKFold
 
     n_folds = min(N_FOLDS, len(np.unique(groups)))
     if n_folds < 2:
-        return 0.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class of which all images are in one fold gets 0 there
-        folds = GroupKFold(n_folds)
-        probabilities = cross_val_predict(model, inputs, targets, groups=groups, cv=folds, method="predict_proba")
-    columns = np.unique(targets, return_inverse=True)[1]
-    return float(-np.log(probabilities[np.arange(len(columns)), columns].clip(1e-6)).mean())
+        return LogisticRegression(C=strengths[0], max_iter=MAX_ITERATIONS).fit(inputs, targets)
+    folds = [*GroupKFold(n_folds).split(inputs, targets, groups)]
+    options = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
+    return LogisticRegressionCV(Cs=strengths, cv=folds, max_iter=MAX_ITERATIONS, **options).fit(inputs, targets)
