@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.networks.model_files import build_network, save_weights, write_card
-from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote, write_vote
+from stages.inference.vote_files import write_vote
+from stages.networks.cards import write_card
+from stages.networks.model_files import build_network, save_weights
+from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
 STORED, SIZE = 36, 32

@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from stages.networks.model_files import load_model
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
 from stages.scoring.temperatures import temper
-from tests.small_models import BLOCKS, CLASSES, TEMPERATURES, VOTES, noise, save_models
+from tests.small_models import BLOCKS, CLASSES, SIZES, TEMPERATURES, VOTES, noise, save_model, save_models
 
 
 @pytest.fixture
@@ -170,10 +171,33 @@ def test_a_list_that_is_no_lines_is_a_users_mistake(folder, monkeypatch):
         run(monkeypatch, "-", stdin="images/a/0.jpg\0images/a/2.jpg")
 
 
-def test_members_of_different_classes_do_not_vote_together(folder, monkeypatch):
-    names = [*CLASSES[:-1], "thistle"]
+def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Spoil the folder of models in a way; return what the line that says so has to name."""
+    if name == "a file in place of the folder":
+        shutil.rmtree("models")
+        Path("models").write_bytes(b"")
+        return "found a file"
+    if name == "no vote":
+        Path("models/vote.json").unlink()
+        return r"vote\.json: .*--model"
+    if name == "a member that is not there":
+        Path("models/resnet50.safetensors").unlink()
+        return r"vote\.json: .*cnn, resnet50.* found no resnet50;"
+    names = {"a member of another class": [*CLASSES[:-1], "thistle"], "a member of fewer classes": CLASSES[:-1]}[name]
     monkeypatch.setattr("tests.small_models.CLASSES", names)
-    save_models(Path("other"), "equal", VOTES["equal"])
-    Path("other/cnn.safetensors").rename(Path("models/cnn.safetensors"))
-    with pytest.raises(UserError):
+    save_model(Path("models/resnet50.safetensors"), *BLOCKS["resnet50"], SIZES["resnet50"])
+    return f"6 of cnn and {len(names)} of resnet50, 'tulip' beside {'thistle' if len(names) == 6 else None!r}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a file in place of the folder", "no vote", "a member that is not there"),
+        *("a member of another class", "a member of fewer classes"),
+    ],
+)
+def test_a_folder_whose_models_cannot_vote_is_one_line_with_what_is_wrong(folder, monkeypatch, name):
+    says = spoil(name, monkeypatch)
+    with pytest.raises(UserError, match=says) as error:
         ensembles.load_ensemble(Path("models"))
+    assert len(error.value.args) == 1

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from stages.networks.batches import View
+from stages.networks.cards import ModelCard, write_card
 from stages.networks.devices import computes_bf16, prepare_for_training
-from stages.networks.model_files import ModelCard, build_network, write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import SCRATCH, load_start_weights
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
