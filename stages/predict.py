@@ -48,7 +48,7 @@ def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[
             yield path, [(names[label], float(row[label])) for label in best]
 
     waiting: list[tuple[str, dict[int, np.ndarray]]] = []
-    for path, picture in read_pictures(paths, sizes_px):
+    for path, picture in read_pictures(paths, sizes_px, ensemble.grey_bits):
         if isinstance(picture, str):
             yield path, picture
             continue

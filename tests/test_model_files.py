@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from stages.networks.cards import write_card
@@ -42,6 +43,15 @@ def test_a_loaded_card_says_what_the_saved_one_said(tmp_path):
     _save(tmp_path / "cnn.safetensors")
     _, card = load_model(tmp_path / "cnn.safetensors")
     assert {**asdict(card), "mean": tuple(card.mean), "std": tuple(card.std)} == asdict(CARD)
+
+
+@pytest.mark.parametrize("grey_bits", [None, 12])
+def test_the_depth_of_grey_pictures_is_written_where_the_images_had_such_and_may_be_missing(tmp_path, grey_bits):
+    path = tmp_path / "cnn.safetensors"
+    save_weights(path, _network().state_dict(), asdict(replace(CARD, grey_bits=grey_bits)))
+    with safe_open(path, framework="pt") as file:
+        assert ("grey_bits" in file.metadata()["quintet"]) == (grey_bits is not None)
+    assert load_model(path)[1].grey_bits == grey_bits
 
 
 def test_the_same_network_gives_the_same_bytes_under_any_name_and_nothing_else_is_left(tmp_path):

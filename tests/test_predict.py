@@ -74,6 +74,22 @@ def test_answers_of_a_model_are_those_of_evaluate_at_its_temperature(folder, mon
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
 
 
+@pytest.mark.parametrize("few", [0, 64])
+def test_wide_grey_has_the_depth_that_the_models_learnt_from(folder, monkeypatch, few):
+    monkeypatch.setattr(pictures, "FEW", few)
+    grey = noise(1, 288)[0, :, :, 0].astype(np.uint16)
+    Image.fromarray(4 * grey).save("dark.png")  # 10 bits
+    Image.fromarray((grey // 4).astype(np.uint8)).save("as learnt.png")  # of 12
+    Image.fromarray(grey.astype(np.uint8)).save("as it is.png")
+    answers = {}
+    for grey_bits, expected in ((12, "as learnt.png"), (None, "as it is.png")):
+        save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"], grey_bits)
+        found = predict.answer(["dark.png", expected], Path("models"), None)
+        answers[grey_bits], same = (dict(top) for _, top in found)
+        assert answers[grey_bits] == pytest.approx(same, rel=0, abs=1e-6)
+    assert answers[12] != pytest.approx(answers[None], rel=0, abs=0.01)
+
+
 def test_a_model_without_a_temperature_answers_as_it_is_and_that_is_said(folder, capsys):
     expected = evaluate("cnn")
     Path("models/vote.json").unlink()
@@ -183,6 +199,9 @@ def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     if name == "a member that is not there":
         Path("models/resnet50.safetensors").unlink()
         return r"vote\.json: .*cnn, resnet50.* found no resnet50;"
+    if name == "a member of another depth":
+        save_model(Path("models/resnet50.safetensors"), *BLOCKS["resnet50"], SIZES["resnet50"], grey_bits=12)
+        return "None bits of cnn and 12 of resnet50"
     names = {"a member of another class": [*CLASSES[:-1], "thistle"], "a member of fewer classes": CLASSES[:-1]}[name]
     monkeypatch.setattr("tests.small_models.CLASSES", names)
     save_model(Path("models/resnet50.safetensors"), *BLOCKS["resnet50"], SIZES["resnet50"])
@@ -192,7 +211,7 @@ def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        *("a file in place of the folder", "no vote", "a member that is not there"),
+        *("a file in place of the folder", "no vote", "a member that is not there", "a member of another depth"),
         *("a member of another class", "a member of fewer classes"),
     ],
 )

@@ -41,6 +41,11 @@ class Ensemble:
         return next(member.card.class_names for member in self.members if member)
 
     @property
+    def grey_bits(self) -> int | None:
+        """How many bits of grey pixels wider than 8 bits the members learnt from; None: as many as a picture takes."""
+        return next(member.card.grey_bits for member in self.members if member)
+
+    @property
     def stored_sizes_px(self) -> list[int]:
         """The sizes in which the members want a picture."""
         return sorted({member.card.stored_size_px for member in self.members if member})
@@ -106,7 +111,7 @@ def _load(folder: Path, name: str) -> Member:
 
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:
-    """Refuse members that learnt other classes than the first."""
+    """Refuse members that learnt other classes than the first, or from pictures of another depth."""
     (first, _, ours), remedy = members[0], "take the members of a vote from one run"
     for name, _, theirs in members[1:]:
         pairs = zip_longest(ours.class_names, theirs.class_names)
@@ -114,4 +119,9 @@ def _refuse_strangers(folder: Path, members: list[Member]) -> None:
             raise UserError(
                 f"{folder}: expected models of the same classes, found {len(ours.class_names)} of {first} and "
                 f"{len(theirs.class_names)} of {name}, {differing[0]!r} beside {differing[1]!r}; {remedy}"
+            )
+        if ours.grey_bits != theirs.grey_bits:
+            raise UserError(
+                f"{folder}: expected models of the same depth of grey pictures, found {ours.grey_bits} bits of {first} "
+                f"and {theirs.grey_bits} of {name}; {remedy}"
             )

@@ -47,18 +47,23 @@ def _list_folder(name: str) -> Iterator[str]:
     yield from closed
 
 
-def read_pictures(paths: Sequence[str], sizes_px: Sequence[int]) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
+def read_pictures(
+    paths: Sequence[str], sizes_px: Sequence[int], grey_bits: int | None = None
+) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
     """Yield each path with its picture in each size, uint8 (size_px, size_px, 3), or with why there is none.
 
     A file is read once, and decoded for each size as `pack` does it; over all cores.
+
+    Args:
+        grey_bits: as of stages.pixels.decoding.decode.
     """
-    read = partial(_read, sizes_px=sizes_px)
+    read = partial(_read, sizes_px=sizes_px, grey_bits=grey_bits)
     yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)
 
 
-def _read(path: str, sizes_px: Sequence[int]) -> dict[int, np.ndarray] | str:
+def _read(path: str, sizes_px: Sequence[int], grey_bits: int | None) -> dict[int, np.ndarray] | str:
     try:
         content = read_content(Path(path))
-        return {size_px: fit_square(content, size_px, MAX_PIXELS) for size_px in sizes_px}
+        return {size_px: fit_square(content, size_px, MAX_PIXELS, grey_bits) for size_px in sizes_px}
     except UnusableImageError as error:
         return error.detail

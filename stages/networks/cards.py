@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a file of weights says of itself."""
+    """What a file of weights says of itself; what is None is not written."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -32,6 +32,7 @@ class ModelCard:
     start: str  # "scratch", or what the weights started from
     mean: tuple[float, float, float]  # of the pixels in 0..1, subtracted before the network
     std: tuple[float, float, float]
+    grey_bits: Count | None = None  # as of stages.pixels.decoding.decode; None: no image had grey of more than 8 bits
 
     def view(self, device: torch.device) -> View:
         """Return how the network looks at images that were stored for it."""
@@ -39,7 +40,12 @@ class ModelCard:
 
 
 def write_card(
-    architecture: str, arguments: dict[str, Any], class_names: list[str], sizes_px: tuple[int, int], start: str
+    architecture: str,
+    arguments: dict[str, Any],
+    class_names: list[str],
+    sizes_px: tuple[int, int],
+    start: str,
+    grey_bits: int | None = None,
 ) -> ModelCard:
     """Return a new network's card; the pixels are normalised as ImageNet's, unless its architecture says otherwise.
 
@@ -48,7 +54,7 @@ def write_card(
     """
     module = load_architecture(architecture)
     mean, std = module.normalisation(**arguments) if hasattr(module, "normalisation") else (MEAN, STD)
-    return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std)
+    return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std, grey_bits)
 
 
 def read_card(path: Path, metadata: dict[str, str]) -> ModelCard:

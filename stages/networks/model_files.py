@@ -26,14 +26,17 @@ def build_network(card: ModelCard) -> nn.Module:
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
     """Write a state dict with what the file says of itself; the same content gives the same bytes.
 
+    Args:
+        card: a ModelCard's fields; those that are None are left out.
     Raises:
         OSError: the disk is full, or not to be written to.
     Source: safetensors; one metadata key, since the order of several is not fixed.
     """
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    says = json.dumps({key: value for key, value in card.items() if value is not None}, ensure_ascii=False)
     try:
         with written_whole(path) as temporary:
-            save_file(tensors, temporary, metadata={KEY: json.dumps(card, ensure_ascii=False)})
+            save_file(tensors, temporary, metadata={KEY: says})
     except SafetensorError as error:
         if found := re.search(r"os error (\d+)", str(error)):  # all that it tells of what the system refused
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None

@@ -85,7 +85,7 @@ def prepare(
     """
     settings, (train, val) = recipe.models[model], splits
     sizes_px = train.images.shape[1], settings.image_size_px
-    card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH)
+    card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH, train.grey_bits)
     torch.manual_seed(recipe.seed)
     network = build_network(card)
     card = replace(card, start=load_start_weights(network, Path(settings.weights), card.mean, card.std))
