@@ -1,5 +1,6 @@
 """Asking trained models about pictures: the same answers as `evaluate` and `ensemble` give, and what is no picture."""
 
+import codecs
 import csv
 import io
 import json
@@ -39,10 +40,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: str = "") -> int:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: bytes = b"") -> int:
     """Run the command; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["predict", *arguments, "--models", "models"])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), newline="\n"))  # as Python opens it
     try:
         predict.main()
     except SystemExit as error:
@@ -126,11 +127,33 @@ def test_members_of_all_sizes_vote_as_in_ensemble_and_who_has_no_weight_is_not_l
 def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over(folder, monkeypatch, capsys):
     Path("images/a/.DS_Store").touch()
     Path("images/a/Thumbs.db").touch()
-    assert run(monkeypatch, "images/b/1.jpg", "images", "-", "--csv", stdin="images/b/5.jpg\n\nimages/a/0.jpg\n") == 0
+    assert run(monkeypatch, "images/b/1.jpg", "images", "-", "--csv", stdin=b"images/b/5.jpg\n\nimages/a/0.jpg\n") == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows[0] == ["path", *(f"{column}_{rank}" for rank in range(1, 6) for column in ("class", "probability"))]
     numbers = [int(Path(row[0]).stem) for row in rows[1:]]
     assert numbers == [1, 0, 2, 4, 6, 1, 3, 5, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"),
+    [("utf-8", "\r\n"), ("utf-8-sig", "\r\n"), ("utf-8-sig", "\n"), ("utf-16", "\r\n"), ("utf-32", "\n")],
+)
+def test_a_list_may_be_as_windows_writes_it(folder, monkeypatch, capsys, encoding, end):
+    Path("images/a/0.jpg").rename("images/Blüte 玫瑰.jpg")
+    paths = ["images/Blüte 玫瑰.jpg", "images/a", "images/b/1.jpg"]
+    assert run(monkeypatch, "-", "--csv", stdin=(end.join(paths) + end).encode(encoding)) == 0
+    found = [row[0] for row in csv.reader(io.StringIO(capsys.readouterr().out))][1:]
+    assert found == [paths[0], "images/a/2.jpg", "images/a/4.jpg", "images/a/6.jpg", paths[2]]
+
+
+def test_a_list_of_utf_16_that_begins_with_its_low_byte_last_and_names_that_are_no_text_are_read(folder):
+    assert pictures.read_list(codecs.BOM_UTF16_BE + "ä.jpg\r\nb.jpg".encode("utf-16-be")) == ["ä.jpg", "b.jpg"]
+    assert pictures.read_list(b"\xff.jpg\r\n") == [os.fsdecode(b"\xff.jpg")]
+
+
+def test_a_name_that_ends_in_a_carriage_return_is_that_of_the_file(folder):
+    Path("Icon\r").touch()
+    assert pictures.read_list(b"Icon\r\nimages/a/0.jpg\r\n") == ["Icon\r", "images/a/0.jpg"]
 
 
 def test_linked_folders_are_read_once(folder, monkeypatch, capsys):
@@ -184,7 +207,7 @@ def test_nothing_to_ask_or_nobody_who_answers_is_a_users_mistake(folder, monkeyp
 
 def test_a_list_that_is_no_lines_is_a_users_mistake(folder, monkeypatch):
     with pytest.raises(UserError, match="-print0"):
-        run(monkeypatch, "-", stdin="images/a/0.jpg\0images/a/2.jpg")
+        run(monkeypatch, "-", stdin=b"images/a/0.jpg\0images/a/2.jpg")
 
 
 def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
