@@ -35,8 +35,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
+from stages.networks.cards import write_card
 from stages.networks.devices import choose_device, computes_bf16
-from stages.networks.model_files import build_network, write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import SCRATCH
 from stages.pixels.packed_splits import open_splits
 from stages.pixels.packing import write_packed_split

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.inference.vote_files import write_vote
 from stages.reporting.class_tables import write_tables
 from stages.runtime.files import remove_leftovers, write_json, write_text
 from stages.runtime.process import run_stage
@@ -41,7 +42,7 @@ from stages.scoring.intervals import accuracy_interval, f1_macro_interval
 from stages.scoring.predictions import Predictions, read_members, write_predictions
 from stages.scoring.scores import score
 from stages.scoring.temperatures import calibrate
-from stages.scoring.voting import VOTES, EqualVote, write_vote
+from stages.scoring.voting import VOTES, EqualVote
 from stages.settings.reading import read_params
 
 

@@ -48,7 +48,7 @@ def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[
             yield path, [(names[label], float(row[label])) for label in best]
 
     waiting: list[tuple[str, dict[int, np.ndarray]]] = []
-    for path, picture in read_pictures(paths, sizes_px):
+    for path, picture in read_pictures(paths, sizes_px, ensemble.grey_bits):
         if isinstance(picture, str):
             yield path, picture
             continue
@@ -93,7 +93,6 @@ def main() -> None:
     parser.set_defaults(write=write_table)
     arguments = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough
-    sys.stdin.reconfigure(errors="surrogateescape")
     sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text; in JSON that is its escape
     sys.stderr.reconfigure(errors="backslashreplace")
     paths = list(list_files(arguments.paths))

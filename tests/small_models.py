@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.networks.model_files import build_network, save_weights, write_card
-from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote, write_vote
+from stages.inference.vote_files import write_vote
+from stages.networks.cards import write_card
+from stages.networks.model_files import build_network, save_weights
+from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
 STORED, SIZE = 36, 32
@@ -27,9 +29,11 @@ VOTES = {
 TEMPERATURES = dict(zip(BLOCKS, [0.8, 1.2, 2.0], strict=True))  # of each alone
 
 
-def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SIZE) -> torch.nn.Module:
+def save_model(
+    path: Path, architecture: str, arguments: dict, size_px: int = SIZE, grey_bits: int | None = None
+) -> torch.nn.Module:
     """Save a network that says something else of each picture; return it in evaluation mode."""
-    card = write_card(architecture, arguments, CLASSES, (size_px + MARGIN, size_px), "scratch")
+    card = write_card(architecture, arguments, CLASSES, (size_px + MARGIN, size_px), "scratch", grey_bits)
     torch.manual_seed(1)
     network = build_network(card)
     for module in network.modules():
@@ -47,10 +51,10 @@ def save_model(path: Path, architecture: str, arguments: dict, size_px: int = SI
     return network
 
 
-def save_models(folder: Path, kind: str, vote: Vote) -> None:
+def save_models(folder: Path, kind: str, vote: Vote, grey_bits: int | None = None) -> None:
     """Save the models of BLOCKS, and their vote."""
     for name, (architecture, arguments) in BLOCKS.items():
-        save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name])
+        save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name], grey_bits)
     write_vote(folder / "vote.json", kind, vote, TEMPERATURES)
 
 

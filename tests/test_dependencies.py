@@ -67,6 +67,13 @@ def test_a_stage_without_training_imports_no_torch(script: str):
     assert not re.search(r"^package (torch|torchvision|timm) ", describe(f"stages.{script}"), re.MULTILINE)
 
 
+def test_pictures_are_read_with_numpy_and_pillow_alone_and_by_files_that_can_be_copied():
+    parts = {tuple(line.split()[:2]) for line in describe("stages.pixels.decoding").splitlines()}
+    assert {name for kind, name in parts if kind == "package"} == {"numpy", "pillow"}
+    others = {name for kind, name in parts if kind == "module" and not name.startswith("stages.pixels.")}
+    assert others == {"stages.runtime.errors"}
+
+
 def test_every_script_is_a_stage_or_a_tool():
     assert {script_of(stage) for stage in ALL_STAGES.values()} == SCRIPTS - TOOLS
 

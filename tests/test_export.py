@@ -2,19 +2,17 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from stages import export
 from stages.inference.ensembles import load_ensemble
 from stages.inference.graphs import EnsembleGraph, pool, write_onnx
 from stages.runtime.errors import UserError
-from tests.small_models import BLOCKS, CLASSES, SIZE, STORED, VOTES, noise, pictures, save_model, save_models
+from tests.small_models import BLOCKS, CLASSES, STORED, VOTES, noise, pictures, save_model, save_models
 
 CPU = torch.device("cpu")
 NO_DROPOUT = {"dropout": 0, "drop_path": 0}
@@ -90,62 +88,3 @@ def test_without_the_packages_of_the_extra_it_is_a_users_mistake(tmp_path, monke
     with pytest.raises(UserError, match="onnx"):
         export.main()
     assert not (tmp_path / "a.onnx").exists()
-
-
-def open_in_torchvision_resnet(path: Path) -> nn.Module:
-    import torchvision
-    from safetensors.torch import load_file
-
-    state = load_file(path)
-    network = torchvision.models.resnet50(num_classes=len(state["head.1.bias"]))
-    names = {name: name.replace("backbone.", "").replace("head.1.", "fc.") for name in state}
-    network.load_state_dict({names[name]: tensor for name, tensor in state.items()})
-    return network
-
-
-def open_in_torchvision_vgg(path: Path) -> nn.Module:
-    import torchvision
-    from safetensors.torch import load_file
-
-    state = load_file(path)
-    widths = [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"]  # VGG11's, at 2 filters instead of 64
-    network = torchvision.models.VGG(torchvision.models.vgg.make_layers(widths, batch_norm=True))
-    head = [nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout()]
-    network.avgpool, network.classifier = nn.Identity(), nn.Sequential(*head, nn.Linear(8, len(CLASSES)))
-    network.load_state_dict({k.replace("backbone.", "").replace("head.", "classifier."): v for k, v in state.items()})
-    return network
-
-
-def open_in_timm(path: Path, name: str) -> nn.Module:
-    import timm
-    from safetensors.torch import load_file
-
-    state = load_file(path)
-    network = timm.create_model(name, num_classes=len(state["head.1.bias"]))
-    classifier = network.pretrained_cfg["classifier"]
-    names = {key: key.replace("backbone.", "").replace("head.1.", f"{classifier}.") for key in state}
-    network.load_state_dict({names[key]: tensor for key, tensor in state.items()})
-    return network
-
-
-@pytest.mark.parametrize(
-    ("architecture", "arguments", "openers"),
-    [
-        pytest.param(
-            "resnet50",
-            {"filters": 64},  # narrower ones are nobody else's
-            [open_in_torchvision_resnet, partial(open_in_timm, name="resnet50")],
-            marks=pytest.mark.slow,
-        ),
-        ("vgg", BLOCKS["vgg"][1], [open_in_torchvision_vgg]),
-        ("timm", {"network": "test_convnext", **NO_DROPOUT}, [partial(open_in_timm, name="test_convnext")]),
-    ],
-    ids=["resnet50", "vgg", "timm"],
-)
-def test_a_model_opened_in_plain_torchvision_or_timm_says_the_same(tmp_path, architecture, arguments, openers):
-    network = save_model(tmp_path / "model.safetensors", architecture, arguments)
-    images = torch.randn(2, 3, SIZE, SIZE)
-    with torch.no_grad():
-        for open_elsewhere in openers:
-            found = open_elsewhere(tmp_path / "model.safetensors").eval()(images)
-            np.testing.assert_allclose(found, network(images), rtol=1e-4, atol=1e-4)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stages import extract
-from stages.networks.model_files import build_network, write_card
+from stages.networks.cards import write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import load_start_weights
 from stages.runtime.errors import UserError
 from stages.runtime.sources import describe

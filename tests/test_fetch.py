@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from stages import fetch
-from stages.networks.model_files import build_network, write_card
+from stages.networks.cards import write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import load_start_weights
 from stages.runtime.process import exit_cleanly
 from tests.hub import Hub

@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.models import cnn, list_architectures, resnet50, timm, vgg
 from stages.networks.batches import make_batch
-from stages.networks.model_files import write_card
+from stages.networks.cards import write_card
 from stages.runtime.errors import UserError
 
 CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}

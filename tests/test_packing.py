@@ -61,6 +61,15 @@ def test_splits_hold_the_manifests_images_and_labels_in_its_order(folder):
         splits[0].images[0] = 0
 
 
+def test_a_packed_split_says_the_depth_of_wide_grey_as_long_as_there_is_any(folder):
+    for grey_bits in (12, None):
+        write_packed_split(Path("packed/train"), ["images/a.png"], [0], [""], SIZE, grey_bits)
+        files = ["grey_bits.json"] if grey_bits else []
+        assert sorted(path.name for path in Path("packed/train").iterdir()) == [*files, "images.npy", "labels.npy"]
+        Path("packed/classes.json").write_text('["a"]', encoding="utf-8")
+        assert open_splits(Path("packed"), ("train",))[1][0].grey_bits == grey_bits
+
+
 def test_a_group_has_one_number_which_does_not_depend_on_the_split_or_on_other_groups(folder):
     pack.main()
     (first, second), (third,), (fourth,) = (read_groups(Path("packed"), split) for split in SPLITS)

@@ -1,10 +1,12 @@
 """Asking trained models about pictures: the same answers as `evaluate` and `ensemble` give, and what is no picture."""
 
+import codecs
 import csv
 import io
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from stages.networks.model_files import load_model
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
 from stages.scoring.temperatures import temper
-from tests.small_models import BLOCKS, CLASSES, TEMPERATURES, VOTES, noise, save_models
+from tests.small_models import BLOCKS, CLASSES, SIZES, TEMPERATURES, VOTES, noise, save_model, save_models
 
 
 @pytest.fixture
@@ -38,10 +40,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: str = "") -> int:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: bytes = b"") -> int:
     """Run the command; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["predict", *arguments, "--models", "models"])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), newline="\n"))  # as Python opens it
     try:
         predict.main()
     except SystemExit as error:
@@ -71,6 +73,22 @@ def test_answers_of_a_model_are_those_of_evaluate_at_its_temperature(folder, mon
         assert [name for name, _ in top] == [CLASSES[label] for label in np.argsort(-row)[:5]]
         np.testing.assert_allclose([share for _, share in top], np.sort(row)[::-1][:5], rtol=0, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_wide_grey_has_the_depth_that_the_models_learnt_from(folder, monkeypatch, few):
+    monkeypatch.setattr(pictures, "FEW", few)
+    grey = noise(1, 288)[0, :, :, 0].astype(np.uint16)
+    Image.fromarray(4 * grey).save("dark.png")  # 10 bits
+    Image.fromarray((grey // 4).astype(np.uint8)).save("as learnt.png")  # of 12
+    Image.fromarray(grey.astype(np.uint8)).save("as it is.png")
+    answers = {}
+    for grey_bits, expected in ((12, "as learnt.png"), (None, "as it is.png")):
+        save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"], grey_bits)
+        found = predict.answer(["dark.png", expected], Path("models"), None)
+        answers[grey_bits], same = (dict(top) for _, top in found)
+        assert answers[grey_bits] == pytest.approx(same, rel=0, abs=1e-6)
+    assert answers[12] != pytest.approx(answers[None], rel=0, abs=0.01)
 
 
 def test_a_model_without_a_temperature_answers_as_it_is_and_that_is_said(folder, capsys):
@@ -109,11 +127,33 @@ def test_members_of_all_sizes_vote_as_in_ensemble_and_who_has_no_weight_is_not_l
 def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over(folder, monkeypatch, capsys):
     Path("images/a/.DS_Store").touch()
     Path("images/a/Thumbs.db").touch()
-    assert run(monkeypatch, "images/b/1.jpg", "images", "-", "--csv", stdin="images/b/5.jpg\n\nimages/a/0.jpg\n") == 0
+    assert run(monkeypatch, "images/b/1.jpg", "images", "-", "--csv", stdin=b"images/b/5.jpg\n\nimages/a/0.jpg\n") == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows[0] == ["path", *(f"{column}_{rank}" for rank in range(1, 6) for column in ("class", "probability"))]
     numbers = [int(Path(row[0]).stem) for row in rows[1:]]
     assert numbers == [1, 0, 2, 4, 6, 1, 3, 5, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"),
+    [("utf-8", "\r\n"), ("utf-8-sig", "\r\n"), ("utf-8-sig", "\n"), ("utf-16", "\r\n"), ("utf-32", "\n")],
+)
+def test_a_list_may_be_as_windows_writes_it(folder, monkeypatch, capsys, encoding, end):
+    Path("images/a/0.jpg").rename("images/Blüte 玫瑰.jpg")
+    paths = ["images/Blüte 玫瑰.jpg", "images/a", "images/b/1.jpg"]
+    assert run(monkeypatch, "-", "--csv", stdin=(end.join(paths) + end).encode(encoding)) == 0
+    found = [row[0] for row in csv.reader(io.StringIO(capsys.readouterr().out))][1:]
+    assert found == [paths[0], "images/a/2.jpg", "images/a/4.jpg", "images/a/6.jpg", paths[2]]
+
+
+def test_a_list_of_utf_16_that_begins_with_its_low_byte_last_and_names_that_are_no_text_are_read(folder):
+    assert pictures.read_list(codecs.BOM_UTF16_BE + "ä.jpg\r\nb.jpg".encode("utf-16-be")) == ["ä.jpg", "b.jpg"]
+    assert pictures.read_list(b"\xff.jpg\r\n") == [os.fsdecode(b"\xff.jpg")]
+
+
+def test_a_name_that_ends_in_a_carriage_return_is_that_of_the_file(folder):
+    Path("Icon\r").touch()
+    assert pictures.read_list(b"Icon\r\nimages/a/0.jpg\r\n") == ["Icon\r", "images/a/0.jpg"]
 
 
 def test_linked_folders_are_read_once(folder, monkeypatch, capsys):
@@ -167,13 +207,39 @@ def test_nothing_to_ask_or_nobody_who_answers_is_a_users_mistake(folder, monkeyp
 
 def test_a_list_that_is_no_lines_is_a_users_mistake(folder, monkeypatch):
     with pytest.raises(UserError, match="-print0"):
-        run(monkeypatch, "-", stdin="images/a/0.jpg\0images/a/2.jpg")
+        run(monkeypatch, "-", stdin=b"images/a/0.jpg\0images/a/2.jpg")
 
 
-def test_members_of_different_classes_do_not_vote_together(folder, monkeypatch):
-    names = [*CLASSES[:-1], "thistle"]
+def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Spoil the folder of models in a way; return what the line that says so has to name."""
+    if name == "a file in place of the folder":
+        shutil.rmtree("models")
+        Path("models").write_bytes(b"")
+        return "found a file"
+    if name == "no vote":
+        Path("models/vote.json").unlink()
+        return r"vote\.json: .*--model"
+    if name == "a member that is not there":
+        Path("models/resnet50.safetensors").unlink()
+        return r"vote\.json: .*cnn, resnet50.* found no resnet50;"
+    if name == "a member of another depth":
+        save_model(Path("models/resnet50.safetensors"), *BLOCKS["resnet50"], SIZES["resnet50"], grey_bits=12)
+        return "None bits of cnn and 12 of resnet50"
+    names = {"a member of another class": [*CLASSES[:-1], "thistle"], "a member of fewer classes": CLASSES[:-1]}[name]
     monkeypatch.setattr("tests.small_models.CLASSES", names)
-    save_models(Path("other"), "equal", VOTES["equal"])
-    Path("other/cnn.safetensors").rename(Path("models/cnn.safetensors"))
-    with pytest.raises(UserError):
+    save_model(Path("models/resnet50.safetensors"), *BLOCKS["resnet50"], SIZES["resnet50"])
+    return f"6 of cnn and {len(names)} of resnet50, 'tulip' beside {'thistle' if len(names) == 6 else None!r}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a file in place of the folder", "no vote", "a member that is not there", "a member of another depth"),
+        *("a member of another class", "a member of fewer classes"),
+    ],
+)
+def test_a_folder_whose_models_cannot_vote_is_one_line_with_what_is_wrong(folder, monkeypatch, name):
+    says = spoil(name, monkeypatch)
+    with pytest.raises(UserError, match=says) as error:
         ensembles.load_ensemble(Path("models"))
+    assert len(error.value.args) == 1

@@ -343,6 +343,11 @@ def test_the_hub_reads_the_scores_of_the_vote(content):
     assert "| `cnn` | 0.7000 (0.200 to 1.000) | 0.6000 (0.100 to 0.900) |" in card.text
 
 
+def test_the_card_says_how_many_bits_of_wide_grey_pictures_count_where_there_are_any(content):
+    assert "bits are used" not in write_card(content).text
+    assert " 12 bits are used," in write_card(content, dataset={**content["dataset"], "grey_bits": 12}).text
+
+
 PACKAGED = f"{extract.SOURCE} (sha256 0123456789abcdef)"
 FROM_SOURCE = "data/weights/source/models/vgg19.safetensors"
 DRAWN = {"images": "data/weights/source/images", "models": {"vgg19": {"weights": "data/weights/scratch"}}}

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 
 from stages import pack
 from stages.pixels.decoding import hash_pixels
+from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
 from tests.image_folders import picture, read_manifest, run_split, save
 from tests.parameters import MISSING, write_params
@@ -234,6 +236,7 @@ def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys,
     write_params(tmp_path / "recipe.yaml", ensemble=MISSING)
     monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "32", "packed", "--params", "recipe.yaml"])
     pack.main()
+    assert [split.grey_bits for split in open_splits(Path("packed"), SPLITS)[1]] == [12] * 3
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]["path"]
         for path, stored in zip(rows, np.load(tmp_path / f"packed/{split}/images.npy"), strict=True):

@@ -14,7 +14,8 @@ from torch import nn
 from stages.models import resnet50, vgg
 from stages.models.timm import build_model
 from stages.networks.batches import MEAN, STD
-from stages.networks.model_files import build_network, save_weights, write_card
+from stages.networks.cards import write_card
+from stages.networks.model_files import build_network, save_weights
 from stages.networks.start_weights import Origin, write_start_weights
 from stages.networks.start_weights import load_start_weights as load_normalised
 from stages.runtime.errors import UserError
@@ -186,6 +187,13 @@ def test_batch_normalisation_that_the_network_does_not_have_is_one_line(path):
     save_file(_state(), path)
     with pytest.raises(UserError, match="`batch_norm` has to be true"):
         load_start_weights(_network(batch_norm=False), path)
+
+
+@pytest.mark.parametrize("says", ['{"architecture"', "[1]"])
+def test_damaged_metadata_are_one_line(path, says):
+    save_file(_state(), path, metadata={"quintet": says})
+    with pytest.raises(UserError, match=r"weights\.safetensors: .*metadata"):
+        load_start_weights(_network(), path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no weights", b"\x10\0\0\0\0\0\0\0{}"])

@@ -1,6 +1,7 @@
 """Training of very small networks: it learns, repeats itself bit by bit, and does what its settings say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -288,3 +289,10 @@ def test_a_device_that_only_emulates_bf16_trains_in_fp32_and_says_so(monkeypatch
         monkeypatch.setattr(job_module, "computes_bf16", lambda _, able=able: able)
         assert prepare(recipe, "cnn", ["red", "green", "blue"], splits, CPU)[2].in_bf16 == able
         assert ("bf16" in capsys.readouterr().out) == (not able)
+
+
+@pytest.mark.parametrize("grey_bits", [None, 12])
+def test_a_model_says_which_depth_the_grey_pictures_had_that_it_learns_from(grey_bits, tmp_path):
+    recipe = read_recipe(write_params(tmp_path / "params.yaml"), "cnn")
+    split = replace(noise_split(4, size_px=36), grey_bits=grey_bits)
+    assert prepare(recipe, "cnn", ["red", "green", "blue"], (split, split), CPU)[1].grey_bits == grey_bits

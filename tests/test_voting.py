@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 
 from stages.scoring.temperatures import temper
-from stages.scoring.voting import (
-    VOTES,
-    EqualVote,
-    LinearPool,
-    LogarithmicPool,
-    fit_weights,
-    read_lone_vote,
-    read_vote,
-    write_vote,
-)
+from stages.scoring.voting import VOTES, EqualVote, LinearPool, LogarithmicPool, fit_weights
 
 A = np.array([[0.75, 0.25], [0.5, 0.5]])
 B = np.array([[0.25, 0.75], [0.0, 1.0]])
@@ -102,14 +93,3 @@ def test_the_linear_pool_tempers_each_member_before_it_weighs():
     vote = LinearPool.fit(members, np.arange(40_000) % 4 // 3)
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)
     np.testing.assert_allclose(vote.probabilities(members), members[0], rtol=0, atol=1e-3)
-
-
-def test_a_member_alone_answers_at_the_temperature_that_the_vote_keeps(tmp_path):
-    pool = LogarithmicPool(np.array([0.25, 0.0]))
-    write_vote(tmp_path / "vote.json", "logarithmic_pool", pool, {"a": 0.5, "b": 2.0})
-    names, found = read_vote(tmp_path / "vote.json")
-    assert (names, found.weights.tolist()) == (["a", "b"], [0.25, 0])
-    lone = read_lone_vote(tmp_path / "vote.json", "b")
-    np.testing.assert_allclose(lone.probabilities(B[None]), temper(B, 2.0), rtol=0, atol=1e-12)
-    assert read_lone_vote(tmp_path / "vote.json", "c") is None
-    assert read_lone_vote(tmp_path / "nowhere.json", "a") is None

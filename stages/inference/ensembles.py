@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from stages.inference.probabilities import predict_proba
-from stages.networks.model_files import ModelCard, load_model
+from stages.inference.vote_files import read_lone_vote, read_vote
+from stages.networks.cards import ModelCard
+from stages.networks.model_files import load_model
 from stages.runtime.errors import UserError
-from stages.scoring.voting import EqualVote, Vote, read_lone_vote, read_vote
+from stages.scoring.voting import EqualVote, Vote
 
 VOTE_FILE = "vote.json"
 
@@ -36,6 +39,11 @@ class Ensemble:
     def class_names(self) -> list[str]:
         """The class names in label order, on which all members agree."""
         return next(member.card.class_names for member in self.members if member)
+
+    @property
+    def grey_bits(self) -> int | None:
+        """How many bits of grey pixels wider than 8 bits the members learnt from; None: as many as a picture takes."""
+        return next(member.card.grey_bits for member in self.members if member)
 
     @property
     def stored_sizes_px(self) -> list[int]:
@@ -65,27 +73,55 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
         folder: holds NAME.safetensors of each model, and vote.json.
         model: a name; None is the vote.
     Raises:
-        UserError: there is no such folder, model or vote, or its members are not of one pipeline.
+        UserError: there is no such folder, model or vote, a file is none that this clone can open, or the members are
+            not of one pipeline.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder of models, found none; name it with --models, or run `dvc repro`")
+        found = "a file" if folder.is_file() else "none"
+        raise UserError(
+            f"{folder}: expected a folder of models, found {found}; name it with --models, or run `dvc repro`"
+        )
+    there = sorted(path.stem for path in folder.glob("*.safetensors"))
     if model is not None:
-        found = sorted(path.stem for path in folder.glob("*.safetensors"))
-        if model not in found:
-            raise UserError(f"--model: expected one of {', '.join(found) or 'none'} in {folder}, found {model}")
-        vote = read_lone_vote(folder / VOTE_FILE, model)
-        if vote is None:
-            print(
-                f"{folder}: no temperature of {model} in {VOTE_FILE}, so its answers are uncalibrated", file=sys.stderr
-            )
-        return Ensemble([_load(folder, model)], vote or EqualVote(np.ones(1)))
+        return _load_alone(folder, model, there)
     names, vote = read_vote(folder / VOTE_FILE)
-    weights = zip(names, vote.weights, strict=True)
-    ensemble = Ensemble([_load(folder, name) if weight else None for name, weight in weights], vote)
-    if len({tuple(member.card.class_names) for member in ensemble.members if member}) > 1:
-        raise UserError(f"{folder}: expected models of the same classes; run `dvc repro`")
-    return ensemble
+    counted = [name for name, weight in zip(names, vote.weights, strict=True) if weight]
+    if lacking := [name for name in counted if name not in there]:
+        raise UserError(
+            f"{folder / VOTE_FILE}: expected the models {', '.join(counted)} beside it, found no "
+            f"{', '.join(lacking)}; get the whole folder (the artifact `vote`), ask one model with --model, or run "
+            "`dvc repro`"
+        )
+    members = [_load(folder, name) if name in counted else None for name in names]
+    _refuse_strangers(folder, [member for member in members if member])
+    return Ensemble(members, vote)
+
+
+def _load_alone(folder: Path, model: str, there: list[str]) -> Ensemble:
+    if model not in there:
+        raise UserError(f"--model: expected one of {', '.join(there) or 'none'} in {folder}, found {model}")
+    member, vote = _load(folder, model), read_lone_vote(folder / VOTE_FILE, model)
+    if vote is None:
+        print(f"{folder}: no temperature of {model} in {VOTE_FILE}, so its answers are uncalibrated", file=sys.stderr)
+    return Ensemble([member], vote or EqualVote(np.ones(1)))
 
 
 def _load(folder: Path, name: str) -> Member:
     return Member(name, *load_model(folder / f"{name}.safetensors"))
+
+
+def _refuse_strangers(folder: Path, members: list[Member]) -> None:
+    """Refuse members that learnt other classes than the first, or from pictures of another depth."""
+    (first, _, ours), remedy = members[0], "take the members of a vote from one run"
+    for name, _, theirs in members[1:]:
+        pairs = zip_longest(ours.class_names, theirs.class_names)
+        if differing := next((pair for pair in pairs if pair[0] != pair[1]), None):
+            raise UserError(
+                f"{folder}: expected models of the same classes, found {len(ours.class_names)} of {first} and "
+                f"{len(theirs.class_names)} of {name}, {differing[0]!r} beside {differing[1]!r}; {remedy}"
+            )
+        if ours.grey_bits != theirs.grey_bits:
+            raise UserError(
+                f"{folder}: expected models of the same depth of grey pictures, found {ours.grey_bits} bits of {first} "
+                f"and {theirs.grey_bits} of {name}; {remedy}"
+            )

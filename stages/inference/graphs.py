@@ -109,10 +109,12 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         ),
         "resizing": (
             "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than twice the "
-            "input's (Pillow: draft), turn the picture upright (EXIF), lay transparency on white, convert to sRGB, "
-            "crop its largest centred square, resize that to the input's side with an antialiased bicubic filter "
-            "(Pillow: ImageOps.fit, BICUBIC)"
+            f"input's (Pillow: draft), make grey of more than 8 bits 8 ({_describe_depth(ensemble.grey_bits)}), "
+            "convert to sRGB (ICC profile), lay transparency on white, turn the picture upright (EXIF), crop its "
+            "largest centred square, resize that to the input's side with an antialiased bicubic filter (Pillow: "
+            "ImageOps.fit, BICUBIC); read_square in Quintet's stages/pixels/decoding.py does all of it"
         ),
+        "grey_bits": str(ensemble.grey_bits or 0),
         "in_the_graph": "; ".join(
             f"{name}: the centre of {card.image_size_px} px of {IMAGES.format(card.stored_size_px)}, normalised by "
             f"mean {list(card.mean)} and deviation {list(card.std)} of pixels from 0 to 1"
@@ -121,6 +123,12 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         "output": f"{PROBABILITIES}: float32, (batch, {len(names)}), rows sum to 1, in the order of classes",
         "classes": json.dumps(names, ensure_ascii=False),
     }
+
+
+def _describe_depth(grey_bits: int | None) -> str:
+    if grey_bits:
+        return f"shift values to the right by {grey_bits - 8} bits, and make those above 255 255"
+    return "shift values to the right by 2, 4, 6 or 8 bits, until the largest of the picture takes no more than 8"
 
 
 def describe_members(ensemble: Ensemble) -> str:

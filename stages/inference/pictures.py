@@ -1,5 +1,6 @@
 """Paths become pictures: files, folders and lists of them, decoded as `pack` does it, a few at a time."""
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,13 @@ from stages.runtime.workers import spread
 MAX_PIXELS = 100_000_000  # a larger one is taken for a decompression bomb, as by images_max_pixels
 FILES_PER_TASK = 8
 FEW = 64  # of which the processes would take longer to start than the work takes
+MARKS = {  # of encodings, before a text, as PowerShell and editors on Windows write them; the longest first
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: None,  # the file system's
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 def list_files(names: Iterable[str]) -> Iterator[str]:
@@ -27,10 +35,27 @@ def list_files(names: Iterable[str]) -> Iterator[str]:
         UserError: stdin has no lines.
     """
     for name in names:
-        for path in filter(None, (line.rstrip("\n") for line in sys.stdin)) if name == "-" else (name,):
-            if "\0" in path:
-                raise UserError("-: expected a path a line, found NUL characters between them; leave out -print0")
+        for path in read_list(sys.stdin.buffer.read()) if name == "-" else (name,):
             yield from _list_folder(path)
+
+
+def read_list(content: bytes) -> list[str]:
+    """Return the paths of a list, a path a line, in the file system's encoding or in that of a byte order mark.
+
+    Lines may end as on Windows, unless a file's name does end in a carriage return.
+
+    Raises:
+        UserError: there are NUL characters between the paths.
+    """
+    mark, encoding = next((each for each in MARKS.items() if content.startswith(each[0])), (b"", None))
+    content = content.removeprefix(mark)
+    text = content.decode(encoding, "replace") if encoding else os.fsdecode(content)
+    if "\0" in text:
+        raise UserError(
+            "-: expected a path a line, found NUL characters between them; leave out -print0, or save the list as UTF-8"
+        )
+    lines = (line if os.path.lexists(line) else line.removesuffix("\r") for line in text.split("\n"))
+    return [line for line in lines if line]
 
 
 def _list_folder(name: str) -> Iterator[str]:
@@ -47,18 +72,23 @@ def _list_folder(name: str) -> Iterator[str]:
     yield from closed
 
 
-def read_pictures(paths: Sequence[str], sizes_px: Sequence[int]) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
+def read_pictures(
+    paths: Sequence[str], sizes_px: Sequence[int], grey_bits: int | None = None
+) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
     """Yield each path with its picture in each size, uint8 (size_px, size_px, 3), or with why there is none.
 
     A file is read once, and decoded for each size as `pack` does it; over all cores.
+
+    Args:
+        grey_bits: as of stages.pixels.decoding.decode.
     """
-    read = partial(_read, sizes_px=sizes_px)
+    read = partial(_read, sizes_px=sizes_px, grey_bits=grey_bits)
     yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)
 
 
-def _read(path: str, sizes_px: Sequence[int]) -> dict[int, np.ndarray] | str:
+def _read(path: str, sizes_px: Sequence[int], grey_bits: int | None) -> dict[int, np.ndarray] | str:
     try:
         content = read_content(Path(path))
-        return {size_px: fit_square(content, size_px, MAX_PIXELS) for size_px in sizes_px}
+        return {size_px: fit_square(content, size_px, MAX_PIXELS, grey_bits) for size_px in sizes_px}
     except UnusableImageError as error:
         return error.detail

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stages.models import load_architecture
-from stages.networks.batches import MEAN, STD, View
+from stages.networks.cards import KEY, ModelCard, read_card
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a file of weights says of itself."""
-
-    architecture: str  # the name of the file in stages/models
-    arguments: dict[str, Any]  # of its build_model
-    class_names: list[str]
-    stored_size_px: int  # side of the square that an image is resized to
-    image_size_px: int  # side of the centre of it that the network sees
-    start: str  # "scratch", or what the weights started from
-    mean: tuple[float, ...]  # of the pixels in 0..1, subtracted before the network
-    std: tuple[float, ...]
-
-    def view(self, device: torch.device) -> View:
-        """Return how the network looks at images that were stored for it."""
-        return View(self.stored_size_px, self.image_size_px, tuple(self.mean), tuple(self.std), device)
-
-
-def write_card(
-    architecture: str, arguments: dict[str, Any], class_names: list[str], sizes_px: tuple[int, int], start: str
-) -> ModelCard:
-    """Return a new network's card; the pixels are normalised as ImageNet's, unless its architecture says otherwise.
-
-    Args:
-        sizes_px: of the stored image, and of its centre that the network sees.
-    """
-    module = load_architecture(architecture)
-    mean, std = module.normalisation(**arguments) if hasattr(module, "normalisation") else (MEAN, STD)
-    return ModelCard(architecture, arguments, class_names, *sizes_px, start, mean, std)
 
 
 def build_network(card: ModelCard) -> nn.Module:
@@ -57,14 +26,17 @@ def build_network(card: ModelCard) -> nn.Module:
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
     """Write a state dict with what the file says of itself; the same content gives the same bytes.
 
+    Args:
+        card: a ModelCard's fields; those that are None are left out.
     Raises:
         OSError: the disk is full, or not to be written to.
     Source: safetensors; one metadata key, since the order of several is not fixed.
     """
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    says = json.dumps({key: value for key, value in card.items() if value is not None}, ensure_ascii=False)
     try:
         with written_whole(path) as temporary:
-            save_file(tensors, temporary, metadata={"quintet": json.dumps(card, ensure_ascii=False)})
+            save_file(tensors, temporary, metadata={KEY: says})
     except SafetensorError as error:
         if found := re.search(r"os error (\d+)", str(error)):  # all that it tells of what the system refused
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
@@ -75,19 +47,49 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Rebuild a network with its weights, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: there is no such file, or it is another one.
+        UserError: there is no such file, it is cut short or another one, or this clone has no such network.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such model; run `dvc repro train@{path.stem}`")
+    path.open("rb").close()  # safetensors would not say with a number what the machine refuses
     try:
         with safe_open(path, framework="pt") as file:
-            card = ModelCard(**json.loads(file.metadata()["quintet"]))
+            card = read_card(path, file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, KeyError, TypeError):
+    except SafetensorError as error:
         raise UserError(
-            f"{path}: expected a model that this version of Quintet has trained, found another file; name that one, or "
-            f"run `dvc repro train@{path.stem}`"
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are none ({error}); "
+            f"get it again (`dvc pull`, `dvc artifacts get`), or run `dvc repro train@{path.stem}`"
         ) from None
-    network = build_network(card)
-    network.load_state_dict(state)
+    network = _build(path, card, state)
     return network.to(memory_format=torch.channels_last).eval(), card
+
+
+def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Module:
+    """Build a network that these weights fit; versions of Quintet, torchvision and timm build others of one name."""
+    try:
+        network = build_network(card)
+        fault = find_misfit(network.state_dict(), state)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        fault = str(error).partition("\n")[0] or type(error).__name__
+    if fault:
+        versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "timm"))
+        raise UserError(
+            f"{path}: expected the weights of {card.architecture} {card.arguments}, of {len(card.class_names)} "
+            f"classes, as this clone of Quintet builds it ({versions}), found {fault}; check out the revision that has "
+            "trained it, and install its packages"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def find_misfit(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
+    """Say which weight of a network is missing, of another shape, or unknown to it; nothing if all fit."""
+    for key in [*wanted, *found]:
+        if key not in found:
+            return f"no {key}"
+        if key not in wanted:
+            return f"{key}, which that network lacks"
+        if found[key].shape != wanted[key].shape:
+            return f"{key} of shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+    return ""

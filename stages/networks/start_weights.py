@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from stages.networks.model_files import find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
@@ -89,7 +90,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise UserError(f"{path}: expected a safetensors file, found none") from None
     except SafetensorError as error:
         raise UserError(f"{path}: expected a safetensors file, found none that can be read ({error})") from None
-    return state, json.loads(says.get("quintet", "{}"))
+    try:
+        return state, dict(json.loads(says.get("quintet", "{}")))
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: expected JSON in its metadata `quintet`, found {says['quintet']!r:.60}") from None
 
 
 def _strip_prefixes(path: Path, state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]):
@@ -112,11 +116,9 @@ def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor])
     needs, has = (any("running_mean" in key for key in tensors) for tensors in (wanted, state))
     if needs != has and any(key in state for key in wanted):
         return f"{'' if has else 'no '}batch normalisation (the block's `batch_norm` has to be {str(has).lower()})"
+    if misfit := find_misfit(wanted, {key: state[key] for key in wanted if key in state}):
+        return misfit
     for key, tensor in wanted.items():
-        if key not in state:
-            return f"no {key}"
-        if state[key].shape != tensor.shape:
-            return f"{key} of shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
         if tensor.is_floating_point() and not state[key].float().isfinite().all():
             return f"numbers in {key} that are not finite"
     return ""

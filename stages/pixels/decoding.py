@@ -155,8 +155,8 @@ def fit_square(content: bytes, size_px: int, max_pixels: int | None = None, grey
     return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
 
 
-def read_square(path: Path, size_px: int, sha256: str | None = None, grey_bits: int | None = None) -> np.ndarray:
-    """Decode and resize an image file, as `fit_square` does.
+def read_square(path: Path | str, size_px: int, sha256: str | None = None, grey_bits: int | None = None) -> np.ndarray:
+    """Decode and resize an image file, as `fit_square` does: the pixels that models learn from, and are asked about.
 
     Args:
         sha256: of the file's bytes, as the manifest lists it; None is not checked.
@@ -167,7 +167,7 @@ def read_square(path: Path, size_px: int, sha256: str | None = None, grey_bits: 
         UserError: the file is no image, a damaged one, or not the one that was listed.
     """
     try:
-        content = read_content(path)
+        content = read_content(Path(path))
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
         return fit_square(content, size_px, grey_bits=grey_bits)

@@ -1,7 +1,8 @@
 """The decoded images of one split, as a memory map on disk that is opened without being read.
 
 A packed split is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labels.npy`, int64 (n_images,);
-`groups.npy`, int64 (n_images,), has the same number for pictures that are copies of each other.
+`groups.npy`, int64 (n_images,), has the same number for pictures that are copies of each other. `grey_bits.json` is
+there if the image folder has grey pictures of more than 8 bits: it says how many of their bits were used.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 from stages.runtime.errors import UserError
 
 SPLITS = ("train", "val", "test")
+GREY_BITS_FILE = "grey_bits.json"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class PackedSplit:
 
     images: np.ndarray
     labels: np.ndarray
+    grey_bits: int | None = None  # as of stages.pixels.decoding.decode, in the whole image folder
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,14 +40,16 @@ def open_splits(packed: Path, splits: Sequence[str]) -> tuple[list[str], list[Pa
     """
     try:
         names = json.loads((packed / "classes.json").read_text(encoding="utf-8"))
-        # read-only: nothing can write through a hard link into DVC's cache
-        arrays = [
-            (np.load(packed / split / "images.npy", mmap_mode="r"), np.load(packed / split / "labels.npy"))
-            for split in splits
-        ]
+        return names, [_open_split(packed / split) for split in splits]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro pack`") from None
-    return names, [PackedSplit(*each) for each in arrays]
+
+
+def _open_split(folder: Path) -> PackedSplit:
+    # read-only: nothing can write through a hard link into DVC's cache
+    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    grey_bits = folder / GREY_BITS_FILE
+    return PackedSplit(images, labels, json.loads(grey_bits.read_text("utf-8")) if grey_bits.is_file() else None)
 
 
 def read_groups(packed: Path, split: str) -> np.ndarray:

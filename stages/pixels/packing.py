@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.pixels.decoding import read_square
-from stages.runtime.files import written_whole
+from stages.pixels.packed_splits import GREY_BITS_FILE
+from stages.runtime.files import write_json, written_whole
 from stages.runtime.workers import spread
 
 ROWS_PER_TASK = 64
@@ -49,6 +50,10 @@ def write_packed_split(
             pass
     with written_whole(folder / "labels.npy") as temporary:
         np.save(temporary, np.asarray(labels, dtype=np.int64))
+    if grey_bits:
+        write_json(folder / GREY_BITS_FILE, grey_bits)
+    else:
+        (folder / GREY_BITS_FILE).unlink(missing_ok=True)
 
 
 def write_groups(folder: Path, groups: Sequence[str]) -> None:
@@ -75,4 +80,4 @@ def _fill_rows(
     start, paths, sha256 = task
     images = np.load(file, mmap_mode="r+")
     for row, (path, digest) in enumerate(zip(paths, sha256, strict=True), start):
-        images[row] = read_square(Path(path), size_px, digest, grey_bits)
+        images[row] = read_square(path, size_px, digest, grey_bits)

@@ -1,14 +1,9 @@
 """How several models vote, with weights fitted on images that none of them learnt from."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from stages.runtime.errors import UserError
-from stages.runtime.files import write_json
 from stages.scoring.cross_entropy import TINY, fit_powers, log, softmax
 from stages.scoring.temperatures import fit_temperature, temper
 
@@ -81,35 +76,6 @@ class LogarithmicPool:
 
 Vote = EqualVote | LinearPool | LogarithmicPool
 VOTES: dict[str, type[Vote]] = {"equal": EqualVote, "linear_pool": LinearPool, "logarithmic_pool": LogarithmicPool}
-
-
-def write_vote(path: Path, kind: str, vote: Vote, members: Mapping[str, float]) -> None:
-    """Write who votes and how, to the last bit: with the members' model files, all that an answer needs.
-
-    Args:
-        members: the temperature at which each answers alone.
-    """
-    write_json(path, {"voting": kind, "members": members, **{key: part.tolist() for key, part in vars(vote).items()}})
-
-
-def read_vote(path: Path) -> tuple[list[str], Vote]:
-    """Return the members' names, and the vote that takes their probabilities in that order.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro ensemble`") from None
-    names, kind = content.pop("members"), content.pop("voting")
-    return list(names), VOTES[kind](**{key: np.array(part) for key, part in content.items()})
-
-
-def read_lone_vote(path: Path, name: str) -> Vote | None:
-    """Return the vote of a member alone, which is its probabilities at its temperature; None where that is unknown."""
-    members = json.loads(path.read_text(encoding="utf-8"))["members"] if path.is_file() else {}
-    return LogarithmicPool(np.array([1 / members[name]])) if name in members else None
 
 
 def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from stages.networks.batches import View
+from stages.networks.cards import ModelCard, write_card
 from stages.networks.devices import computes_bf16, prepare_for_training
-from stages.networks.model_files import ModelCard, build_network, write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import SCRATCH, load_start_weights
 from stages.pixels.packed_splits import PackedSplit
 from stages.runtime.errors import UserError
@@ -84,7 +85,7 @@ def prepare(
     """
     settings, (train, val) = recipe.models[model], splits
     sizes_px = train.images.shape[1], settings.image_size_px
-    card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH)
+    card = write_card(settings.architecture, settings.arguments(), class_names, sizes_px, SCRATCH, train.grey_bits)
     torch.manual_seed(recipe.seed)
     network = build_network(card)
     card = replace(card, start=load_start_weights(network, Path(settings.weights), card.mean, card.std))

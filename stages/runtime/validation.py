@@ -1,0 +1,24 @@
+"""Says in a few words what pydantic finds wrong with what a file holds."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Return each key with what is wrong about it, on one line."""
+    faults = []
+    for each in error.errors(include_url=False):
+        key = ".".join(map(str, each["loc"]))
+        faults.append(f"{key}: {_describe(each)}" if key else _describe(each))
+    return "; ".join(faults)
+
+
+def _describe(fault: Any) -> str:
+    if fault["type"] == "missing":
+        return "missing"
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "unknown here"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r:.60}"
