@@ -1,7 +1,7 @@
 """A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stages.inference.probabilities import predict_proba
+from stages.networks.class_names import NAMES_FILE, read_names
 from stages.networks.model_files import ModelCard, load_model
 from stages.runtime.errors import UserError
 from stages.scoring.voting import EqualVote, Vote, read_lone_vote, read_vote
@@ -88,4 +89,5 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
 
 
 def _load(folder: Path, name: str) -> Member:
-    return Member(name, *load_model(folder / f"{name}.safetensors"))
+    network, card = load_model(folder / f"{name}.safetensors")
+    return Member(name, network, replace(card, class_names=read_names(folder / NAMES_FILE, card.class_names)))
