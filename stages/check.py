@@ -8,7 +8,10 @@ changes, so that an edited parameter reruns only the stages it affects.
 """
 
 import argparse
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -43,20 +46,18 @@ def list_outputs() -> set[Path]:
 
 def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
     """Say where values that are right by themselves do not fit the folders and the networks, a line each."""
-
-    def is_made(path: Path) -> bool:
-        return not outputs.isdisjoint([path.absolute(), *path.absolute().parents])
-
     images = Path(recipe.images)
-    if not images.is_dir() and not is_made(images):
+    if not images.is_dir() and not _is_made(images, outputs):
         found = "a file" if images.is_file() else "nothing"
         expected = f"images: expected a folder of images, or one that an input under data/ makes, found {found}"
-        yield f"{expected}: {images}{_say_switch(images)}"
+        is_copy = "DVC_EXP_NAME" in os.environ and not images.is_absolute()
+        remedy = "; queued experiments run in a copy: name it by its whole path, or run `dvc add` on it" * is_copy
+        yield f"{expected}: {images}{_say_switch(images)}{remedy}"
     if "ensemble" in recipe.models:
         yield "models.ensemble: expected another name, since the vote is called so in tables; rename the block"
     for name, model in recipe.models.items():
         weights = Path(model.weights)
-        if not weights.is_file() and not is_made(weights):
+        if not weights.is_file() and not _is_made(weights, outputs):
             yield (
                 f"models.{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
                 f"model, or an input's), found nothing: {weights}{_say_switch(weights)}"
@@ -67,11 +68,39 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
             yield f"models.{name}: {error}"
 
 
+def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
+    """Say which images and weights `dvc exp run` would commit to git with the experiment, a line each.
+
+    It adds whatever a stage depends on, lies in the repository, is none of DVC's, and is not ignored.
+    """
+    weights = {f"models.{name}.weights": model.weights for name, model in recipe.models.items()}
+    for key, path in {"images": recipe.images, **weights}.items():
+        if not (_is_made(Path(path), outputs) or Path(path).is_symlink()) and _list_strays(path):
+            yield (
+                f"{key}: {path} is in this repository, and neither ignored nor tracked: `dvc exp run` commits its "
+                "files to git with the experiment; before that, move it into data/, which git ignores, or out of the "
+                f"repository, or run `dvc add {path}`"
+            )
+
+
+def _list_strays(path: str) -> str:
+    """Return what git knows nothing of at a path; nothing where that is in no repository."""
+    listing = ["ls-files", "--others", "--exclude-standard", "--directory", "--no-empty-directory"]
+    command = ["git", "--literal-pathspecs", *listing, "--", path]
+    with suppress(FileNotFoundError):  # without git there are no experiments
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return ""
+
+
+def _is_made(path: Path, outputs: set[Path]) -> bool:
+    return not outputs.isdisjoint([path.absolute(), *path.absolute().parents])
+
+
 def _say_switch(path: Path) -> str:
     """Say how to switch on what would make a path: inputs that need a network are listed in a params.yaml beside it."""
     switch, name = path.parent / "params.yaml", path.name.removesuffix(".safetensors")
     for key, listed in (yaml.safe_load(switch.read_bytes()) if switch.is_file() else {}).items():
-        if isinstance(listed, list) and name not in listed:
+        if isinstance(listed, list) and name not in listed and all(isinstance(each, str) for each in listed):
             return f"; add {name} to `{key}` in {switch}"
     return ""
 
@@ -97,6 +126,9 @@ def main() -> None:
             )
     if problems:
         raise UserError(*problems)
+    for path, recipe in recipes.items():
+        for line in find_strays(recipe, outputs):
+            print(f"check: {path}: {line}", flush=True)
     write_text(arguments.checked, CHECKED)
 
 

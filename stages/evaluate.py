@@ -1,6 +1,8 @@
 """Score a trained model on the packed validation and test images, and keep what it says of each.
 
-    python -m stages.evaluate MODEL_FILE PACKED PREDICTIONS ATTENTION METRICS_JSON METRICS_FOLDER
+    python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION METRICS_JSON METRICS_FOLDER
+
+NAMES has the names to read of the classes, which predictions and tables are written with.
 
 ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
 where it has no convolutions to look at.
@@ -13,6 +15,7 @@ import numpy as np
 
 from stages.inference.probabilities import predict_proba
 from stages.networks.attention import draw_attention
+from stages.networks.class_names import read_names
 from stages.networks.devices import choose_device
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import open_splits, read_groups
@@ -28,12 +31,13 @@ N_MISTAKES = 100  # whose maps are kept
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model_file", "packed", "predictions", "attention", "metrics_json", "metrics_folder"):
+    for name in ("model_file", "packed", "names", "predictions", "attention", "metrics_json", "metrics_folder"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    class_names, (val, test) = open_splits(arguments.packed, ("val", "test"))
+    classes, (val, test) = open_splits(arguments.packed, ("val", "test"))
+    class_names = read_names(arguments.names, classes)
     view = card.view(choose_device())
     of_val, of_test = (predict_proba(network, split.images, view) for split in (val, test))
     val_groups, test_groups = (read_groups(arguments.packed, split) for split in ("val", "test"))

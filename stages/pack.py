@@ -1,4 +1,4 @@
-"""Decode and resize every image of the manifest, for the networks of one size: an array a split, and the class names.
+"""Decode and resize every image of the manifest, for the networks of one size: an array a split, and the classes.
 
     python -m stages.pack MANIFEST IMAGES IMAGE_SIZE_PX PACKED [--params PATH]
 

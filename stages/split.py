@@ -1,6 +1,9 @@
 """Lists the images: every one in exactly one split, what was left out and why, the counts of the classes, figures.
 
-python -m stages.split IMAGES MANIFEST REJECTED METRICS [--params PATH]
+python -m stages.split IMAGES MANIFEST REJECTED METRICS [--names PATH] [--params PATH]
+
+In the manifest a class is called as its folder or label: what it is, and what trainings depend on. NAMES has the names
+to read, of classes.txt, for what is shown to people: a corrected name trains nothing anew.
 """
 
 import argparse
@@ -119,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("images", "manifest", "rejected", "metrics"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--names", type=Path, help="JSON file to write, {class: its name to read}")
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
     recipe = read_params(arguments.params)
@@ -130,8 +134,9 @@ def main() -> None:
     ledger_path = arguments.metrics / "splits.csv"
     splits, ledger = assign_splits(dataset, recipe.split, read_ledger(ledger_path))
     images = dataset.images.assign(split=splits)
-    counts = class_counts(images, dataset.classes)
+    counts = class_counts(images, list(dataset.names))
     check_counts(arguments.images, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
+    counts["class"] = list(dataset.names.values())
     facts = describe(dataset, images, counts)
     of_train = images.index[images["split"] == "train"].tolist()
     samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
@@ -143,8 +148,10 @@ def main() -> None:
     write_text(arguments.manifest, images[columns].to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(arguments.metrics / "dataset.json", facts)
+    if arguments.names:
+        write_json(arguments.names, dataset.names)
     draw_class_counts(counts, arguments.metrics / "class_counts.png")
-    draw_samples(pictures, samples["class"].tolist(), arguments.metrics / "samples.png")
+    draw_samples(pictures, samples["class"].map(dataset.names).tolist(), arguments.metrics / "samples.png")
     say(facts)
 
 

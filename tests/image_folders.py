@@ -38,7 +38,7 @@ def run_split(folder: Path, test: float = 0.25, *, figures: bool = False, **chan
     write_params(folder / "recipe.yaml", split=fractions, ensemble=MISSING, **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        outputs = ["data/manifest.csv", "data/rejected.csv", "metrics"]
+        outputs = ["data/manifest.csv", "data/rejected.csv", "metrics", "--names", "data/names.json"]
         patch.setattr(sys, "argv", ["split", "images", *outputs, "--params", "recipe.yaml"])
         for name in () if figures else ("draw_class_counts", "draw_samples"):
             patch.setattr(split, name, lambda *_: None)

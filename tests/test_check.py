@@ -153,6 +153,14 @@ def test_an_input_that_is_switched_off_is_told_how_to_switch_on(problems):
     assert problems(**weights) == []
 
 
+def test_a_folder_that_is_missing_is_no_switch_and_an_experiment_is_told_of_its_copy(problems, monkeypatch):
+    (said,) = problems(images="photos")
+    assert said.endswith("found nothing: photos")
+    monkeypatch.setenv("DVC_EXP_NAME", "muggy-hock")
+    (said,) = problems(images="photos")
+    assert "dvc add" in said
+
+
 def test_what_is_there_or_will_be_made_is_let_through(problems):
     Path("a folder").mkdir()
     Path("mine.dvc").write_text("outs: [{path: mine}]", encoding="utf-8")
@@ -162,6 +170,31 @@ def test_what_is_there_or_will_be_made_is_let_through(problems):
     Path("mine.safetensors").touch()
     assert problems(models__cnn__weights="mine.safetensors") == []
     assert [line.partition(":")[0] for line in problems(images="mine.safetensors")] == ["images"]
+
+
+def test_files_that_an_experiment_would_commit_to_git_are_named_and_what_is_ignored_or_of_dvc_is_not(
+    project, monkeypatch, capsys
+):
+    for path in ("my photos/rose/1.jpg", "data/photos/rose/1.jpg", "mine.safetensors"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    shutil.copy(ROOT / ".gitignore", ".gitignore")
+    for command in ("git init -q", f"git add {SCRATCH}"):
+        subprocess.run(command.split(), check=True)
+    monkeypatch.setattr(sys, "argv", ["check", "data/params.checked", "params.yaml", FLOWERS, SOURCE])
+
+    def named(**changes) -> list[str]:
+        write_params(Path("params.yaml"), **changes)
+        check.main()
+        return re.findall(r"^check: params\.yaml: ([\w.]+): ", capsys.readouterr().out, re.MULTILINE)
+
+    both = {"images": "my photos", "models__cnn__weights": "mine.safetensors"}
+    assert named(**both) == ["images", "models.cnn.weights"]
+    assert named() == named(images="data/photos") == named(images=str(ROOT / "docs")) == []
+    Path("link").symlink_to("my photos")
+    assert named(images="link") == []  # git would have the link alone
+    Path("my photos.dvc").write_text("outs: [{path: my photos}]", encoding="utf-8")
+    assert named(**both) == ["models.cnn.weights"]
 
 
 def test_the_ordinary_case_imports_nothing_slow(project):

@@ -103,6 +103,11 @@ def test_training_never_sees_the_test_split():
     assert not {"data/packed", pack, f"{pack}/test", "data/manifest.csv"} & set(ALL_STAGES[".:train"]["deps"])
 
 
+def test_only_what_is_shown_depends_on_the_names_to_read():
+    found = {name for name, stage in ALL_STAGES.items() if "data/models/names.json" in stage["deps"]}
+    assert found == {".:evaluate"}  # of which the others have them
+
+
 def test_every_model_and_the_vote_are_artifacts():
     artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
     models = {name: f"data/models/{name}.safetensors" for name in PARAMS["models"]}

@@ -210,6 +210,22 @@ def test_a_list_that_is_no_lines_is_a_users_mistake(folder, monkeypatch):
         run(monkeypatch, "-", stdin=b"images/a/0.jpg\0images/a/2.jpg")
 
 
+def test_classes_are_called_by_the_names_beside_the_models_and_else_as_the_models_know_them(folder):
+    Path("models/names.json").write_text('{"daisy": "雛菊", "rose": "of another set"}', encoding="utf-8")
+    named = [{"daisy": "雛菊"}.get(each, each) for each in CLASSES]
+    for model in (None, "cnn"):
+        assert load_ensemble(Path("models"), model).class_names == named
+    Path("models/names.json").unlink()
+    assert load_ensemble(Path("models")).class_names == CLASSES
+
+
+@pytest.mark.parametrize("content", [b'{"daisy": "Gae', b'["daisy"]', b'{"daisy": 1}', b"\xff\xfe"])
+def test_names_that_are_cut_short_or_others_are_a_users_mistake(folder, content):
+    Path("models/names.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"models/names\.json: "):
+        load_ensemble(Path("models"), "cnn")
+
+
 def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Spoil the folder of models in a way; return what the line that says so has to name."""
     if name == "a file in place of the folder":

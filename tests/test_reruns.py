@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.image_folders import save
 from tests.repository import ROOT
 
 PARAMS = ("params.yaml", "data/flowers/params.yaml", "data/weights/source/params.yaml")
@@ -28,12 +29,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:_NoneStep:Dep
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Work in a copy of the pipeline in which all has run; but for `code`, commands only note that they ran."""
     copy = tmp_path_factory.mktemp("pipeline")
+    copy_pipeline(copy)
+    with chdir(copy):
+        repro()
+        yield copy
+
+
+def copy_pipeline(copy: Path, *real: str) -> None:
+    """Copy code and pipelines; commands only note that they ran, but for `code` and the real ones of the root."""
     shutil.copytree(ROOT / "stages", copy / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for path in [ROOT / "dvc.yaml", *ROOT.glob("data/**/dvc.yaml")]:
         content = read_yaml(path.read_text(encoding="utf-8"))
         for name, stage in content["stages"].items():
             recorded = stage.get("do", stage)
-            recorded["cmd"] = recorded_command(name, recorded)
+            is_real = name == "code" or (name in real and path.parent == ROOT)
+            recorded["cmd"] = recorded_command(name, recorded, is_real)
         write(copy / path.relative_to(ROOT), json.dumps(content | {"plots": []}))  # JSON is YAML, too
     kept = [ROOT / name for name in (".dvcignore", "requirements.txt", "params.yaml", "recipes/default.yaml")]
     for path in [*kept, *ROOT.glob("data/**/params.yaml")]:
@@ -41,19 +51,16 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write(copy / "data/weights/scratch", "")
     write(copy / LOG, "")
     write(copy / ".dvc/config", f"[core]\nno_scm = true\nanalytics = false\nsite_cache_dir = {copy}/site\n")
-    with chdir(copy):
-        repro()
-        yield copy
 
 
-def recorded_command(name: str, stage: dict[str, Any]) -> str:
+def recorded_command(name: str, stage: dict[str, Any], is_real: bool) -> str:
     """Return a command that notes the stage's name, and writes outputs that are others each time; `check`'s are not.
 
-    The stage's own follows as a comment, so that DVC sees a parameter in it.
+    Of a real one that is its own; else its own follows as a comment, so that DVC sees a parameter in it.
     """
     own = " ".join(stage["cmd"].split())
     note = f"echo $DVC_STAGE >> {LOG}"
-    if name == "code":
+    if is_real:
         return f"{note}; {sys.executable} {own.removeprefix('python')}"
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     outs = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
@@ -71,15 +78,36 @@ def short_name(address: str) -> str:
     return address.removeprefix("data/").replace("/dvc.yaml:", ":")
 
 
-def repro() -> set[str]:
-    """Return the stages that `dvc repro` runs."""
+def repro(*targets: str) -> set[str]:
+    """Return the stages that `dvc repro` runs, for these stages or for all."""
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)  # as --quiet does
     n_before = len(Path(LOG).read_text().splitlines())
     with Repo() as repo:
-        repo.reproduce(all_pipelines=True)
+        repo.reproduce(targets, all_pipelines=not targets)
     return set(map(short_name, Path(LOG).read_text().splitlines()[n_before:]))
+
+
+def test_a_corrected_name_of_a_class_trains_nothing_and_another_order_of_classes_does(tmp_path):
+    copy_pipeline(tmp_path, "split", "pack")
+    params = read_yaml((tmp_path / "params.yaml").read_text(encoding="utf-8"))
+    params |= {"images": "images", "models": {"cnn": params["models"]["cnn"]}}
+    write(tmp_path / "params.yaml", json.dumps(params))
+    save(tmp_path / "images", *(f"{label}/{i}.png" for label in "ab" for i in range(4)))
+    below = {"split", "pack@32", "evaluate@cnn", "ensemble", "report"}
+    with chdir(tmp_path):
+        write(Path("images/classes.txt"), "a,dasiy\nb,rose\n")
+        repro("report")
+        for names in ("a,daisy\nb,rose\n", "b,daisy\na,rose\n"):  # one mended, then both exchanged
+            write(Path("images/classes.txt"), names)
+            assert repro("report") == below, names
+        Path("images/classes.txt").unlink()
+        assert repro("report") == below
+        Path("images/a").rename("images/c")
+        assert repro("report") == below | {"train@cnn"}
+        save(Path("images"), *(f"d/{i}.png" for i in range(4)), first=8)
+        assert repro("report") == below | {"train@cnn"}
 
 
 def edit_leaf(file: str, leaf: str) -> None:

@@ -109,7 +109,21 @@ def test_given_splits_are_kept_and_classes_txt_names_the_classes(tmp_path):
     manifest = read_manifest(tmp_path)
     assert manifest["path"].tolist() == sorted(paths)
     assert (manifest["split"] == manifest["path"].str.split("/").str[0]).all()
-    assert (manifest["class"] == manifest["path"].str.split("/").str[1].map({"1": "NA", "2": "Rose – 玫瑰"})).all()
+    counts = pd.read_csv(tmp_path / "metrics/class_counts.csv", keep_default_na=False)
+    assert counts["class"].tolist() == ["NA", "Rose – 玫瑰"]
+    assert json.loads((tmp_path / "data/names.json").read_text(encoding="utf-8")) == {"1": "NA", "2": "Rose – 玫瑰"}
+
+
+def test_what_trainings_depend_on_knows_no_name_to_read(tmp_path):
+    save(tmp_path / "images", *(f"{label}/{i}.png" for label in "12" for i in range(4)))
+    (tmp_path / "images/classes.txt").write_text("1,Dasiy\n2,rose\n", encoding="utf-8")
+    run_split(tmp_path)
+    before = (tmp_path / "data/manifest.csv").read_bytes()
+    assert set(read_manifest(tmp_path)["class"]) == {"1", "2"}
+    shutil.rmtree(tmp_path / "metrics")  # with the ledger, which remembers where pictures stood
+    (tmp_path / "images/classes.txt").write_text("2,aster\n1,daisy\n", encoding="utf-8")
+    run_split(tmp_path)
+    assert (tmp_path / "data/manifest.csv").read_bytes() == before
 
 
 def test_a_missing_test_split_is_cut_from_train_and_said_so(tmp_path, capsys):

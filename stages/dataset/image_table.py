@@ -28,7 +28,7 @@ class Dataset:
     """
 
     images: pd.DataFrame
-    classes: list[str]  # names, in label order
+    names: dict[str, str]  # of each class a name to read, in label order
     rejections: list[Rejection]
     passed_over: dict[str, int]  # files that claim to be no image of a class, by kind
     given: set[str]  # the splits that the folder gives, also where no image of one is usable
@@ -57,8 +57,8 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     rejections = listing.rejections + [each for each in inspected if isinstance(each, Rejection)]
     images = pd.DataFrame(facts, columns=Facts._fields)
     images = images.merge(pd.DataFrame(listing.files, columns=ListedFile._fields), on="path")
-    images["class"] = images["label"].map(names)
-    images["label"] = images["label"].map({label: number for number, label in enumerate(names)})
+    images["class"] = images["label"]
+    images["label"] = images["class"].map({label: number for number, label in enumerate(names)})
     images["copies"] = group_copies(images["pixels"].tolist(), images["likeness"].tolist(), copy_bits)
     images["group"] = join_groups(images["copies"].tolist(), images["group"].tolist())
     for find in (partial(find_conflicts, copy_bits=copy_bits), find_leaks):
@@ -67,7 +67,7 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
     images = images.drop(columns="likeness").assign(grey_bits=grey_bits).reset_index(drop=True)
-    return Dataset(images, list(names.values()), rejections, listing.passed_over, given)
+    return Dataset(images, names, rejections, listing.passed_over, given)
 
 
 def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:

@@ -25,6 +25,8 @@ def draw_sweep(path: Path, tables: dict[str, pd.DataFrame], score: str) -> None:
     """
     from matplotlib.figure import Figure
 
+    from stages.reporting.fonts import complete_fonts
+
     lines: dict[str, dict[str, pd.DataFrame]] = {}  # {the parameter's last name: {model: rows}}
     parallel = {}
     for model, table in tables.items():
@@ -39,7 +41,7 @@ def draw_sweep(path: Path, tables: dict[str, pd.DataFrame], score: str) -> None:
         draw_lines(next(panels), name, models, score)
     for model, table in parallel.items():
         draw_parallel(next(panels), model, table, score)
-    with written_whole(path) as temporary:
+    with written_whole(path) as temporary, complete_fonts(figure):
         figure.savefig(temporary, metadata={"Software": None})
 
 

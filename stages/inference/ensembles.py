@@ -1,7 +1,7 @@
 """A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch import nn
 from stages.inference.probabilities import predict_proba
 from stages.inference.vote_files import read_lone_vote, read_vote
 from stages.networks.cards import ModelCard
+from stages.networks.class_names import NAMES_FILE, read_names
 from stages.networks.model_files import load_model
 from stages.runtime.errors import UserError
 from stages.scoring.voting import EqualVote, Vote
@@ -107,7 +108,8 @@ def _load_alone(folder: Path, model: str, there: list[str]) -> Ensemble:
 
 
 def _load(folder: Path, name: str) -> Member:
-    return Member(name, *load_model(folder / f"{name}.safetensors"))
+    network, card = load_model(folder / f"{name}.safetensors")
+    return Member(name, network, replace(card, class_names=read_names(folder / NAMES_FILE, card.class_names)))
 
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:

@@ -31,7 +31,9 @@ class PackedSplit:
 
 
 def open_splits(packed: Path, splits: Sequence[str]) -> tuple[list[str], list[PackedSplit]]:
-    """Return the class names in label order, and some splits; their images are read from disk as they are used.
+    """Return the classes in label order, and some splits; their images are read from disk as they are used.
+
+    A class is called as its folder or label: what people call it is in another file (networks/class_names.py).
 
     Args:
         packed: the folder that `pack` wrote.

@@ -11,13 +11,13 @@ from matplotlib.image import AxesImage
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from stages.reporting.figures import DPI, save_figure
+from stages.reporting.figures import DPI, save_figure, shorten
 
 AXES_PX = 1400  # side of the matrix, about
 MAX_CELL_PX = 48
 LABEL_PX = 11  # smallest pitch at which names are read one by one
 ALL_LABELS = 150  # up to so many classes the matrix grows until every name has its pitch
-MAX_NAME = 28  # characters
+MAX_NAME = 28  # columns
 GAMMA = 0.6  # colour = share ** GAMMA: one image in twenty must not look like none
 WRONG, RIGHT = ("#7f2704", "#d94801", "#fdae6b"), ("#9ecae1", "#2171b5", "#08306b")
 COLOURS = LinearSegmentedColormap.from_list("wrong-right", [*WRONG, "#ffffff", *RIGHT])
@@ -55,7 +55,7 @@ def _label_classes(axes: Axes, frame: pd.DataFrame, cell_px: int) -> None:
     n_classes = len(frame)
     shown = range(0, n_classes, -(-LABEL_PX // cell_px))
     size = min(cell_px * shown.step * 0.72 * 0.72, 9)  # 0.72 of the pitch, in points of 1/72 inch at 100 dpi
-    names = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in map(str, frame.index[shown])]
+    names = [shorten(name, MAX_NAME) for name in map(str, frame.index[shown])]
     axes.set_xticks(shown, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(shown, names, fontsize=size, parse_math=False)
     axes.tick_params(length=2, width=0.5, pad=2, color="#999999")

@@ -1,14 +1,14 @@
 """The data set at a glance: a chart of the class counts, and ten of the images."""
 
 from pathlib import Path
-from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.reporting.figures import DPI, save_figure
+from stages.reporting.figures import DPI, break_lines, save_figure, shorten
+from stages.reporting.fonts import complete_fonts
 from stages.runtime.files import written_whole
 
 ROW_PX = 15  # pitch at which class names are read one by one
@@ -48,7 +48,7 @@ def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[floa
         axes.scatter(some[split], rows, size, colour, marker=marker, label=split, linewidths=0, zorder=2)
     for row, total in zip(rows, counts["total"], strict=True):
         axes.annotate(f"{total:,}", (1, row), (2, 0), ("axes fraction", "data"), "offset points", **TOTAL)
-    names = [name if len(name) <= 32 else name[:31] + "…" for name in counts["class"].astype(str)]
+    names = [shorten(name, 32) for name in counts["class"].astype(str)]
     axes.set_yticks(rows, names, fontsize=8, parse_math=False)
     axes.set(xscale="log", xlim=extent, ylim=(n_rows - 0.4, -0.6))
     ticks = [step * 10**power for power in range(9) for step in (1, 3) if extent[0] < step * 10**power < extent[1]]
@@ -76,7 +76,6 @@ def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> Non
         axes.set_axis_off()
     for axes, image, title in zip(grid, images, titles, strict=False):
         axes.imshow(image, interpolation="bicubic")
-        lines = wrap(str(title), 20, max_lines=2, placeholder=" …")
-        axes.set_title("\n".join(lines), fontsize=9, color=GREY, parse_math=False)
-    with written_whole(path) as temporary:
+        axes.set_title(break_lines(str(title), 20), fontsize=9, color=GREY, parse_math=False)
+    with written_whole(path) as temporary, complete_fonts(figure):
         figure.savefig(temporary, transparent=True, metadata={"Software": None}, pil_kwargs={"optimize": True})
