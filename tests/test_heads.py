@@ -55,3 +55,19 @@ def test_copies_do_not_make_a_weak_penalty_look_good():
 
 def test_a_set_of_one_group_has_no_folds():
     assert cross_validate(LogisticRegression(), np.eye(4), np.array([0, 1, 0, 1]), np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {0: [0], 1: [1]},  # two classes of three photographs: one of each learns
+        {0: [0, 0, 0, 0], 1: [1, 2, 3, 4]},  # all of a class are frames of one video
+    ],
+)
+def test_a_head_is_fitted_where_a_fold_would_leave_one_class_alone(groups):
+    labels = np.array([label for label, its in groups.items() for _ in its])
+    features = (np.eye(4)[labels] + np.linspace(0, 0.1, len(labels))[:, None]).astype(np.float32)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    fit_head(head, features[None], labels, np.concatenate(list(groups.values())))
+    with torch.no_grad():
+        assert head(torch.from_numpy(features)).argmax(dim=1).tolist() == labels.tolist()

@@ -48,15 +48,19 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
 
 
 def cross_validate(model, inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
-    """Return the mean log loss of rows that a model has not seen; all views and copies of a picture are in one fold."""
+    """Return the mean log loss of rows that a model has not seen; all views and copies of a picture are in one fold.
+
+    Returns:
+        0 for every model where there are too few groups: without some fold, nothing of a second class would be left.
+    """
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     n_folds = min(N_FOLDS, len(np.unique(groups)))
-    if n_folds < 2:
+    folds = list(GroupKFold(n_folds).split(inputs, targets, groups)) if n_folds > 1 else []
+    if not folds or any(np.ptp(targets[learnt]) == 0 for learnt, _ in folds):
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class of which all images are in one fold gets 0 there
-        folds = GroupKFold(n_folds)
-        probabilities = cross_val_predict(model, inputs, targets, groups=groups, cv=folds, method="predict_proba")
+        probabilities = cross_val_predict(model, inputs, targets, cv=folds, method="predict_proba")
     columns = np.unique(targets, return_inverse=True)[1]
     return float(-np.log(probabilities[np.arange(len(columns)), columns].clip(1e-6)).mean())
