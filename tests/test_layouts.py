@@ -53,11 +53,12 @@ def test_files_belong_to_the_class_folder_they_are_in_at_any_depth_whatever_thei
 
 def test_every_file_is_listed_rejected_or_counted(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", "a/Thumbs.db", "a/new\nline", "b/1.jpg", "b/@eaDir/x", ".DS_Store")
+    touch(tmp_path, "a/1.jpg:Zone.Identifier", "a/1.jpg\uf03aZone.Identifier", "#recycle/a/1.jpg")  # Windows; a NAS
     touch(tmp_path, "README.md", "classes.txt", os.fsdecode(b"b/\xff.jpg"))
     (tmp_path / "a/broken").symlink_to("nowhere")
     os.mkfifo(tmp_path / "b/pipe")  # to open it would wait for ever
     assert _paths(tmp_path) == ["a/1.jpg", "b/1.jpg"]
-    assert _passed_over(tmp_path) == {"hidden": 4, "outside a class": 1}
+    assert _passed_over(tmp_path) == {"hidden": 7, "outside a class": 1}
     assert _rejections(tmp_path) == [
         ("a/broken", "link"),
         ("a/new\\nline", "name"),
@@ -183,6 +184,16 @@ def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
     assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name one file
     touch(tmp_path, f"mac/{composed}")  # another file, where a file system keeps both
     assert _rejections(tmp_path) == []
+
+
+def test_labels_csv_may_leave_out_endings_and_write_other_capitals_where_one_file_is_meant(tmp_path):
+    touch(tmp_path, "IMG_1.JPG", "Photos/2.jpeg", "3.jpg", "3.png", "4.jpg.dvc")
+    _label(tmp_path, "path,label", "img_1,a", "photos/2.JPEG,b", "3,a", "3.PNG,b", "4.jpg,b")
+    assert _paths(tmp_path) == ["3.png", "IMG_1.JPG", "Photos/2.jpeg"]
+    of_two, pointer = list_folder(tmp_path).rejections
+    assert (of_two.path, of_two.reason, pointer.path, pointer.reason) == ("3", "missing", "4.jpg", "missing")
+    assert "3.jpg, 3.png" in of_two.detail
+    assert "dvc pull" in pointer.detail
 
 
 # Links

@@ -7,10 +7,10 @@ names its files. No file but labels.csv is opened: what a file holds is for `ins
 import os
 import posixpath
 import re
-import unicodedata
+from collections import defaultdict
 from pathlib import Path
 
-from stages.dataset.class_names import NAMES_FILE, find_alike
+from stages.dataset.class_names import NAMES_FILE, find_alike, fold
 from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_table
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
@@ -46,16 +46,22 @@ def _list_rows(walk: Walk) -> Classes:
     """List what labels.csv names, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
     found = [os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names]
-    by_spelling = {unicodedata.normalize("NFC", path): path for path in found}  # a Mac writes accents in another way
+    alike = defaultdict(list)
+    for path in found:
+        stem, ending = posixpath.splitext(path)
+        for name in {path, path if ending == ".dvc" else stem}:
+            alike[fold(name)].append(path)
     named = {NAMES_FILE, LABELS_FILE}
     for row in rows:
         is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
-        path = row.path if is_there else by_spelling.get(unicodedata.normalize("NFC", row.path))
-        if path is None or not os.path.isfile(walk.folder / path):  # noqa: PTH113
-            advice = "; run `dvc pull`" if os.path.isfile(walk.folder / f"{row.path}.dvc") else ""  # noqa: PTH113
-            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}{advice}")
+        path, *others = [row.path] if is_there else alike.get(fold(row.path), [row.path])
+        where = f"line {row.line} of {LABELS_FILE}"
+        if others or not os.path.isfile(walk.folder / path):  # noqa: PTH113
+            is_pointer = os.path.isfile(walk.folder / f"{row.path}.dvc")  # noqa: PTH113
+            advice = f"; there are {', '.join(sorted([path, *others]))}" if others else "; run `dvc pull`" * is_pointer
+            walk.reject(row.path, "missing", f"{where}{advice}")
         elif path in named or not walk.holds(posixpath.dirname(path)):
-            walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
+            walk.reject(row.path, "link", where)
         else:
             walk.files.append(ListedFile(path, row.label, row.split, row.group))
             named.add(path)
