@@ -1,6 +1,7 @@
 """How a stage ends: a line and an exit code for a user's mistake, a full disk or a signal, and nobody left behind."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -198,6 +199,14 @@ def test_results_come_in_the_tasks_order_and_few_tasks_are_taken_up_ahead():
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     assert taken <= TASKS_PER_WORKER * count_cores() + 3
     assert list(results) == list(range(3, 1000))
+
+
+def test_cores_are_those_that_the_container_may_use(monkeypatch):
+    is_there = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/sys/fs/cgroup/cpu.max" or is_there(path))
+    quota = io.StringIO("100000 100000\n")  # microseconds of 100,000: as of `docker run --cpus 1`
+    monkeypatch.setattr("joblib.externals.loky.backend.context.open", lambda path: quota, raising=False)
+    assert count_cores() == 1
 
 
 def _fail(how: str) -> None:
