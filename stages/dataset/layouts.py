@@ -51,10 +51,12 @@ def _list_rows(walk: Walk) -> Classes:
         stem, ending = posixpath.splitext(path)
         for name in {path, path if ending == ".dvc" else stem}:
             alike[fold(name)].append(path)
-    named = {NAMES_FILE, LABELS_FILE}
+    named, above = {NAMES_FILE, LABELS_FILE}, f"{fold(posixpath.basename(walk.root))}/"
     for row in rows:
         is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
-        path, *others = [row.path] if is_there else alike.get(fold(row.path), [row.path])
+        name = fold(row.path)
+        its = alike.get(name) or alike.get(name.removeprefix(above)) or [row.path]
+        path, *others = [row.path] if is_there else its
         where = f"line {row.line} of {LABELS_FILE}"
         if others or not os.path.isfile(walk.folder / path):  # noqa: PTH113
             is_pointer = os.path.isfile(walk.folder / f"{row.path}.dvc")  # noqa: PTH113
@@ -79,11 +81,11 @@ def _list_class_folders(walk: Walk) -> Classes:
     splits = [SPLIT_NAMES.get(top.casefold()) for top in tops]
     _refuse_unclear_splits(walk, tops, splits)
     if tops and all(splits):
-        parents = [(top, split, *walk.look(top)) for top, split in zip(tops, splits, strict=True)]
+        parents = [(split, *_look_into_split(walk, top, split)) for top, split in zip(tops, splits, strict=True)]
     else:
-        parents = [("", None, [], tops)]
+        parents = [(None, "", [], tops)]
     classes: Classes = set()
-    for parent, split, files, folders in parents:
+    for split, parent, files, folders in parents:
         _refuse_unclear_classes(walk, parent, folders)
         loose += files
         for path in folders:
@@ -91,6 +93,15 @@ def _list_class_folders(walk: Walk) -> Classes:
             walk.list_class(path, split)
     walk.passed_over["outside a class"] = len(set(loose) - {NAMES_FILE})
     return classes
+
+
+def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str], list[str]]:
+    """Return a split's folder, its files and folders; an archive may have packed it into one of its own name."""
+    files, folders = walk.look(path)
+    inner = folders[0] if len(folders) == 1 and not files else ""
+    if SPLIT_NAMES.get(inner.rpartition("/")[2].casefold()) == split:
+        return _look_into_split(walk, inner, split)
+    return path, files, folders
 
 
 def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]) -> None:

@@ -12,7 +12,7 @@ from stages.dataset.rejections import UNPRINTABLE, Rejection, printable
 
 SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower case
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"),
-    *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
+    *("__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
     *("@eadir", "#recycle", "@recycle", "network trash folder", "temporary items"),  # of network storage
 }
 ZONE = "zone.identifier"  # ends the names of files in which Windows notes where those beside them come from
