@@ -83,6 +83,13 @@ def test_each_mistake_of_the_user_is_a_line_and_the_exit_code_2(capsys):
     assert _ending(UserError("seed: missing\n key", "x: 3"), capsys) == (2, "error: seed: missing key\nerror: x: 3\n")
 
 
+def test_names_that_the_locale_cannot_write_are_escaped_and_do_not_end_a_stage(tmp_path):
+    code = "from stages.runtime.process import exit_cleanly; exit_cleanly(lambda: print('Müller'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "M\\xfcller\n"
+
+
 def test_a_full_disk_is_a_line_that_names_the_file_which_stays_as_it_was(tmp_path, capsys):
     path = tmp_path / "table.csv"
     write_text(path, "old")
