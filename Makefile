@@ -5,6 +5,10 @@ PYTHON ?= python3
 UV := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# in which DVC runs the stages: a login shell may change PATH, or be none
+export SHELL := /bin/sh
+# a user without a name, as in many containers, ends DVC and PyTorch
+export USER ?= $(shell id -u)
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test test-all bench lint lock clean
@@ -13,7 +17,7 @@ help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-9s %s\n' "$$name" "$$what"; done
 
 repro: .venv/installed  ## run what is out of date, two stages at once, and print the table; IMAGES=folder: on your photographs
-	@$(if $(IMAGES),python -m stages.configure '$(IMAGES)')
+	@$(if $(IMAGES),python -m stages.configure "$$IMAGES")
 	@echo "== runs only the stages whose parameters, code or data changed"
 	@python -m stages.reproduce $(JOBS) && dvc repro
 	@python -m stages.show metrics

@@ -23,9 +23,9 @@ from stages.settings.reading import read_params
 RESULTS = Path(__file__).parent / "results"
 INPUTS = {  # what a training reads, and the commands that make it
     "data/flowers/images": "stages.draw flowers data/flowers/images --params data/flowers/params.yaml",
-    "data/manifest.csv": "stages.split data/flowers/images data/manifest.csv data/rejected.csv metrics",
+    "data/manifest.csv": "stages.split data/manifest.csv data/rejected.csv metrics",
     **{
-        f"data/packed/{size_px}": f"stages.pack data/manifest.csv data/flowers/images {size_px} data/packed/{size_px}"
+        f"data/packed/{size_px}": f"stages.pack data/manifest.csv {size_px} data/packed/{size_px}"
         for size_px in read_params().image_sizes_px
     },
 }

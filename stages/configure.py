@@ -7,6 +7,7 @@ Refuses where params.yaml has been edited by hand. `make repro IMAGES=/path/to/p
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def name_images(recipe: str, images: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", help="a folder of classes; docs/images.md says what it may look like")
-    images = parser.parse_args().images
+    images = os.path.expanduser(parser.parse_args().images)  # noqa: PTH111 (which `make` and some shells do not)
     if not Path(images).is_dir():
         raise UserError(f"IMAGES: expected a folder of photographs, found none: {images}; give its path")
     recipe, found = RECIPE.read_text(encoding="utf-8"), PARAMS.read_text(encoding="utf-8")

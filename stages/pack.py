@@ -1,6 +1,6 @@
 """Decode and resize every image of the manifest, for the networks of one size: an array a split, and the classes.
 
-    python -m stages.pack MANIFEST IMAGES IMAGE_SIZE_PX PACKED [--params PATH]
+    python -m stages.pack MANIFEST IMAGE_SIZE_PX PACKED [--params PATH]
 
 Networks of all sizes see the same part of a picture: the margin around it is a share of the size.
 """
@@ -19,19 +19,19 @@ from stages.settings.reading import read_params
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("images", type=Path)
     parser.add_argument("image_size_px", type=int)
     parser.add_argument("packed", type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
-    size_px = read_params(arguments.params).pack.stored_size_px(arguments.image_size_px)
+    recipe = read_params(arguments.params)
+    size_px = recipe.pack.stored_size_px(arguments.image_size_px)
 
     columns = {split: ([], [], [], []) for split in SPLITS}
     names, grey_bits = {}, None
     with arguments.manifest.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             paths, labels, sha256, groups = columns[row["split"]]
-            paths.append(f"{arguments.images}/{row['path']}")
+            paths.append(f"{recipe.images}/{row['path']}")
             labels.append(int(row["label"]))
             sha256.append(row["sha256"])
             groups.append(row["group"])

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.scm import SCMError
 from dvc.stage import Stage
 from networkx import DiGraph, descendants, topological_sort
 
@@ -46,7 +47,8 @@ def main() -> None:
                 runner.stop()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, DvcException):
-                raise UserError(f"dvc: {error}") from None
+                remedy = "; get it by `git clone`, or run `git init` in it" * isinstance(error, SCMError)
+                raise UserError(f"dvc: {error}{remedy}") from None
             raise
 
 

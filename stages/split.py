@@ -1,6 +1,6 @@
 """Lists the images: every one in exactly one split, what was left out and why, the counts of the classes, figures.
 
-python -m stages.split IMAGES MANIFEST REJECTED METRICS [--names PATH] [--params PATH]
+python -m stages.split MANIFEST REJECTED METRICS [--names PATH] [--params PATH]
 
 In the manifest a class is called as its folder or label: what it is, and what trainings depend on. NAMES has the names
 to read, of classes.txt, for what is shown to people: a corrected name trains nothing anew.
@@ -120,28 +120,29 @@ def say(facts: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("images", "manifest", "rejected", "metrics"):
+    for name in ("manifest", "rejected", "metrics"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--names", type=Path, help="JSON file to write, {class: its name to read}")
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
     recipe = read_params(arguments.params)
+    folder = Path(recipe.images)
 
-    dataset = read_dataset(arguments.images, recipe.images_max_pixels, recipe.images_copy_bits)
+    dataset = read_dataset(folder, recipe.images_max_pixels, recipe.images_copy_bits)
     write_rejections(arguments.rejected, dataset.rejections)
     if recipe.images_policy == "strict":
-        refuse_rejections(arguments.images, dataset.rejections, len(dataset.images) + len(dataset.rejections))
+        refuse_rejections(folder, dataset.rejections, len(dataset.images) + len(dataset.rejections))
     ledger_path = arguments.metrics / "splits.csv"
     splits, ledger = assign_splits(dataset, recipe.split, read_ledger(ledger_path))
     images = dataset.images.assign(split=splits)
     counts = class_counts(images, list(dataset.names))
-    check_counts(arguments.images, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
+    check_counts(folder, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
     counts["class"] = list(dataset.names.values())
     facts = describe(dataset, images, counts)
     of_train = images.index[images["split"] == "train"].tolist()
     samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
     grey_bits = facts.get("grey_bits")
-    pictures = [read_square(arguments.images / path, SAMPLE_SIZE_PX, None, grey_bits) for path in samples["path"]]
+    pictures = [read_square(folder / path, SAMPLE_SIZE_PX, None, grey_bits) for path in samples["path"]]
 
     write_ledger(ledger_path, ledger)
     columns = [*COLUMNS, "grey_bits"] if grey_bits else list(COLUMNS)

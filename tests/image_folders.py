@@ -35,11 +35,11 @@ def touch(folder: Path, *paths: str) -> None:
 def run_split(folder: Path, test: float = 0.25, *, figures: bool = False, **changes: object) -> None:
     """Run the stage on images/ in the folder, without its slow figures; a mistake is a UserError."""
     fractions = {"seed": 1, "train": 0.75 - test, "val": 0.25, "test": test}
-    write_params(folder / "recipe.yaml", split=fractions, ensemble=MISSING, **changes)
+    write_params(folder / "recipe.yaml", images="images", split=fractions, ensemble=MISSING, **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         outputs = ["data/manifest.csv", "data/rejected.csv", "metrics", "--names", "data/names.json"]
-        patch.setattr(sys, "argv", ["split", "images", *outputs, "--params", "recipe.yaml"])
+        patch.setattr(sys, "argv", ["split", *outputs, "--params", "recipe.yaml"])
         for name in () if figures else ("draw_class_counts", "draw_samples"):
             patch.setattr(split, name, lambda *_: None)
         split.main()

@@ -164,6 +164,19 @@ def test_a_device_that_is_not_here_is_a_users_mistake(monkeypatch):
             choose_device()
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("2", 2)])
+def test_threads_are_no_more_than_the_cores_of_the_container_unless_asked_for(asked, expected, monkeypatch):
+    monkeypatch.setattr("stages.networks.devices.count_cores", lambda: 1)
+    monkeypatch.setenv("QUINTET_DEVICE", "cpu")
+    monkeypatch.setenv("OMP_NUM_THREADS", asked) if asked else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    choose_device()
+    found = torch.get_num_threads()
+    torch.set_num_threads(kept)
+    assert found == expected
+
+
 def test_one_gpu_is_refused_to_several_processes(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("QUINTET_DEVICE", "cuda:0")

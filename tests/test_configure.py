@@ -1,5 +1,7 @@
 """A folder of photographs in one line: the recipe with that folder, and nothing that a person wrote is lost."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from stages.runtime.errors import UserError
 from stages.settings.reading import read_params
 from tests.repository import ROOT
 
-FOLDERS = ("photos", "other photos: Müller")
+FOLDERS = ("photos", "Tom's other photos: Müller")
 
 
 @pytest.fixture
@@ -34,8 +36,21 @@ def test_the_recipe_for_photographs_takes_the_folder_and_another_one_later(clone
         assert read_params("params.yaml").images == name
     expected = read_params(configure.RECIPE).model_copy(update={"images": FOLDERS[1]})
     assert read_params("params.yaml") == expected
-    run(monkeypatch, str(clone / "photos"))
+    monkeypatch.setenv("HOME", str(clone))
+    run(monkeypatch, "~/photos")  # as make passes it, and a shell that expands no arguments of this form
     assert read_params("params.yaml").images == str(clone / "photos")
+
+
+def test_make_takes_any_name_of_a_folder_and_needs_no_login_shell_and_no_users_name(clone):
+    for name in ("Makefile", "requirements.txt", ".venv/bin/python", ".venv/bin/dvc", ".venv/installed"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text('#!/bin/sh\necho "$USER" "$SHELL" "$@"\n', encoding="utf-8")
+        (clone / name).chmod(0o700)
+    (clone / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    environment = {name: value for name, value in os.environ.items() if name != "USER"} | {"SHELL": "/usr/sbin/nologin"}
+    command = ["make", "repro", f"IMAGES={FOLDERS[1]}"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == f"{os.getuid()} /bin/sh -m stages.configure {FOLDERS[1]}"
 
 
 @pytest.mark.parametrize("images", ["nowhere", "params.yaml"])

@@ -38,3 +38,10 @@ def test_an_image_has_no_say_in_what_the_cross_fitted_vote_answers_for_it(kind):
     fold = assign_folds(labels, groups, seed=1) == 0
     expected = kind.fit(members[:, ~fold], labels[~fold]).probabilities(members[:, fold])
     np.testing.assert_allclose(cross_fit(kind, members, labels, groups, seed=1)[fold], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
+def test_images_of_a_single_group_are_judged_by_the_equal_vote(kind):
+    members = _random_probabilities(3, 4, 2)
+    found = cross_fit(kind, members, np.array([0, 1, 0, 1]), np.full(4, 7), seed=1)
+    np.testing.assert_allclose(found, members.mean(axis=0), rtol=0, atol=1e-12)

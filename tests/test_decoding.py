@@ -195,6 +195,17 @@ def _ink_profile() -> bytes:
     return _profile(b"CMYK", WHITE_POINT | {b"A2B0": lut})
 
 
+@pytest.mark.parametrize(("progressive", "shrink_to_px"), [(False, None), (True, None), (False, 8)])
+def test_a_jpeg_that_lacks_its_end_alone_is_whole_and_one_that_lacks_pixels_is_damaged(progressive, shrink_to_px):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = _content(Image.fromarray(pixels), "JPEG", progressive=progressive)
+    whole = decode(content, shrink_to_px=shrink_to_px).image
+    for n_bytes in (1, 2):
+        assert decode(content[:-n_bytes], shrink_to_px=shrink_to_px).image == whole
+    for n_bytes in (10, 600):
+        assert _reason(content[:-n_bytes]) == "damaged"
+
+
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 100})]
 )
@@ -237,6 +248,14 @@ def test_colours_of_a_palette_grey_and_ink_are_those_of_the_profile():
 def test_a_profile_that_is_srgb_broken_or_of_other_pixels_changes_no_byte(profile):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert _decode(Image.fromarray(pixels), "PNG", icc_profile=profile) == pixels.tolist()
+
+
+def test_an_avif_photo_is_read_as_a_jpeg_is():
+    image = Image.new("RGBA", (16, 16), (200, 100, 50, 255))
+    found = np.array(_decode(image, "AVIF", exif=_oriented(6), quality=90))
+    assert np.abs(found - (200, 100, 50)).max() <= 4
+    image.putalpha(0)
+    assert _decode(image, "AVIF") == [[[*WHITE]] * 16] * 16
 
 
 def test_transparency_is_laid_on_white():
@@ -323,11 +342,12 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
     ("content", "what"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "AVIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
         (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
         (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
+        (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw files"),  # as in a NEF or DNG
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, what):
@@ -344,6 +364,9 @@ def test_of_several_frames_the_first_is_taken_and_their_number_told(kind):
     decoded = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert decoded.n_frames == 3
     assert decoded.image.getpixel((4, 4)) == RED
+    if kind == "PNG":  # whose first picture may be for those who show no animations
+        content = _content(frames[0], kind, save_all=True, append_images=frames[1:], default_image=True)
+        assert decode(content).image.getpixel((4, 4)) == GREEN
 
 
 def test_an_unusable_file_and_one_that_is_not_the_listed_one_are_users_mistakes_with_their_names(tmp_path):

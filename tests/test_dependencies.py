@@ -90,7 +90,7 @@ def test_a_stage_depends_on_the_text_of_its_code_and_on_no_source_file(stage: di
 
 @each_stage
 def test_every_path_of_a_command_is_listed(stage: dict):
-    named = [word.strip("'") for word in re.findall(r"\S+/\S+", stage["cmd"])]
+    named = re.findall(r"\S+/\S+", stage["cmd"])
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     outs = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
     params = [next(iter(entry)) for entry in stage.get("params", []) if isinstance(entry, dict)]

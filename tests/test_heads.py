@@ -54,3 +54,19 @@ def test_one_group_has_no_folds_and_a_fold_may_lack_a_class():
     features, strengths = StandardScaler().fit_transform(features), np.array([0.1, 1])
     for groups in (np.zeros(12), np.where(labels == 2, 0, np.arange(12))):  # one; all images of class 2 in one
         assert fit_regression(features, labels, groups, strengths).classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {0: [0], 1: [1]},  # two classes of three photographs: one of each learns
+        {0: [0, 0, 0, 0], 1: [1, 2, 3, 4]},  # all of a class are frames of one video
+    ],
+)
+def test_a_head_is_fitted_where_a_fold_would_leave_one_class_alone(groups):
+    labels = np.array([label for label, its in groups.items() for _ in its])
+    features = (np.eye(4)[labels] + np.linspace(0, 0.1, len(labels))[:, None]).astype(np.float32)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    fit_head(head, features[None], labels, np.concatenate(list(groups.values())))
+    with torch.no_grad():
+        assert head(torch.from_numpy(features)).argmax(dim=1).tolist() == labels.tolist()

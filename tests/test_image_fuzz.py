@@ -33,6 +33,7 @@ SEEDS = [
     *(_encode("TIFF", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "F", "I", "I;16")),
     _encode("TIFF", "RGB", big_tiff=True),
     *(_encode("TIFF", "RGB", compression=name) for name in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits")),
+    *(_encode("AVIF", mode) for mode in ("L", "RGB", "RGBA")),
     *(_encode("WEBP", mode, lossless=lossless) for mode in ("RGB", "RGBA") for lossless in (False, True)),
     *(
         _encode(kind, "RGB", save_all=True, append_images=[Image.new("RGB", (20, 12), "red")] * 2)

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from itertools import product
 
 import pytest
 
@@ -53,11 +54,12 @@ def test_files_belong_to_the_class_folder_they_are_in_at_any_depth_whatever_thei
 
 def test_every_file_is_listed_rejected_or_counted(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", "a/Thumbs.db", "a/new\nline", "b/1.jpg", "b/@eaDir/x", ".DS_Store")
+    touch(tmp_path, "a/1.jpg:Zone.Identifier", "a/1.jpg\uf03aZone.Identifier", "#recycle/a/1.jpg", "__pycache__/1.pyc")
     touch(tmp_path, "README.md", "classes.txt", os.fsdecode(b"b/\xff.jpg"))
     (tmp_path / "a/broken").symlink_to("nowhere")
     os.mkfifo(tmp_path / "b/pipe")  # to open it would wait for ever
     assert _paths(tmp_path) == ["a/1.jpg", "b/1.jpg"]
-    assert _passed_over(tmp_path) == {"hidden": 4, "outside a class": 1}
+    assert _passed_over(tmp_path) == {"hidden": 8, "outside a class": 1}
     assert _rejections(tmp_path) == [
         ("a/broken", "link"),
         ("a/new\\nline", "name"),
@@ -97,6 +99,13 @@ def test_split_folders_by_any_usual_name_give_the_split(tmp_path, splits):
     touch(tmp_path, *(f"{split}/{name}/x/1.jpg" for split in splits for name in "ab"))
     assert _splits(tmp_path) == splits
     assert {file.label for file in list_folder(tmp_path).files} == {"a", "b"}
+
+
+def test_splits_that_an_archive_packed_into_folders_of_their_own_names_are_those_splits(tmp_path):
+    touch(tmp_path, *(f"{split}/{split}/{name}/1.jpg" for split in ("train", "Test") for name in "ab"))
+    assert {(file.split, file.label) for file in list_folder(tmp_path).files} == set(product(("train", "test"), "ab"))
+    touch(tmp_path, "train/c/1.jpg")  # beside the class train
+    assert all("split test" in problem for problem in _problems(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +192,18 @@ def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
     assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name one file
     touch(tmp_path, f"mac/{composed}")  # another file, where a file system keeps both
     assert _rejections(tmp_path) == []
+
+
+def test_labels_csv_names_files_without_endings_in_other_capitals_or_from_above_where_one_is_meant(tmp_path):
+    touch(tmp_path, "IMG_1.JPG", "Photos/2.jpeg", "3.jpg", "3.png", "4.jpg.dvc", "5.jpg")
+    above = f"{tmp_path.name}/5.jpg,a"
+    _label(tmp_path, "path,label", "img_1,a", "photos/2.JPEG,b", "3,a", "3.PNG,b", "4.jpg,b", above, "other/5.jpg,b")
+    assert _paths(tmp_path) == ["3.png", "5.jpg", "IMG_1.JPG", "Photos/2.jpeg"]
+    of_two, pointer, elsewhere = list_folder(tmp_path).rejections
+    assert [each.path for each in (of_two, pointer, elsewhere)] == ["3", "4.jpg", "other/5.jpg"]
+    assert of_two.reason == pointer.reason == elsewhere.reason == "missing"
+    assert "3.jpg, 3.png" in of_two.detail
+    assert "dvc pull" in pointer.detail
 
 
 # Links

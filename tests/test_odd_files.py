@@ -63,6 +63,8 @@ TAKEN = {
     "compressed.tiff": saved("TIFF", compression="tiff_lzw"),
     "big.tiff": saved("TIFF", big_tiff=True),
     "UPPER.BMP": saved("BMP"),
+    "from the web.avif": saved("AVIF"),
+    "without its end.jpg": lambda image: saved("JPEG")(image)[:-2],
     "no ending": saved("PNG"),
     "ending of a text.txt": saved("JPEG"),
     'it\'s "quoted" `and` $HOME, 100%20 #1.png': saved("PNG"),

@@ -41,8 +41,8 @@ def folder(tmp_path, monkeypatch) -> Path:
         for name, of_class, label, split, group in ROWS
     ]
     Path("manifest.csv").write_text("\n".join(["path,label,class,split,sha256,group", *lines]) + "\n", encoding="utf-8")
-    write_params(Path("params.yaml"))
-    monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "images", "32", "packed", "--params", "params.yaml"])
+    write_params(Path("params.yaml"), images="images")
+    monkeypatch.setattr(sys, "argv", ["pack", "manifest.csv", "32", "packed", "--params", "params.yaml"])
     return tmp_path
 
 

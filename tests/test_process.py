@@ -1,6 +1,7 @@
 """How a stage ends: a line and an exit code for a user's mistake, a full disk or a signal, and nobody left behind."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -80,6 +81,13 @@ def _ending(error: BaseException, capsys) -> tuple[int, str]:
 
 def test_each_mistake_of_the_user_is_a_line_and_the_exit_code_2(capsys):
     assert _ending(UserError("seed: missing\n key", "x: 3"), capsys) == (2, "error: seed: missing key\nerror: x: 3\n")
+
+
+def test_names_that_the_locale_cannot_write_are_escaped_and_do_not_end_a_stage(tmp_path):
+    code = "from stages.runtime.process import exit_cleanly; exit_cleanly(lambda: print('Müller'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "M\\xfcller\n"
 
 
 def test_a_full_disk_is_a_line_that_names_the_file_which_stays_as_it_was(tmp_path, capsys):
@@ -198,6 +206,14 @@ def test_results_come_in_the_tasks_order_and_few_tasks_are_taken_up_ahead():
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     assert taken <= TASKS_PER_WORKER * count_cores() + 3
     assert list(results) == list(range(3, 1000))
+
+
+def test_cores_are_those_that_the_container_may_use(monkeypatch):
+    is_there = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/sys/fs/cgroup/cpu.max" or is_there(path))
+    quota = io.StringIO("100000 100000\n")  # microseconds of 100,000: as of `docker run --cpus 1`
+    monkeypatch.setattr("joblib.externals.loky.backend.context.open", lambda path: quota, raising=False)
+    assert count_cores() == 1
 
 
 def _fail(how: str) -> None:

@@ -1,10 +1,14 @@
-"""Several stages at once: which one begins first, and which one gets all cores."""
+"""Several stages at once: which one begins first, which one gets all cores, and where none can begin."""
 
+import sys
 from typing import NamedTuple
 
+import pytest
 from networkx import DiGraph
 
+from stages import reproduce
 from stages.reproduce import find_first, find_giant, measure_chains
+from stages.runtime.errors import UserError
 
 
 def test_what_the_longest_work_waits_for_begins_first():
@@ -33,3 +37,12 @@ def test_the_shortest_way_to_a_score_begins_first():
 def test_a_training_longer_than_all_others_together_gets_all_cores():
     assert find_giant({"lite": 7, "cnn": 3, "vgg16": 3}) == "lite"
     assert find_giant({"lite": 5, "cnn": 3, "vgg16": 3}) is None
+
+
+def test_a_copy_without_git_as_an_archive_has_it_is_a_users_mistake_with_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "1"])
+    with pytest.raises(UserError, match=r"git clone.*git init"):
+        reproduce.main()

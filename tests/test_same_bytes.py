@@ -6,7 +6,6 @@ code for newer ones. They can be told to leave it, so that one machine shows wha
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import warnings
@@ -18,6 +17,7 @@ from numpy._core import _multiarray_umath as numpy_core
 
 from stages.draw import draw_set
 from stages.settings.types import Source
+from tests.parameters import write_params
 from tests.repository import ROOT
 
 DRAW = """
@@ -91,9 +91,9 @@ def test_drawn_images_are_the_same_on_an_old_processor(tmp_path):
 @pytest.mark.slow
 def test_splits_packs_and_figures_are_the_same_on_an_old_processor(tmp_path):
     draw_set(Source(seed=2, n_classes=6, images_per_class=10, size_px=64), tmp_path / "images")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    split = ["stages.split", "../images", "data/manifest.csv", "data/rejected.csv", "metrics"]
-    pack = ["stages.pack", "data/manifest.csv", "../images", "32", "data/packed/32"]
+    write_params(tmp_path / "params.yaml", images="../images")
+    split = ["stages.split", "data/manifest.csv", "data/rejected.csv", "metrics"]
+    pack = ["stages.pack", "data/manifest.csv", "32", "data/packed/32"]
     params = ["--params", "../params.yaml"]
     n_files, different = _find_differences(
         tmp_path, ["-m", *split, *params], ["-m", *pack, *params], ["-c", DRAW_CONFUSION]

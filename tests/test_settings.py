@@ -71,7 +71,7 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
     [
         ("seed", -1),
         ("seed", True),
-        ("images", "it's"),
+        ("images", "two\nlines"),
         ("augment.flip", "yes"),
         ("augment.zoom", 1.0),
         ("augment.scale", 0.5),  # with crop: true

@@ -93,7 +93,7 @@ def test_class_counts_are_those_of_the_manifest(done, manifest):
 
 def test_a_second_run_gives_the_same_bytes_on_any_processor_with_any_number_of_threads(done, tmp_path):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
-    arguments = ["images", "data/manifest.csv", "data/rejected.csv", "metrics", "--params", "recipe.yaml"]
+    arguments = ["data/manifest.csv", "data/rejected.csv", "metrics", "--params", "recipe.yaml"]
     less = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "Nehalem"}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "3"} | less
     subprocess.run([sys.executable, "-m", "stages.split", *arguments], cwd=tmp_path, env=environment, check=True)
@@ -149,8 +149,8 @@ def test_an_input_that_only_trains_has_no_test_split(tmp_path):
 
 
 def test_a_mistake_is_a_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "stages.split", "nowhere", "manifest.csv", "rejected.csv", "metrics"]
-    command += ["--params", str(ROOT / "params.yaml")]
+    command = [sys.executable, "-m", "stages.split", "manifest.csv", "rejected.csv", "metrics"]
+    write_params(tmp_path / "params.yaml", images="nowhere")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -247,8 +247,8 @@ def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys,
     manifest = read_manifest(tmp_path)
     assert manifest["grey_bits"].eq(12).all()
     monkeypatch.chdir(tmp_path)
-    write_params(tmp_path / "recipe.yaml", ensemble=MISSING)
-    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "images", "32", "packed", "--params", "recipe.yaml"])
+    write_params(tmp_path / "recipe.yaml", images="images", ensemble=MISSING)
+    monkeypatch.setattr(sys, "argv", ["pack", "data/manifest.csv", "32", "packed", "--params", "recipe.yaml"])
     pack.main()
     assert [split.grey_bits for split in open_splits(Path("packed"), SPLITS)[1]] == [12] * 3
     for split in SPLITS:

@@ -28,16 +28,21 @@ def spell(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
+def fold(name: str) -> str:
+    """Return what names have in common that differ only in case, spaces and how Unicode writes their accents."""
+    return spell(spell(name).casefold())
+
+
 def unquote(text: str) -> str:
     """Return the text of a CSV cell, or all of it where it stands in no quotes."""
     return text[1:-1].replace('""', '"') if re.fullmatch(QUOTED, text) else text
 
 
 def find_alike(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of names that are equal, apart from case, spaces and how Unicode writes their accents."""
+    """Return the groups of names that `fold` makes equal."""
     groups = defaultdict(list)
     for name in sorted(names):
-        groups[spell(spell(name).casefold())].append(name)
+        groups[fold(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 

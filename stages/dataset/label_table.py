@@ -1,9 +1,11 @@
 """Reads labels.csv, which names the images of a folder: columns path and label, and optionally split and group.
 
 The split column has the words of SPLIT_NAMES; it is filled in every row or in none. Pictures of one group (a
-specimen, a day, a video) stay in one split; an empty cell is no group.
+specimen, a day, a video) stay in one split; an empty cell is no group. Cells are separated by commas, or by
+semicolons or tabs, as Excel does it in many languages: the header shows which.
 """
 
+import codecs
 import csv
 import io
 import posixpath
@@ -36,14 +38,15 @@ class LabelRow(NamedTuple):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file that a person wrote.
+    """Return the text of a file that a person wrote: UTF-8, or UTF-16 with a mark, as Excel and PowerShell write it.
 
     Raises:
-        UserError: it is not UTF-8; with the line.
+        UserError: it is neither; with the line.
     """
     content = path.read_bytes()
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: line {line}: expected UTF-8, found another encoding; save it as UTF-8") from None
@@ -63,9 +66,11 @@ def read_label_table(table: Path) -> list[LabelRow]:
     Raises:
         UserError: all that is wrong with it, a line each.
     """
-    text = io.StringIO(read_text(table), newline="")
+    text = read_text(table)
+    separator = max(",;\t", key=text.partition("\n")[0].count)
     # strict: a quote that is never closed would otherwise swallow the rows below it
-    reader = csv.DictReader(text, restval="", skipinitialspace=True, strict=True)
+    dialect = {"delimiter": separator, "skipinitialspace": True, "strict": True}
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", **dialect)
     rows: dict[str, LabelRow] = {}
     problems: list[str] = []
     try:
@@ -93,7 +98,7 @@ def read_label_table(table: Path) -> list[LabelRow]:
                 ),
                 (row.split not in (None, *SPLITS), f"expected the split train, val or test, found {split!r}; mend it"),
                 ((row.split is not None) != has_split, "expected a split in every row or in none; fill it in"),
-                (surplus, f"expected {len(columns)} cells, found more; quote a cell that has a comma in it"),
+                (surplus, f"expected {len(columns)} cells, found more; quote a cell that has {separator!r} in it"),
             ]
             problems += [f"line {row.line}: {problem}" for is_wrong, problem in checks if is_wrong]
     except csv.Error as error:

@@ -7,10 +7,10 @@ names its files. No file but labels.csv is opened: what a file holds is for `ins
 import os
 import posixpath
 import re
-import unicodedata
+from collections import defaultdict
 from pathlib import Path
 
-from stages.dataset.class_names import NAMES_FILE, find_alike
+from stages.dataset.class_names import NAMES_FILE, find_alike, fold
 from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_table
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
@@ -46,16 +46,24 @@ def _list_rows(walk: Walk) -> Classes:
     """List what labels.csv names, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
     found = [os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names]
-    by_spelling = {unicodedata.normalize("NFC", path): path for path in found}  # a Mac writes accents in another way
-    named = {NAMES_FILE, LABELS_FILE}
+    alike = defaultdict(list)
+    for path in found:
+        stem, ending = posixpath.splitext(path)
+        for name in {path, path if ending == ".dvc" else stem}:
+            alike[fold(name)].append(path)
+    named, above = {NAMES_FILE, LABELS_FILE}, f"{fold(posixpath.basename(walk.root))}/"
     for row in rows:
         is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
-        path = row.path if is_there else by_spelling.get(unicodedata.normalize("NFC", row.path))
-        if path is None or not os.path.isfile(walk.folder / path):  # noqa: PTH113
-            advice = "; run `dvc pull`" if os.path.isfile(walk.folder / f"{row.path}.dvc") else ""  # noqa: PTH113
-            walk.reject(row.path, "missing", f"line {row.line} of {LABELS_FILE}{advice}")
+        name = fold(row.path)
+        its = alike.get(name) or alike.get(name.removeprefix(above)) or [row.path]
+        path, *others = [row.path] if is_there else its
+        where = f"line {row.line} of {LABELS_FILE}"
+        if others or not os.path.isfile(walk.folder / path):  # noqa: PTH113
+            is_pointer = os.path.isfile(walk.folder / f"{row.path}.dvc")  # noqa: PTH113
+            advice = f"; there are {', '.join(sorted([path, *others]))}" if others else "; run `dvc pull`" * is_pointer
+            walk.reject(row.path, "missing", f"{where}{advice}")
         elif path in named or not walk.holds(posixpath.dirname(path)):
-            walk.reject(row.path, "link", f"line {row.line} of {LABELS_FILE}")
+            walk.reject(row.path, "link", where)
         else:
             walk.files.append(ListedFile(path, row.label, row.split, row.group))
             named.add(path)
@@ -73,11 +81,11 @@ def _list_class_folders(walk: Walk) -> Classes:
     splits = [SPLIT_NAMES.get(top.casefold()) for top in tops]
     _refuse_unclear_splits(walk, tops, splits)
     if tops and all(splits):
-        parents = [(top, split, *walk.look(top)) for top, split in zip(tops, splits, strict=True)]
+        parents = [(split, *_look_into_split(walk, top, split)) for top, split in zip(tops, splits, strict=True)]
     else:
-        parents = [("", None, [], tops)]
+        parents = [(None, "", [], tops)]
     classes: Classes = set()
-    for parent, split, files, folders in parents:
+    for split, parent, files, folders in parents:
         _refuse_unclear_classes(walk, parent, folders)
         loose += files
         for path in folders:
@@ -85,6 +93,15 @@ def _list_class_folders(walk: Walk) -> Classes:
             walk.list_class(path, split)
     walk.passed_over["outside a class"] = len(set(loose) - {NAMES_FILE})
     return classes
+
+
+def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str], list[str]]:
+    """Return a split's folder, its files and folders; an archive may have packed it into one of its own name."""
+    files, folders = walk.look(path)
+    inner = folders[0] if len(folders) == 1 and not files else ""
+    if SPLIT_NAMES.get(inner.rpartition("/")[2].casefold()) == split:
+        return _look_into_split(walk, inner, split)
+    return path, files, folders
 
 
 def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]) -> None:

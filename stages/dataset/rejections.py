@@ -15,7 +15,7 @@ REASONS = {
     "name": "a name that cannot be written down",
     "unreadable": "not readable",
     "empty": "an empty file",
-    "format": "no JPEG, PNG, WebP, GIF, TIFF, BMP or PPM that can be read",
+    "format": "no JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM that can be read",
     "damaged": "a damaged image",
     "size": "too many pixels",
     "conflict": "the same picture under two classes",

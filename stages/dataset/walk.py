@@ -11,9 +11,11 @@ from typing import NamedTuple
 from stages.dataset.rejections import UNPRINTABLE, Rejection, printable
 
 SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower case
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
-    *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"),
+    *("__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
+    *("@eadir", "#recycle", "@recycle", "network trash folder", "temporary items"),  # of network storage
 }
+ZONE = "zone.identifier"  # ends the names of files in which Windows notes where those beside them come from
 
 
 class ListedFile(NamedTuple):
@@ -99,4 +101,4 @@ class Walk:
 
 def is_hidden(name: str) -> bool:
     """Tell what a user did not put there, or does not see: by the name of a file or folder."""
-    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES or name.casefold().endswith(ZONE)

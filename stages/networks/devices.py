@@ -9,17 +9,21 @@ from contextlib import contextmanager
 import torch
 
 from stages.runtime.errors import UserError
+from stages.runtime.workers import count_cores
 
 
 def choose_device() -> torch.device:
     """Return the device that QUINTET_DEVICE names ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
 
-    From then on, this process keeps the memory that it frees.
+    From then on, this process keeps the memory that it frees. PyTorch is held to the cores that a container may use: it
+    counts those of the whole machine.
 
     Raises:
         UserError: QUINTET_DEVICE names no device, one that this machine lacks, or one GPU for several processes.
     """
     keep_freed_memory()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
     name = os.environ.get("QUINTET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each

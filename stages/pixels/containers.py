@@ -8,11 +8,11 @@ import zlib
 from PIL import TiffImagePlugin
 
 OTHER_FORMATS = {  # by how their files begin
-    rb".{4}ftyp.{0,40}avi[fs]": "it is AVIF; convert it to JPEG or PNG",
-    rb".{4}ftyp(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
+    rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
     rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
     rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
 }
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 MAX_PROFILE = 2**24  # bytes of an ICC profile; those of printers have a few million
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from stages.pixels.containers import MAX_PROFILE, describe_tiff, name_other_format, strip_png
+from stages.pixels.containers import JPEG_END, JPEG_START, MAX_PROFILE, describe_tiff, name_other_format, strip_png
 from stages.pixels.profiles import convert_to_srgb
 from stages.runtime.errors import UserError
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
 TURNS = {  # by the orientation in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,8 +53,9 @@ def read_content(path: Path) -> bytes:
             if not start:
                 raise UnusableImageError("empty", "0 bytes")
             Image.init()
-            if not any(accept(start) for _, accept in map(Image.OPEN.get, FORMATS)):
-                raise UnusableImageError("format", name_other_format(start) or f"its first bytes are {start[:8]!r}")
+            what = name_other_format(start)
+            if what or not any(accept(start) for _, accept in map(Image.OPEN.get, FORMATS)):
+                raise UnusableImageError("format", what or f"its first bytes are {start[:8]!r}")
             return start + file.read()
     except OSError as error:
         raise UnusableImageError("unreadable", error.strerror or str(error)) from None
@@ -72,6 +73,20 @@ def decode(
     Raises:
         UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
     """
+    try:
+        return _decode(content, max_pixels, shrink_to_px, grey_bits)
+    except UnusableImageError as error:
+        if error.reason != "damaged" or not content.startswith(JPEG_START):
+            raise
+        # it may lack no more than its end: then further bytes before that change nothing
+        ended = [content.rstrip(b"\xff") + more + JPEG_END for more in (b"", b"\x5a" * 64, b"\xff\0" * 64)]
+        first, *others = (_decode(each, max_pixels, shrink_to_px, grey_bits) for each in ended)
+        if any(each.image.tobytes() != first.image.tobytes() for each in others):
+            raise
+        return first
+
+
+def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, grey_bits: int | None) -> Picture:
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
     PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # what it takes for text is the profile
     try:
@@ -82,10 +97,13 @@ def decode(
                 if max_pixels and width * height > max_pixels:
                     detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
                     raise UnusableImageError("size", detail)
+                if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
+                    detail = "it begins with a small copy, as the raw files of cameras do; convert it to JPEG or PNG"
+                    raise UnusableImageError("format", detail)
                 if shrink_to_px:
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
-                image.seek(0)
+                image.seek(int(image.info.get("default_image", 0)))  # of a PNG, one that its animation leaves out
                 image.load()
                 its_bits = _count_grey_bits(image)
                 return Picture(_turn_upright(_to_rgb(image, grey_bits or its_bits), image), n_frames, its_bits)

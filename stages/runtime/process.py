@@ -60,6 +60,8 @@ def _leave(error: BaseException) -> None:
 
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names may have letters that the locale's encoding lacks
     try:
         main()
     except UserError as error:

@@ -1,7 +1,6 @@
 """Work for all cores of the machine: a pool of processes that ends with this one, and results in order."""
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,8 +20,10 @@ Result = TypeVar("Result")
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use: on a shared machine fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: on a shared machine, or in a container, fewer than there are."""
+    import joblib  # which takes a moment
+
+    return joblib.cpu_count()
 
 
 @contextmanager

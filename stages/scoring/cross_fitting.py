@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from stages.scoring.voting import Vote
+from stages.scoring.voting import EqualVote, Vote
 
 N_FOLDS = 5
 
 
 def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Return what votes say of images that they were not fitted to: a vote for each fold, fitted to the others.
+
+    Where all images are of one group, and so in one fold, nothing is left to fit a vote to: models count the same.
 
     Args:
         models: their probabilities, float, shape (n_models, n_images, n_classes).
@@ -21,7 +23,7 @@ def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, groups: 
     folds, probabilities = assign_folds(labels, groups, seed), np.empty(models.shape[1:])
     for fold in np.unique(folds):
         held = folds == fold
-        vote = kind.fit(models[:, ~held], labels[~held])
+        vote = (EqualVote if held.all() else kind).fit(models[:, ~held], labels[~held])
         probabilities[held] = vote.probabilities(models[:, held])
     return probabilities
 

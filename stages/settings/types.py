@@ -22,8 +22,7 @@ Pixels = Annotated[int, Field(ge=16, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=100_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # of files, and of DVC's stages
-# it stands in the commands of dvc.yaml, in single quotes
-Path = Annotated[str, Field(pattern=r"^[^-'\p{Cc}][^'\p{Cc}]*$", max_length=1000)]
+Path = Annotated[str, Field(pattern=r"^[^\p{Cc}]+$", max_length=1000)]
 
 
 class Section(BaseModel):

@@ -56,8 +56,8 @@ def fit_regression(inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
     from sklearn.model_selection import GroupKFold
 
     n_folds = min(N_FOLDS, len(np.unique(groups)))
-    if n_folds < 2:
+    folds = [*GroupKFold(n_folds).split(inputs, targets, groups)] if n_folds > 1 else []
+    if not folds or any(np.ptp(targets[learnt]) == 0 for learnt, _ in folds):  # nothing of a second class would be left
         return LogisticRegression(C=strengths[0], max_iter=MAX_ITERATIONS).fit(inputs, targets)
-    folds = [*GroupKFold(n_folds).split(inputs, targets, groups)]
     options = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
     return LogisticRegressionCV(Cs=strengths, cv=folds, max_iter=MAX_ITERATIONS, **options).fit(inputs, targets)
