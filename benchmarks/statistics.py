@@ -3,14 +3,16 @@
     python -m benchmarks.statistics [RUNS]
 
 Prints how many 95 % intervals hold the true score, how often a test finds a difference where there is none, what an
-ensemble fitted to few images loses, and how many sweeps of equal settings have a star. Copies come in bursts: nine in
-ten share the fate of their burst, the tenth has one of its own. RUNS (2,000) is the number of simulated test splits.
+ensemble fitted to few images loses, how many sweeps of equal settings have a star, and the same of two revisions.
+Copies come in bursts: nine in ten share the fate of their burst, the tenth has one of its own. RUNS (2,000) is the
+number of simulated splits.
 """
 
 import sys
 
 import numpy as np
 
+from benchmarks.changes import print_comparisons
 from stages.scoring import cross_entropy
 from stages.scoring.best_set import find_behind
 from stages.scoring.calibration import calibration_errors
@@ -162,6 +164,7 @@ def main(n_runs: int = 2000) -> None:
     for n_rows, n_seeds in ((20, 3), (5, 3), (2, 3), (10, 5)):
         each = [star_equals(n_rows, n_seeds, of_seed, n_runs // 4) for of_seed in (0, 2)]
         print(f"  {n_rows} settings, {n_seeds} seeds: {each[0]:.3f}; with an effect of the seed {each[1]:.3f}")
+    print_comparisons(n_runs)
 
 
 DEVIATIONS = {"no prior": np.inf, "0.25": 0.25, "0.5": 0.5, "1": 1.0}

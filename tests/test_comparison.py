@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.rates import test_poisson_2indep as compare_counts
 
 from stages.scoring.comparison import compare, compare_pairs, correct_by_holm, flip_signs, measure_agreement
 
@@ -36,6 +37,28 @@ def test_mcnemars_p_is_that_of_statsmodels():
         theirs = mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue
         ours = compare(*_answers(both, only_a, only_b, neither))["mcnemar_p"]
         assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_the_mid_p_value_counts_tables_as_likely_as_this_one_half():
+    # the example of Fagerland et al. 2013, who have 0.039: 1 against 7 of 8 in doubt, 2 * (1 + 8 / 2) / 2 ** 8
+    assert flip_signs(np.repeat([1, -1, 0], [1, 7, 13]), np.arange(21), is_mid=True) == pytest.approx(10 / 256)
+    # 3 against 3: 1, less half of 20 / 64
+    assert flip_signs(np.repeat([1, -1], [3, 3]), np.arange(6), is_mid=True) == pytest.approx(1 - 10 / 64)
+    # whole groups: of the flips below, four of eight are as large, two of each side larger
+    assert flip_signs(np.array([1, 1, 1, 0, -1]), np.array([7, 7, 3, 3, 5]), is_mid=True) == pytest.approx(4 / 8)
+
+
+def test_the_mid_p_value_is_twice_the_one_sided_of_statsmodels():
+    for only_a, more in np.random.default_rng(1).integers(1, 30, (20, 2)):
+        only_b = only_a + more
+        of_sides = [
+            compare_counts(only_a, 1, only_b, 1, method="cond-midp", alternative=side).pvalue
+            for side in ("smaller", "larger")
+        ]
+        differences = np.repeat([1, -1], [only_a, only_b])
+        assert flip_signs(differences, np.arange(len(differences)), is_mid=True) == pytest.approx(
+            2 * min(of_sides), rel=1e-9
+        )
 
 
 def test_a_group_is_flipped_as_a_whole():

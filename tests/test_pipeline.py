@@ -63,6 +63,9 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     assert ran(output) == {"check", "pack@48", *of_both, "ensemble", "report"}
     assert members(tmp_path) == ["cnn", "sixth", "seventh"]
     assert "seventh.lr" in clone.run("python -m stages.experiments.sweep")  # in which two votes differ
+    found = json.loads(clone.run("python -m stages.experiments.compare HEAD --json"))
+    assert (found["only"]["after"], found["unchanged"]) == (["sixth", "seventh"], ["cnn"])
+    assert [row["model"] for row in found["rows"]] == ["ensemble"]
     starts = [
         json.loads((tmp_path / f"metrics/models/{model}.json").read_text(encoding="utf-8"))["start"]
         for model in members(tmp_path)

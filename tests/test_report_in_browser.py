@@ -1,4 +1,4 @@
-"""The page in a real browser, where there is one: silent, offline, as wide as its window, and it sorts and finds."""
+"""The pages in a real browser, where there is one: silent, offline, as wide as their window; they sort and find."""
 
 import html
 import json
@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from stages.experiments.compare import compare_answers
+from stages.experiments.comparison.changed_pictures import describe_changed
+from stages.experiments.comparison.matching import Matching
+from stages.experiments.comparison.texts import render_page
 from stages.reporting.page import render
+from stages.reporting.pictures import encode_thumbnail
 from tests.test_report import gather_from, write_results
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,6 +34,22 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, LABELS, ANSWERS, NAMES, size_px=64)
     return render("report.html", gather_from(folder))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> str:
+    """Return the page of two revisions of which the second is right, and the first sure of the neighbour class."""
+    eye = np.eye(len(NAMES))
+    before, after = ({"ensemble": 0.5 * eye[each][None] + 0.5 / len(NAMES)} for each in (ANSWERS, LABELS))
+    paths = pd.DataFrame({"path_after": [f"{i}/a-picture-whose-name-is-long-too-{i:030}.jpg" for i in LABELS]})
+    matching = Matching(paths, LABELS, np.arange(len(LABELS)), np.arange(len(NAMES)), n_elsewhere=3, n_relabelled=1)
+    found, changed = compare_answers(matching, before, after, NAMES)
+    names = {"before": "main", "after": "a-branch/of-which-the-name-is-as-long-as-others"}
+    cards = describe_changed(changed, paths, NAMES, names)
+    content = {"names": names, "split": "val", "seeds": [], **found, "surest": cards[:10]}
+    thumbnail = encode_thumbnail(np.zeros((64, 64, 3), np.uint8))
+    shown = [{**card, "picture": thumbnail if i % 5 else ""} for i, card in enumerate(cards)]
+    return render_page(content, shown, size_px=64)
 
 
 def run(folder: Path, page: str, width: int, script: str) -> tuple[Any, list[str]]:
@@ -53,7 +75,10 @@ onload = () => {{
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_is_silent_asks_for_nothing_and_is_no_wider_than_its_window(tmp_path: Path, page: str, width: int):
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_a_page_is_silent_asks_for_nothing_and_is_no_wider_than_its_window(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str, width: int
+):
     script = """
     const too_wide = [];
     for (const open of [false, true]) {
@@ -67,7 +92,7 @@ def test_the_page_is_silent_asks_for_nothing_and_is_no_wider_than_its_window(tmp
     const requests = window.performance.getEntriesByType("resource").map((each) => each.name);
     return [window.innerWidth, too_wide, requests.filter((name) => !name.startsWith("data:"))];
     """
-    assert run(tmp_path, page, width, script) == ([width, [0, 0], []], [])
+    assert run(tmp_path, request.getfixturevalue(name), width, script) == ([width, [0, 0], []], [])
 
 
 def test_the_browser_tells_of_errors_and_requests(tmp_path: Path, page: str):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.changes import compare_pairs, find_power
 from benchmarks.statistics import (
     compare_equals,
     cover_accuracy,
@@ -49,3 +50,16 @@ def test_few_images_of_good_members_cost_the_pool_little_and_many_are_fitted_as_
 
 def test_one_sweep_of_equal_settings_in_twenty_has_a_star():
     assert star_equals(20, 3, 2, 100) <= 0.1
+
+
+def test_a_comparison_of_two_revisions_that_are_as_good_finds_a_difference_in_one_of_twenty():
+    found = compare_pairs(200, 3, (1.0, 1.0), (0, 0), N_RUNS)
+    assert min(found["accuracy"], found["loss"]) >= 0.92
+    assert found["exact"] <= found["mid_p"] <= 0.08
+    over_seeds = compare_pairs(60, 1, (1.0, 1.0), (0, 0), N_RUNS, n_seeds=3)
+    assert min(over_seeds["accuracy"], over_seeds["loss"]) >= 0.92
+    assert over_seeds["mid_p"] <= 0.08
+
+
+def test_four_tests_of_five_find_a_difference_on_as_many_pictures_as_it_is_said_to_need():
+    assert 0.7 <= find_power(3, (1.0, 1.4), 100)[1] <= 0.9

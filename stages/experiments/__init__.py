@@ -1,1 +1,1 @@
-"""What a person runs around the pipeline: where to begin, and what a sweep has shown. No stage imports it."""
+"""What a person runs around the pipeline: a range test, a sweep's table, a comparison. No stage imports it."""

@@ -19,6 +19,7 @@ import pandas as pd
 from stages.experiments.runs import COLUMNS, read_runs
 from stages.experiments.settings_table import list_settings, tabulate, write_value
 from stages.experiments.sweep_figure import draw_sweep
+from stages.experiments.text_table import align
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import exit_cleanly
@@ -87,8 +88,7 @@ def describe(model: str, table: pd.DataFrame, score: str) -> str:
         "±": table["val_deviation"].map("{:.4f}".format).replace("nan", ""),
         "from best ": ["", *behind[1:]],
     }
-    widths = [max(map(len, [head, *cells])) for head, cells in columns.items()]
-    lines = ["  ".join(map(str.rjust, line, widths)) for line in [columns, *zip(*columns.values(), strict=True)]]
+    lines = align(columns)
     if len(table) > 1 and table["n_seeds"].max() > 1:
         lines += [
             "* behind the best by more than noise (Tukey's range: of sweeps without a difference, 1 in 20 has any *)"

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,11 +56,16 @@ def write_packed_split(
         (folder / GREY_BITS_FILE).unlink(missing_ok=True)
 
 
-def write_groups(folder: Path, groups: Sequence[str]) -> None:
-    """Write a number for each image, made of the name of its group alone: the same in every split and every run."""
+def number_groups(groups: Iterable[str]) -> np.ndarray:
+    """Return a number for each image, made of the name of its group alone: the same in every split and every run."""
     digests = b"".join(hashlib.sha256(group.encode()).digest()[:8] for group in groups)
+    return np.frombuffer(digests, dtype="<i8")
+
+
+def write_groups(folder: Path, groups: Sequence[str]) -> None:
+    """Write the number of each image's group."""
     with written_whole(folder / "groups.npy") as temporary:
-        np.save(temporary, np.frombuffer(digests, dtype="<i8"))
+        np.save(temporary, number_groups(groups))
 
 
 def take_room(path: Path) -> None:

@@ -29,12 +29,15 @@ def compare(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dic
     }
 
 
-def flip_signs(differences: np.ndarray, groups: np.ndarray) -> float:
+def flip_signs(differences: np.ndarray, groups: np.ndarray, is_mid: bool = False) -> float:
     """Return how probable so large a sum is, to either side, if each group's difference might as well be the reverse.
 
     Args:
-        differences: int, shape (n_images,): 1 where only the first is right, -1 where only the second is.
-    Source: the sign-flip test, Fisher 1935, over all flips; where no picture has a copy it is McNemar's exact test.
+        differences: int, shape (n_images,): 1 where only the first is right, -1 where only the second is; or the sums
+            of such over several trainings.
+        is_mid: whether sums of just this size count half. The test is then less conservative.
+    Source: the sign-flip test, Fisher 1935, over all flips; where no picture has a copy it is McNemar's exact test, and
+        his mid-p test (Fagerland, Lydersen and Laake 2013) if `is_mid`.
     """
     of_groups = np.abs(np.bincount(np.unique(groups, return_inverse=True)[1], differences)).astype(int)
     probabilities = np.ones(1)  # of the sums from -k to k: those of the groups that differ by 1, by 2, ... are added
@@ -42,8 +45,9 @@ def flip_signs(differences: np.ndarray, groups: np.ndarray) -> float:
         of_size = np.zeros(2 * size * n + 1)
         of_size[:: 2 * size] = binom.pmf(np.arange(n + 1), n, 0.5)
         probabilities = np.convolve(probabilities, of_size)
-    sums = np.arange(len(probabilities)) - len(probabilities) // 2
-    return min(float(probabilities[np.abs(sums) >= abs(differences.sum())].sum()), 1.0)
+    sums, found = np.abs(np.arange(len(probabilities)) - len(probabilities) // 2), abs(differences.sum())
+    p = probabilities[sums >= found].sum() - is_mid * probabilities[sums == found].sum() / 2
+    return min(float(p), 1.0)
 
 
 def compare_pairs(right: Mapping[str, np.ndarray], groups: np.ndarray) -> list[dict[str, Any]]:

@@ -5,11 +5,17 @@ from typing import Any
 
 import jinja2
 
+FOLDER = Path(__file__).parent
 
-def render(name: str, content: dict[str, Any]) -> str:
-    """Return `name`.j2 with the content in it; what is written into HTML is escaped, into Markdown is not."""
+
+def render(name: str, content: dict[str, Any], folder: Path = FOLDER) -> str:
+    """Return `name`.j2 with the content in it; what is written into HTML is escaped, into Markdown is not.
+
+    Args:
+        folder: of the template, which may include those of the report.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([folder, FOLDER]),
         autoescape=name.endswith(".html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

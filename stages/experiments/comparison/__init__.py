@@ -1,0 +1,1 @@
+"""Two revisions: read, matched picture by picture, and written about. `compare` is the command."""

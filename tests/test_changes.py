@@ -1,0 +1,83 @@
+"""What a change did: scores before and after, how many pictures would tell them apart, which answers differ."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from stages.scoring.changes import compare_change, count_changed, count_needed, find_changed
+from stages.scoring.intervals import difference_interval, mean_interval
+
+
+def sure_of(answers: list[int], probability: float = 0.8) -> np.ndarray:
+    """Return what is said by one that is so sure of these answers, of three classes."""
+    rest = (1 - probability) / 2
+    return np.where(np.eye(3)[answers] == 1, probability, rest)
+
+
+def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
+    labels, groups = np.array([0, 0, 1, 2]), np.arange(4)
+    before, after = sure_of([0, 1, 1, 1]), sure_of([0, 0, 1, 1], 0.5)  # one more is right
+    found = compare_change(labels, before[None], after[None], groups)
+    assert (found["accuracy_before"], found["accuracy_after"], found["accuracy_difference"]) == (0.5, 0.75, 0.25)
+    right = np.array([True, True, True, False]), np.array([True, False, True, False])
+    assert (found["low"], found["high"]) == pytest.approx(difference_interval(*right, groups))
+    # the right class has 0.8 twice and 0.1 twice; then 0.5 three times and 0.25
+    assert found["loss_before"] == pytest.approx(-np.log(0.8 * 0.1) / 2)
+    assert found["loss_after"] == pytest.approx(-(3 * np.log(0.5) + np.log(0.25)) / 4)
+    assert found["loss_difference"] == pytest.approx(found["loss_after"] - found["loss_before"])
+    assert found["loss_low"] < found["loss_difference"] < found["loss_high"]
+    assert found["mid_p"] == 0.5  # of one picture in doubt: 1, and half of that
+    assert found["seed_deviation"] is None
+
+
+def test_over_seeds_differences_are_averaged_and_their_spread_is_that_of_the_seeds():
+    labels, groups = np.zeros(4, int), np.arange(4)
+    before = np.stack([sure_of([1, 1, 0, 0])] * 2)
+    after = np.stack([sure_of([0, 0, 0, 0]), sure_of([0, 1, 0, 0])])  # 0.5 and 0.25 more
+    found = compare_change(labels, before, after, groups)
+    assert found["accuracy_difference"] == 0.375
+    assert found["seed_deviation"] == pytest.approx(0.125 * 2**0.5)
+    assert found["mid_p"] == pytest.approx(0.25)  # sums of +-2 and +-1: 3 or -3 in half of the flips, which count half
+
+
+def test_so_many_pictures_are_needed_that_the_gain_is_that_of_connor():
+    # 12 and 8 of 100 in doubt: (1.959964 * sqrt(0.2) + 0.841621 * sqrt(0.2 - 0.04 ** 2)) ** 2 / 0.04 ** 2 = 978.3
+    gain = np.repeat([1, -1, 0], [12, 8, 80])
+    assert count_needed(gain, np.arange(100)) == pytest.approx(979, abs=1)
+    assert count_needed(-gain, np.arange(100)) == count_needed(gain, np.arange(100))
+    # copies that share their fate count as one picture
+    assert count_needed(gain.repeat(3), np.arange(100).repeat(3)) == pytest.approx(3 * 979, abs=3)
+    assert count_needed(np.array([1, -1, 0]), np.arange(3)) is None
+
+
+def test_the_interval_of_a_mean_is_students_and_copies_count_as_one_picture():
+    values = np.random.default_rng(1).normal(size=20)
+    theirs = ttest_1samp(values, 0).confidence_interval()
+    assert mean_interval(values, np.arange(20)) == pytest.approx([theirs.low, theirs.high])
+    assert mean_interval(values.repeat(5), np.arange(20).repeat(5)) == pytest.approx([theirs.low, theirs.high])
+    # an imaginary picture beside 100 that are alike: 1.984217 / 100
+    assert mean_interval(np.zeros(100), np.arange(100), doubt=1) == pytest.approx([-0.01984217, 0.01984217])
+
+
+def test_an_answer_that_differs_is_gained_lost_or_neither_and_the_sure_ones_come_first():
+    labels = np.array([0, 0, 0, 1])
+    before, after = sure_of([0, 0, 1, 2]), sure_of([0, 1, 2, 1])
+    before[1] = [0.5, 0.3, 0.2]
+    found = find_changed(labels, before, after)
+    assert found[["row", "kind", "said_before", "said_after"]].to_numpy().tolist() == [
+        [2, "other", 1, 2],
+        [3, "gained", 2, 1],
+        [1, "lost", 0, 1],
+    ]
+    assert found["sure_before"].tolist() == [0.8, 0.8, 0.5]
+    assert count_changed(labels, found, ["rose", "tulip", "iris"]) == [
+        {"name": "rose", "n_images": 3, "gained": 0, "lost": 1, "other": 1},
+        {"name": "tulip", "n_images": 1, "gained": 1, "lost": 0, "other": 0},
+    ]
+
+
+def test_nothing_changed_is_nothing_found():
+    labels, same = np.array([0, 1]), sure_of([0, 2])
+    found = find_changed(labels, same, same)
+    assert len(found) == 0
+    assert count_changed(labels, found, ["rose", "tulip", "iris"]) == []
