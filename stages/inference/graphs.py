@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from stages.inference.ensembles import Ensemble, Member
+from stages.inference.graph_files import save_graph
 from stages.runtime.errors import UserError
-from stages.runtime.files import written_whole
 from stages.scoring.cross_entropy import TINY
 from stages.scoring.voting import EqualVote, LinearPool, Vote
 
@@ -68,9 +68,11 @@ def _column(values: np.ndarray) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None, None]
 
 
-def write_onnx(path: Path, ensemble: Ensemble) -> None:
+def write_onnx(path: Path, ensemble: Ensemble) -> list[Path]:
     """Write a graph for any number of pictures, and in its metadata what they are and what it answers.
 
+    Returns:
+        The files: the graph, and where one file cannot hold the weights, that of the weights.
     Raises:
         UserError: the packages that this needs are not installed.
         OSError: the disk is full, or not to be written to.
@@ -94,8 +96,7 @@ def write_onnx(path: Path, ensemble: Ensemble) -> None:
             verbose=False,
         )
     program.model.metadata_props.update(describe(ensemble))
-    with written_whole(path) as temporary:
-        program.save(temporary)
+    return save_graph(program.model, path)
 
 
 def describe(ensemble: Ensemble) -> dict[str, str]:
