@@ -36,10 +36,10 @@ def compare(models: Path, name: str | None, images: dict[int, np.ndarray], n_rou
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         started = time.perf_counter()
-        write_onnx(path, ensemble)
+        files = write_onnx(path, ensemble)
         duration_s = time.perf_counter() - started
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        size_mb = path.stat().st_size / 1e6
+        size_mb = sum(each.stat().st_size for each in files) / 1e6
     images = {size_px: images[size_px] for size_px in ensemble.stored_sizes_px}
     n_images = len(next(iter(images.values())))
     ways: dict[str, Callable[[dict[int, np.ndarray]], np.ndarray]] = {

@@ -5,7 +5,7 @@
 NAMES has the names to read of the classes, which predictions and tables are written with.
 
 ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
-where it has no convolutions to look at.
+where it has no convolutions to look at, or keeps its maps in an order that cannot be told.
 """
 
 import argparse
@@ -47,11 +47,13 @@ def main() -> None:
     mistakes = choose_mistakes(test.labels, of_test, N_MISTAKES)
     maps = draw_attention(network, test.images, mistakes, view)
     write_attention(arguments.attention, mistakes[: len(maps)], maps)
+    name = arguments.metrics_folder.name
+    if len(maps) < len(mistakes):
+        print(f"evaluate {name}: no maps of attention: no layer is known to give one of 4 x 4 pixels or more")
 
     scores, val_scores = score(test.labels, of_test, test_groups), score(val.labels, of_val, val_groups)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     write_json(arguments.metrics_json, {**scores, "val": val_scores, "start": card.start, "n_parameters": n_parameters})
-    name = arguments.metrics_folder.name
     write_tables(arguments.metrics_folder, name, test.labels, of_test, class_names)
     print(f"evaluate {name}: test accuracy {scores['accuracy']:.4f}, val {val_scores['accuracy']:.4f}")
 

@@ -26,8 +26,9 @@ def main() -> None:
     from stages.inference.graphs import describe_members, write_onnx
 
     ensemble = load_ensemble(arguments.models, arguments.model)
-    write_onnx(arguments.file, ensemble)
-    print(f"{arguments.file}: {describe_members(ensemble)}; {arguments.file.stat().st_size / 1e6:.1f} MB")
+    files = write_onnx(arguments.file, ensemble)
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{' with '.join(map(str, files))}: {describe_members(ensemble)}; {size_mb:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -38,9 +38,43 @@ def test_the_map_is_where_the_answers_colour_is():
 
 def test_the_deepest_map_of_four_by_four_pixels_is_looked_at():
     first, second, third = keep_colours(), keep_colours(stride=2), keep_colours(stride=2)  # 8 x 8, 4 x 4, 2 x 2
-    assert find_map(add_up(first, second, third), torch.zeros(1, 3, 8, 8)) is second
+    assert find_map(add_up(first, second, third), torch.zeros(1, 3, 8, 8)) == (second, 1)
     network = resnet50.build_model(2, 32, filters=2).eval()
-    assert find_map(network, torch.zeros(1, 3, 32, 32)) is network.backbone.layer2
+    assert find_map(network, torch.zeros(1, 3, 32, 32)) == (network.backbone.layer2, 1)
+
+
+class ChannelsLast(nn.Module):
+    """Keeps the colours in the last dimension of its map; looks at pictures of one size alone, or of any."""
+
+    def __init__(self, n_channels: int, size_px: int | None):
+        super().__init__()
+        self.convolution, self.size_px = nn.Conv2d(3, n_channels, 3, padding=1, bias=False), size_px
+        with torch.no_grad():
+            nn.init.zeros_(self.convolution.weight)[range(3), range(3), 1, 1] = 1
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert self.size_px in (None, images.shape[2])
+        return self.convolution(images).permute(0, 2, 3, 1)
+
+
+class Average(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.mean(dim=(1, 2))[:, :3]
+
+
+@pytest.mark.parametrize(("n_channels", "size_px"), [(5, 8), (8, None)], ids=["one size", "as many as rows"])
+def test_a_network_that_keeps_channels_last_has_the_map_of_one_that_keeps_them_first(n_channels, size_px):
+    images = np.zeros((1, 10, 10, 3), np.uint8)
+    images[0, 2:4, 6:9, 1] = 200
+    network = nn.Sequential(ChannelsLast(n_channels, size_px), Average()).eval()
+    assert find_map(network, torch.zeros(1, 3, 8, 8)) == (network[0], 3)
+    expected = draw_attention(add_up(keep_colours()), images, np.array([0]), VIEW)
+    np.testing.assert_array_equal(draw_attention(network, images, np.array([0]), VIEW), expected)
+
+
+def test_where_the_channels_cannot_be_told_there_is_no_map():
+    network = nn.Sequential(ChannelsLast(8, 8), Average()).eval()  # 8 of 8 x 8, and no other size
+    assert find_map(network, torch.zeros(1, 3, 8, 8)) is None
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 3, 2, stride=2), nn.Identity()], ids=["patches", "no convolution"])

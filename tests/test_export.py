@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stages import export
-from stages.inference.ensembles import load_ensemble
+from stages.inference.ensembles import Ensemble, Member, load_ensemble
 from stages.inference.graphs import EnsembleGraph, pool, write_onnx
 from stages.runtime.errors import UserError
+from stages.scoring.voting import EqualVote
 from tests.small_models import BLOCKS, CLASSES, STORED, VOTES, noise, pictures, save_model, save_models
 
 CPU = torch.device("cpu")
@@ -79,6 +81,58 @@ def test_every_architecture_can_be_exported(tmp_path, architecture, arguments):
     write_onnx(tmp_path / "one.onnx", ensemble)
     images = {STORED: noise(3)}
     assert_same(run_graph(tmp_path / "one.onnx", images), ensemble.predict_proba(images, CPU))
+
+
+class Wayward(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, :6, 0, 0] if images.sum() > 0 else images[:, :6, 1, 1]  # no graph can choose
+
+
+class Blocks(nn.Module):
+    """Attention within four blocks of a picture, as in timm's nest: of five dimensions."""
+
+    def __init__(self):
+        from timm.models.nest import Attention
+
+        super().__init__()
+        self.attention, self.head = Attention(12, num_heads=2), nn.Linear(12, len(CLASSES))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        blocks = images.unflatten(2, (2, 16)).unflatten(4, (2, 16)).mean(dim=(3,)).permute(0, 2, 3, 4, 1).flatten(1, 2)
+        return self.head(self.attention(blocks.repeat(1, 1, 1, 4)).mean(dim=(1, 2)))
+
+
+def save_beside_cnn(folder: Path, network: nn.Module) -> Ensemble:
+    """Return a vote of the small CNN and of a network of somebody's."""
+    cnn = save_model(folder / "cnn.safetensors", *BLOCKS["cnn"])
+    card = load_ensemble(folder, "cnn").members[0].card
+    return Ensemble([Member("cnn", cnn, card), Member("odd", network.eval(), card)], EqualVote(np.full(2, 0.5)))
+
+
+@pytest.mark.slow
+def test_a_network_that_the_exporter_cannot_handle_is_one_line_that_names_its_member(tmp_path, capfd):
+    pytest.importorskip("onnxscript")
+    (tmp_path / "vote.onnx").write_text("old", encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        write_onnx(tmp_path / "vote.onnx", save_beside_cnn(tmp_path, Wayward()))
+    assert "found odd (" in str(raised.value)
+    assert len(str(raised.value)) < 500
+    assert len(capfd.readouterr().err.splitlines()) == 1  # of the loading
+    assert (tmp_path / "vote.onnx").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.slow
+def test_attention_of_any_shape_is_exported_and_fused_afterwards_as_before(tmp_path):
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(1)
+    network = Blocks()
+    ensemble = save_beside_cnn(tmp_path, network)
+    write_onnx(tmp_path / "vote.onnx", ensemble)
+    images = {STORED: noise(3)}
+    np.testing.assert_allclose(
+        run_graph(tmp_path / "vote.onnx", images), ensemble.predict_proba(images, CPU), atol=2e-6
+    )
+    assert network.attention.fused_attn
 
 
 def test_without_the_packages_of_the_extra_it_is_a_users_mistake(tmp_path, monkeypatch):

@@ -1,16 +1,17 @@
 """Trained models, alone or as a vote, as one ONNX graph: stored pictures in, calibrated probabilities out."""
 
 import json
-import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from stages.inference.ensembles import Ensemble, Member
+from stages.inference.graph_files import save_graph
+from stages.inference.tracing import UntraceableError, trace
 from stages.runtime.errors import UserError
-from stages.runtime.files import written_whole
 from stages.scoring.cross_entropy import TINY
 from stages.scoring.voting import EqualVote, LinearPool, Vote
 
@@ -68,11 +69,13 @@ def _column(values: np.ndarray) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None, None]
 
 
-def write_onnx(path: Path, ensemble: Ensemble) -> None:
+def write_onnx(path: Path, ensemble: Ensemble) -> list[Path]:
     """Write a graph for any number of pictures, and in its metadata what they are and what it answers.
 
+    Returns:
+        The files: the graph, and where one file cannot hold the weights, that of the weights.
     Raises:
-        UserError: the packages that this needs are not installed.
+        UserError: the packages that this needs are not installed, or the exporter cannot handle a network.
         OSError: the disk is full, or not to be written to.
     """
     try:
@@ -81,21 +84,31 @@ def write_onnx(path: Path, ensemble: Ensemble) -> None:
         raise UserError(
             "export: expected the packages of the extra `onnx`, found none; run pip install onnx onnxscript onnxruntime"
         ) from None
-    sizes_px, batch = ensemble.stored_sizes_px, torch.export.Dim("batch")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own insides
-        program = torch.onnx.export(
-            EnsembleGraph(ensemble).eval(),
-            tuple(torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8) for size_px in sizes_px),
-            input_names=[IMAGES.format(size_px) for size_px in sizes_px],
-            output_names=[PROBABILITIES],
-            dynamic_shapes=(tuple({0: batch} for _ in sizes_px),),  # of *images
-            dynamo=True,
-            verbose=False,
-        )
-    program.model.metadata_props.update(describe(ensemble))
-    with written_whole(path) as temporary:
-        program.save(temporary)
+    graph = build_graph(ensemble)
+    graph.metadata_props.update(describe(ensemble))
+    return save_graph(graph, path)
+
+
+def build_graph(ensemble: Ensemble) -> Any:
+    """Return the graph as an onnx_ir.Model.
+
+    Raises:
+        UserError: the exporter cannot handle a network; the line names the member.
+    """
+    sizes_px = ensemble.stored_sizes_px
+    inputs = {IMAGES.format(size_px): torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8) for size_px in sizes_px}
+    try:
+        return trace(EnsembleGraph(ensemble).eval(), inputs, PROBABILITIES)
+    except UntraceableError as error:
+        members = [each for each in ensemble.members if each]
+        for each in members if len(members) > 1 else ():
+            build_graph(Ensemble([each], EqualVote(np.ones(1))))  # whose line names this one alone
+        networks = [each.card.arguments.get("network", each.card.architecture) for each in members]
+        names = ", ".join(f"{each.name} ({network})" for each, network in zip(members, networks, strict=True))
+        raise UserError(
+            f"export: expected networks that ONNX's exporter can handle, found {names}: {error}; export other models "
+            "with --model, or choose another network"
+        ) from None
 
 
 def describe(ensemble: Ensemble) -> dict[str, str]:

@@ -8,6 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+REFUSALS = (
+    AssertionError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+)  # of images of a wrong size
+
 
 class Arguments(BaseModel):
     """`network` is one of timm.list_models(), or of timm.list_pretrained(); `drop_path` is stochastic depth."""
@@ -36,20 +45,51 @@ class Arguments(BaseModel):
     def _look_at_images(self, image_size_px: int) -> None:
         import torch
 
-        with torch.device("meta"):  # no memory for the weights
-            try:
+        try:
+            with torch.device("meta"):  # no memory for the weights
                 network = _create(self.network, image_size_px, self.drop_path).eval()
-                network(torch.zeros(2, 3, image_size_px, image_size_px))
-                patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
-                patch_px = patch if isinstance(patch, int) else patch[0]
-                if image_size_px % patch_px:  # the right and lower edges would be cut off
-                    raise ValueError(f"its patches are of {patch_px} px")
-            except (AssertionError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                raise ValueError(
-                    f"network: {self.network} cannot look at images of image_size_px = {image_size_px} ({reason}); "
-                    "choose another size, or another network"
-                ) from None
+            rest_px = _show_picture(network, image_size_px)
+        except REFUSALS as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+        else:
+            if not rest_px or _takes(network, image_size_px - rest_px):  # as convolutions do, which lose edges, too
+                return
+            reason = f"its patches leave out {rest_px} px at the right and lower edges"
+        raise ValueError(
+            f"network: {self.network} cannot look at images of image_size_px = {image_size_px} ({reason}); choose "
+            "another size, or another network"
+        )
+
+
+def _show_picture(network: Any, size_px: int) -> int:
+    """Let a network on the meta device look at a picture; return how many of its columns are in no patch.
+
+    Patches are what a convolution cuts the picture itself into, if its windows do not overlap.
+    """
+    import torch
+    from torch import nn
+
+    rests_px = [0]
+
+    def measure(layer: nn.Conv2d, inputs: tuple) -> None:
+        is_whole = inputs[0].shape[1:] == (3, size_px, size_px)
+        if is_whole and (layer.kernel_size, layer.padding) == (layer.stride, (0, 0)):
+            rests_px.append(size_px % layer.stride[-1])
+
+    for each in network.modules():
+        if isinstance(each, nn.Conv2d):
+            each.register_forward_pre_hook(measure)
+    with torch.device("meta"):
+        network(torch.zeros(2, 3, size_px, size_px))
+    return max(rests_px)
+
+
+def _takes(network: Any, size_px: int) -> bool:
+    try:
+        _show_picture(network, size_px)
+    except REFUSALS:
+        return False
+    return True
 
 
 def normalisation(*, network: str, **_: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

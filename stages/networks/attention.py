@@ -1,7 +1,9 @@
 """Where a network looks for its answer: Grad-CAM on the deepest feature map that is still a map.
 
-Source: Selvaraju et al. 2017, as captum's LayerGradCam computes it.
+Source: Selvaraju et al. 2017.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,29 +15,68 @@ MIN_SIDE_PX = 4  # of a feature map: on fewer pixels it says of every image the 
 BATCH_SIZE = 20  # a backward pass keeps every layer's output
 
 
+class FeatureMap(NamedTuple):
+    """A layer or block whose output has a row and a column for each place, and which of its dimensions is neither."""
+
+    layer: nn.Module
+    channels: int  # 1 in most networks, 3 in those that keep channels last
+
+
 @torch.no_grad()
-def find_map(network: nn.Module, image: torch.Tensor) -> nn.Module | None:
+def find_map(network: nn.Module, image: torch.Tensor) -> FeatureMap | None:
     """Return the deepest layer or block whose output is a feature map of 4 x 4 pixels or more.
 
     Only convolutions whose windows overlap count, and blocks that hold one: what cuts an image into patches, as a
-    transformer does, looks at none of it.
+    transformer does, looks at none of it. Outputs of which nobody can say where the channels are do not count either.
 
     Args:
         image: float, shape (1, 3, height, width), normalised.
     """
-    found: list[nn.Module] = []
+    try:
+        larger = _record_shapes(network, torch.cat([torch.cat([image, image], dim=2)] * 2, dim=3))
+    except (AssertionError, RuntimeError, ValueError, TypeError):
+        larger = []  # it is made for one size
+    outputs = _record_shapes(network, image)  # the last one, should the network remember a size
+    if [layer for layer, _ in outputs] != [layer for layer, _ in larger]:
+        larger = outputs
+    for (layer, shape), (_, changed) in reversed(list(zip(outputs, larger, strict=True))):
+        channels = find_channels(shape, changed)
+        if channels and min(side for axis, side in enumerate(shape) if axis not in (0, channels)) >= MIN_SIDE_PX:
+            return FeatureMap(layer, channels)
+    return None
+
+
+def find_channels(shape: tuple[int, ...], larger: tuple[int, ...]) -> int | None:
+    """Return which dimension of an output holds the channels: the one that a larger image leaves as it is.
+
+    Args:
+        shape: (1, a, b, c), of a square image.
+        larger: of an image of twice the sides; the same as `shape` where the network takes one size alone: then rows
+            and columns are the two neighbours of equal length. None, if all three are of one length.
+    """
+    same = [axis for axis in (1, 2, 3) if shape[axis] == larger[axis]]
+    if len(same) != 1:
+        same = [axis for axis, rows in ((1, 2), (3, 1)) if shape[rows] == shape[rows + 1]]
+    return same[0] if len(same) == 1 else None
+
+
+def _record_shapes(network: nn.Module, image: torch.Tensor) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """Return what could be feature maps, in the order of the computation."""
+    found: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def remember(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and min(output.shape[2:]) >= MIN_SIDE_PX:
-            found.append(module)
+        if isinstance(output, torch.Tensor) and output.ndim == 4 and len(output) == len(image):
+            found.append((module, tuple(output.shape)))
 
     hooks = [
         module.register_forward_hook(remember) for module in network.modules() if any(map(_overlaps, module.modules()))
     ]
-    network(image)
-    for hook in hooks:
-        hook.remove()
-    return found[-1] if found else None
+    try:
+        network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _overlaps(module: nn.Module) -> bool:
@@ -56,19 +97,27 @@ def draw_attention(network: nn.Module, images: np.ndarray, rows: np.ndarray, vie
     maps = []
     for part in np.array_split(rows, -(-len(rows) // BATCH_SIZE)) if len(rows) else ():
         batch = make_batch(images, torch.from_numpy(part), view)
-        layer = find_map(network, batch[:1])
-        if layer is None:
+        found = find_map(network, batch[:1])
+        if found is None:
             break
-        maps.append(_grad_cam(network, layer, batch))
+        maps.append(_grad_cam(network, found, batch))
     return np.concatenate(maps) if maps else np.empty((0, 0, 0), np.uint8)
 
 
-def _grad_cam(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> np.ndarray:
-    from captum.attr import LayerGradCam  # seconds, which the other users of this file do not need
-
+def _grad_cam(network: nn.Module, found: FeatureMap, images: torch.Tensor) -> np.ndarray:
     torch.backends.cudnn.deterministic = True  # a GPU's backward pass would else give other bits each time
-    with torch.no_grad():
-        answers = network(images).argmax(dim=1)
-    maps = LayerGradCam(network, layer).attribute(images, answers, relu_attributions=True)[:, 0].detach()
+    outputs: list[torch.Tensor] = []
+
+    def remember(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+        outputs.append(output)
+        return output.clone()  # what follows may change it in place
+
+    hook = found.layer.register_forward_hook(remember)
+    answers = network(images.requires_grad_()).max(dim=1).values
+    hook.remove()
+    (gradients,) = torch.autograd.grad(answers.sum(), outputs[-1:], materialize_grads=True)
+    # (batch, channels, height, width)
+    activations, gradients = (each.detach().movedim(found.channels, 1) for each in (outputs[-1], gradients))
+    maps = (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1).relu()
     peaks = maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     return (255 * maps / peaks).round().to(torch.uint8).cpu().numpy()

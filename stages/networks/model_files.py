@@ -14,13 +14,15 @@ from torch import nn
 
 from stages.models import load_architecture
 from stages.networks.cards import KEY, ModelCard, read_card
+from stages.networks.convolutions import spare_strides
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
 
 def build_network(card: ModelCard) -> nn.Module:
     """Build the network that `stages/models/<architecture>.py` describes, with fresh weights."""
-    return load_architecture(card.architecture).build_model(len(card.class_names), card.image_size_px, **card.arguments)
+    build_model = load_architecture(card.architecture).build_model
+    return spare_strides(build_model(len(card.class_names), card.image_size_px, **card.arguments))
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,41 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_together(path: Path) -> Iterator[Path]:
+    """Give a temporary folder for a file called as `path` is, and for files that it names; all move beside each other.
+
+    `path` itself is the last one, so that it never names a file that is not there; but it may name an older file, so
+    that the others need names that no other content has.
+
+    Raises:
+        OSError: they could not be written, and `path` is what it was before; the error names it.
+    """
+    if path.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    folder = unfinished(path)
+    try:
+        _remove(folder)  # what a killed process left
+        folder.mkdir(parents=True)
+        yield folder
+        for part in sorted(folder.iterdir(), key=lambda part: part.name == path.name):
+            _force_to_disk(part)
+            part.replace(path.with_name(part.name))
+        _force_to_disk(path.parent)
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(folder):
+            error.filename = os.fspath(path)
+        raise
+    finally:
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def unfinished(path: Path) -> Path:

@@ -1,0 +1,74 @@
+"""A network becomes an ONNX graph, by running it once with PyTorch's exporter."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class UntraceableError(RuntimeError):
+    """The exporter cannot handle a network; says in a few words why."""
+
+
+def trace(network: nn.Module, inputs: dict[str, torch.Tensor], output: str) -> Any:
+    """Return the graph, an onnx_ir.Model, for batches of any size.
+
+    Args:
+        network: in evaluation mode; maps `inputs`, in their order, to one tensor.
+        inputs: an example of each by its name, of a batch of 2 or more.
+    Raises:
+        UntraceableError: the exporter gives up.
+    """
+    batch = torch.export.Dim("batch")
+    try:
+        with in_silence(), in_single_steps(network):
+            program = torch.onnx.export(
+                network,
+                tuple(inputs.values()),
+                input_names=[*inputs],
+                output_names=[output],
+                dynamic_shapes=(tuple({0: batch} for _ in inputs),),  # of *images
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # it passes on whatever goes wrong, in the network's own code too
+        raise UntraceableError(_find_reason(error)) from error
+    return program.model
+
+
+@contextmanager
+def in_silence() -> Iterator[None]:
+    """Keep to itself what the exporter writes of its own insides: hundreds of lines where it fails."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+@contextmanager
+def in_single_steps(network: nn.Module) -> Iterator[None]:
+    """Let timm's attention layers compute in single steps: the exporter has not every shape of the fused one."""
+    fused = [each for each in network.modules() if getattr(each, "fused_attn", False)]
+    for each in fused:
+        each.fused_attn = False
+    try:
+        yield
+    finally:
+        for each in fused:
+            each.fused_attn = True
+
+
+def _find_reason(error: BaseException) -> str:
+    """Return the beginning of what was said first: the exporter wraps it in pages of advice."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
