@@ -187,8 +187,11 @@ def test_one_gpu_is_refused_to_several_processes(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks glibc's malloc")
 def test_freed_memory_is_used_again():
     choose_device()
-    torch.ones(2**25)  # 128 MiB
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**25)
-    n_pages = 2**27 // resource.getpagesize()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < n_pages / 10
+
+    def count_new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**23)  # 32 MiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    # the first ones may still find no place that is large enough
+    assert min(count_new_pages() for _ in range(20)) < 2**25 // resource.getpagesize() / 10
