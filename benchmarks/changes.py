@@ -85,7 +85,7 @@ def compare_pairs(
 
 def find_power(burst: int, skills: Skills, n_runs: int) -> tuple[int, float]:
     """Return how many pictures a difference needs by `count_needed`, and how many tests on so many find it."""
-    pair = draw_pair(np.random.default_rng(0), MANY // 4, burst, skills)
+    pair = draw_pair(np.random.default_rng(0), MANY, burst, skills)
     n = count_needed(compute_differences(pair)[0][0], pair[3])
     return n, compare_pairs(n, burst, skills, (0, 0), n_runs)["mid_p"]
 
@@ -105,8 +105,8 @@ def print_comparisons(n_runs: int) -> None:
     each = compare_pairs(300, 1, (1.0, 1.0), (0, 0), n_runs, n_seeds=3)
     print(f"  skills (1.0, 1.0), 300 images, three seeds: {spell(each)}")
     print("pictures that a difference needs for 80 % power, and how many tests on so many find it")
-    for burst, skills in ((1, (1.0, 1.1)), (3, (1.0, 1.1)), (1, (1.6, 1.65))):
-        n, share = find_power(burst, skills, n_runs // 4)
+    for burst, skills in ((1, (1.0, 1.4)), (3, (1.0, 1.4)), (1, (1.6, 2.0))):
+        n, share = find_power(burst, skills, n_runs)
         print(f"  skills {skills}, bursts of {burst}: {n} pictures, {share:.3f}")
 
 

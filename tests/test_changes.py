@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from stages.scoring.changes import compare_change, count_changed, count_needed, find_changed
 from stages.scoring.intervals import difference_interval, mean_interval
@@ -27,7 +27,7 @@ def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
     assert found["loss_difference"] == pytest.approx(found["loss_after"] - found["loss_before"])
     assert found["loss_low"] < found["loss_difference"] < found["loss_high"]
     assert found["mid_p"] == 0.5  # of one picture in doubt: 1, and half of that
-    assert found["seed_deviation"] is None
+    assert "seed_p" not in found
 
 
 def test_over_seeds_differences_are_averaged_and_their_spread_is_that_of_the_seeds():
@@ -37,6 +37,10 @@ def test_over_seeds_differences_are_averaged_and_their_spread_is_that_of_the_see
     found = compare_change(labels, before, after, groups)
     assert found["accuracy_difference"] == 0.375
     assert found["seed_deviation"] == pytest.approx(0.125 * 2**0.5)
+    assert found["seed_p"] == pytest.approx(ttest_1samp([0.5, 0.25], 0).pvalue)
+    assert compare_change(labels, before, before, groups)["seed_p"] == 1
+    alike = compare_change(labels, before, after[[0, 0]], groups)  # by chance, since accuracies are quarters
+    assert alike["seed_p"] == pytest.approx(2 * t.sf(0.5 / (1 / (4 * 12**0.5) / 2**0.5), 1))
     assert found["mid_p"] == pytest.approx(0.25)  # sums of +-2 and +-1: 3 or -3 in half of the flips, which count half
 
 

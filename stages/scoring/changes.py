@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from stages.scoring.comparison import flip_signs
 from stages.scoring.cross_entropy import log
@@ -23,8 +24,8 @@ def compare_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, gr
     Returns:
         accuracy_before, accuracy_after and accuracy_difference (after less before), low and high (its 95 % interval),
         mid_p (of McNemar's test), n_needed (see `count_needed`); loss_before, loss_after, loss_difference, loss_low and
-        loss_high (the same of the mean cross-entropy, in nats); seed_deviation, the standard deviation of the
-        accuracies' difference from seed to seed, None of one seed.
+        loss_high (the same of the mean cross-entropy, in nats); of several seeds, seed_deviation, the standard
+        deviation of the accuracies' difference from seed to seed, and seed_p, of Student's test that its mean is 0.
     """
     right_before, right_after = (each.argmax(axis=2) == labels for each in (before, after))
     gains = right_after.astype(int) - right_before  # (n_seeds, n_images)
@@ -49,8 +50,19 @@ def compare_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, gr
         "loss_difference": float(growth.mean()),
         "loss_low": loss_low,
         "loss_high": loss_high,
-        "seed_deviation": None if of_one else float(gains.mean(axis=1).std(ddof=1)),
+        **({} if of_one else compare_seeds(gains.mean(axis=1), len(labels))),
     }
+
+
+def compare_seeds(differences: np.ndarray, n_images: int) -> dict[str, float]:
+    """Return the standard deviation of differences of accuracy, (n_seeds,), and the p-value that they are 0 on average.
+
+    Source: Student's t; the deviation is no less than that of rounding, since accuracies come in steps of an image.
+    """
+    n_seeds, deviation = len(differences), differences.std(ddof=1)
+    error = max(deviation, 1 / (n_images * 12**0.5)) / n_seeds**0.5
+    p = 2 * t.sf(abs(differences.mean()) / error, n_seeds - 1)
+    return {"seed_deviation": float(deviation), "seed_p": float(p)}
 
 
 def count_needed(gain: np.ndarray, groups: np.ndarray) -> int | None:

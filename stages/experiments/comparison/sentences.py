@@ -49,7 +49,7 @@ def describe_verdict(content: dict[str, Any]) -> str:
     points = f"{abs(100 * difference):.1f} points {'more' if difference > 0 else 'less'} accurate than"
     outside, unlikely = row["low"] > 0 or row["high"] < 0, row["holm_p"] < SURE
     if outside and unlikely:
-        verdict = f"more than chance explains: {after} is {'better' if difference > 0 else 'worse'}"
+        verdict = explain(row, after)
     elif outside or unlikely:
         verdict = "which is borderline: interval and corrected test disagree on whether it is more than noise"
     else:
@@ -59,6 +59,17 @@ def describe_verdict(content: dict[str, Any]) -> str:
         f"(95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}; McNemar's test, mid-p "
         f"{spell_p(row['mid_p'])}, corrected {spell_p(row['holm_p'])}), {verdict}."
     )
+
+
+def explain(row: dict[str, Any], after: str) -> str:
+    """Say what a difference means that is more than other pictures would make."""
+    better = "better" if row["accuracy_difference"] > 0 else "worse"
+    if "seed_p" not in row:
+        return f"more than the choice of pictures explains: this training of {after} is {better}"
+    over_seeds = f"(over the seeds, by Student's test, p {spell_p(row['seed_p'])})"
+    if row["seed_p"] >= SURE:
+        return f"more than the choice of pictures explains, but not more than that of seeds {over_seeds}"
+    return f"more than the choice of pictures and of seeds explains {over_seeds}: {after} is {better}"
 
 
 def describe_star(rows: list[dict[str, Any]]) -> str:
@@ -87,9 +98,11 @@ def describe_seeds(seeds: list[int]) -> str:
     if seeds:
         return (
             f"Differences are means over the seeds {', '.join(map(str, seeds))}; ± is their standard deviation from "
-            "seed to seed. Intervals and tests are of these trainings on other pictures, not of other seeds."
+            "seed to seed. Intervals and mid-p are of these trainings on other pictures, not of other seeds."
         )
-    return "Intervals and tests are of these two trainings on other pictures; what another seed does: --over seed."
+    return (
+        "Intervals and tests are of these two trainings on other pictures; another seed may do as much (--over seed)."
+    )
 
 
 def describe_others(content: dict[str, Any]) -> list[str]:

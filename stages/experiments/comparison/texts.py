@@ -1,5 +1,8 @@
 """A comparison of two revisions as text, as Markdown and as a page."""
 
+import textwrap
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from stages.reporting.page import render
 from stages.reporting.pictures import thumbnail_sizes
 
 FOLDER = Path(__file__).parent
+WIDTH = 110  # of a terminal's lines
 
 
 def render_text(content: dict[str, Any]) -> str:
@@ -17,7 +21,7 @@ def render_text(content: dict[str, Any]) -> str:
     Args:
         content: what `compare` prints as JSON.
     """
-    said = describe(content)
+    said = change_each(partial(textwrap.fill, width=WIDTH), describe(content))
     blocks = [[said["heading"], said["overlap"]], [said["verdict"]]]
     if content["rows"]:
         notes = [said[name] for name in ("star", "power", "seeds") if said[name]]
@@ -29,9 +33,14 @@ def render_text(content: dict[str, Any]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
+def change_each(change: Callable[[str], str], said: dict[str, Any]) -> dict[str, Any]:
+    """Return the same sentences, each changed."""
+    return {key: change(text) if isinstance(text, str) else list(map(change, text)) for key, text in said.items()}
+
+
 def render_markdown(content: dict[str, Any]) -> str:
     """Return the comparison for a comment on a proposed change, without pictures' names."""
-    said = {key: text if key == "more" else escape_all(text) for key, text in describe(content).items()}
+    said = change_each(escape, describe(content))
     blocks = [[f"### {said['heading']}"], [said["overlap"], said["verdict"]]]
     if content["rows"]:
         blocks += [write_markdown(tabulate_models(content), n_left=1)]
@@ -40,10 +49,6 @@ def render_markdown(content: dict[str, Any]) -> str:
     if content["classes"]:
         blocks += [write_markdown(tabulate_classes(content), n_left=1), said["more"]]
     return "\n\n".join("\n".join(block) for block in blocks if block)
-
-
-def escape_all(text: str | list[str]) -> str | list[str]:
-    return escape(text) if isinstance(text, str) else [escape(each) for each in text]
 
 
 def render_page(content: dict[str, Any], shown: list[dict[str, Any]], size_px: int) -> str:
