@@ -76,7 +76,7 @@ def read_run(data: Data, params: Recipe) -> Way:
     names = [*params.models]
     commands = {Path(f"data/predictions/{name}.npz"): f"evaluate data/models/{name}.safetensors" for name in names}
     commands[Path("data/vote.npz")] = VOTE
-    others = [f"split {params.images}", f"pack {MANIFEST}", *(f"train {name}" for name in names), END]
+    others = [f"split {MANIFEST}", f"pack {MANIFEST}", *(f"train {name}" for name in names), END]
     ended_s, way = read_times(TIMINGS, [*others, *commands.values()]), Way("")
     for path, command in commands.items():  # the last, which counts, is the vote's
         says = vars(read_predictions(path))
