@@ -138,7 +138,8 @@ RATES = ("0.001", "0.002", "0.003", "0.004")
 
 
 def start_queue(clone: Clone) -> None:
-    clone.run(f"dvc exp run --queue -S models.cnn.epochs=250 -S models.cnn.lr={','.join(RATES)}")
+    whole = "-S models.cnn.epochs=120 -S models.cnn.rounds=1 -S models.cnn.patience=0"  # none ends before the kill
+    clone.run(f"dvc exp run --queue {whole} -S models.cnn.lr={','.join(RATES)}")
     clone.run("sh -c 'dvc queue start -j 2 > start.log 2>&1'")  # the workers would keep a pipe of its open
 
 
