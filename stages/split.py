@@ -135,7 +135,8 @@ def main() -> None:
     dataset = read_dataset(arguments.images, recipe.images_max_pixels, recipe.images_copy_bits, labels_fixed)
     write_rejections(arguments.rejected, dataset.rejections)
     if recipe.images_policy == "strict":
-        refuse_rejections(arguments.images, dataset.rejections, len(dataset.images) + len(dataset.rejections))
+        n_files = len(dataset.images) + len(dataset.rejections)
+        refuse_rejections(arguments.images, dataset.rejections, n_files, labels_fixed)
     ledger_path = arguments.metrics / "splits.csv"
     splits, ledger = assign_splits(dataset, recipe.split, read_ledger(ledger_path))
     images = dataset.images.assign(split=splits)
