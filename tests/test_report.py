@@ -290,7 +290,7 @@ def test_labels_that_look_wrong_are_shown_with_both_classes_and_pictures_of_the_
     text = " ".join(Page(html).text.split())
     for words in (
         "2 of 22 labels are in metrics/label_issues.csv, 1 of them in classes of fewer than 8 pictures",
-        "expects 75 % of them to be wrong",
+        "of the others 75 % are expected to be wrong",
         "about half of what such lists name is wrong (Northcutt et al. 2021)",
         "a/<1>.jpg, test, 98 %",
         "b/2.jpg, train, 60 %, ranked only",

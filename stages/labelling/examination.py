@@ -6,6 +6,7 @@ import numpy as np
 
 from stages.labelling.noise import Noise, fit_noise, judge
 from stages.labelling.out_of_fold import predict_out_of_fold, prepare
+from stages.scoring.temperatures import temper
 
 MIN_PICTURES = 8  # of a class: fewer tell too little of it to call a label wrong, and are ranked alone
 LISTED = 0.5  # labels that are wrong with this probability or more
@@ -15,7 +16,7 @@ LISTED = 0.5  # labels that are wrong with this probability or more
 class Examination:
     """What is found about each of n_images labels."""
 
-    probabilities: np.ndarray  # out of fold, float, (n_images, n_classes)
+    probabilities: np.ndarray  # out of fold and tempered, float, (n_images, n_classes)
     noise: Noise
     wrong: np.ndarray  # how likely the label is wrong, float, (n_images,)
     suggested: np.ndarray  # the likeliest other class, int, (n_images,)
@@ -38,7 +39,8 @@ def examine(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, n_clas
     noise = fit_noise(probabilities, labels)
     wrong = judge(probabilities, labels, noise)
     judged = count_pictures(labels, groups) >= MIN_PICTURES
-    return Examination(probabilities, noise, wrong, suggest(probabilities, labels), judged)
+    suggested = suggest(probabilities, labels)
+    return Examination(temper(probabilities, noise.temperature), noise, wrong, suggested, judged)
 
 
 def suggest(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
