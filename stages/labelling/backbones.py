@@ -40,7 +40,7 @@ def compute_features(backbone: nn.Module, images: np.ndarray, view: View) -> np.
     """Return what is known of each image without its label.
 
     That is the backbone's features, averaged over the image and its mirror image and over places in it, to the power
-    of a half (as Perronnin et al. 2010 do it: a few large ones would else rule), and the colours.
+    of a half and of length 1 (as Perronnin et al. 2010 do it: a few large ones would else rule), and the colours.
 
     Args:
         images: uint8, shape (n_images, stored, stored, 3).
@@ -55,6 +55,7 @@ def compute_features(backbone: nn.Module, images: np.ndarray, view: View) -> np.
             for each in (changes, mirrored)
         )
     features = np.sign(one + other) * np.sqrt(np.abs(one + other))
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
     return np.concatenate([features, describe_colours(images, view.margin_px)], axis=1)
 
 
