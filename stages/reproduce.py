@@ -167,11 +167,14 @@ def find_giant(work: dict[Stage, float]) -> Stage | None:
 
 
 def estimate(stage: Stage) -> float:
-    """Return how many pixels a training looks at for each image, over all epochs; other stages take a MOMENT."""
+    """Return how many pixels a training or the audit looks at for each image; other stages take a MOMENT."""
     name = stage.addressing.rpartition("train@")[2]
-    if name == stage.addressing:
+    if name == stage.addressing != "audit":
         return MOMENT
-    model = read_params(Path(stage.path).with_name("params.yaml")).models[name]
+    recipe = read_params(Path(stage.path).with_name("params.yaml"))
+    if name == "audit":
+        return recipe.audit.image_size_px**2
+    model = recipe.models[name]
     return model.epochs * model.image_size_px**2
 
 
