@@ -82,7 +82,7 @@ def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -
         inputs: the other parameter files that train.
     """
     weights, wanted = recipe.audit.weights, "audit.weights: expected weights that have not learnt from these labels"
-    learnt = [path for path in needed if MEMBERS.absolute() in path.parents]
+    learnt = [path for path in needed if path.suffix == ".safetensors" and MEMBERS.absolute() in path.parents]
     learnt += [
         path / "models"
         for path in (file.parent for file, each in inputs.items() if Path(each.images) == Path(recipe.images))
@@ -157,7 +157,8 @@ def main() -> None:
         outputs, needed = list_outputs()
         recipes = {path: recipe for path, recipe in params.items() if isinstance(recipe, Recipe)}
         problems = [f"{path}: {line}" for path, recipe in recipes.items() for line in find_problems(recipe, outputs)]
-        problems += [f"{first}: {line}" for line in find_taught(recipes.pop(first), needed, recipes)]
+        others = {path: recipe for path, recipe in recipes.items() if path != first}
+        problems += [f"{first}: {line}" for line in find_taught(recipes[first], needed, others)]
     if problems:
         raise UserError(*problems)
     for path, recipe in recipes.items():

@@ -10,9 +10,10 @@ from torch import nn
 
 from stages.labelling.colours import describe_colours
 from stages.networks.batches import View, centre_crops, predict_batches
+from stages.networks.cards import write_card
 from stages.networks.devices import in_exact_float32
 from stages.networks.lineage import refuse_taught
-from stages.networks.model_files import build_network, write_card
+from stages.networks.model_files import build_network
 from stages.networks.start_weights import SCRATCH, load_start_weights
 from stages.settings.types import Network
 
