@@ -18,11 +18,12 @@ import yaml
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
+from stages.models import load_architecture
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
 from stages.settings.reading import read_params
-from stages.settings.types import Recipe
+from stages.settings.types import ModelSettings, Recipe
 
 CHECKED = "every value of the parameter files is right\n"
 
@@ -66,6 +67,25 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
             model.check(model.image_size_px)
         except ValueError as error:
             yield f"models.{name}: {error}"
+        else:
+            yield from _find_wrong_layers(name, model)
+
+
+def _find_wrong_layers(name: str, model: ModelSettings) -> Iterator[str]:
+    if not model.frozen_layers:
+        return  # nothing is built, nor is torch imported
+    import torch
+
+    with torch.device("meta"):  # no memory for the weights
+        network = load_architecture(model.architecture).build_model(2, model.image_size_px, **model.arguments())
+    known = {layer for layer, _ in network.backbone.named_modules()}
+    for layer in model.frozen_layers:
+        if layer not in known:
+            parts = ", ".join(layer for layer, _ in network.backbone.named_children())
+            yield (
+                f"models.{name}.frozen_layers: expected parts of the backbone ({parts}) or parts of these, as in "
+                f"layer1.0, found {layer!r}"
+            )
 
 
 def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.stage import Stage
-from networkx import DiGraph, descendants, topological_sort
+from networkx import DiGraph, ancestors, descendants, topological_sort
 
 from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
@@ -115,22 +115,23 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     work = {stage: estimate(stage) for stage in needed}
     chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
-    alone = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
+    giant = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
+    alone = {giant, *ancestors(graph, giant)} if giant else set()  # what needs the giant waits for all others, too
     order.prepare()
 
     def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
-        return work[stage] > MOMENT, stage is alone, stage not in first, -chains[stage], stage.addressing
+        return work[stage] > MOMENT, stage in alone, stage not in first, -chains[stage], stage.addressing
 
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
         ready = sorted([*ready, *order.get_ready()], key=rank)
-        while ready and len(running) < runner.n_jobs and not (running and alone in (ready[0], *running.values())):
+        while ready and len(running) < runner.n_jobs and not (running and alone & {ready[0], *running.values()}):
             stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
-                n_at_once = 1 if stage is alone else runner.n_jobs
+                n_at_once = 1 if stage in alone else runner.n_jobs
                 running[pool.submit(runner.run, stage.addressing, n_at_once)] = stage
             else:
                 order.done(stage)
