@@ -124,8 +124,8 @@ class ModelSettings(Section):
     """How a network is trained: the block `training`, overridden by the model's own.
 
     The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
-    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the backbone's keeps its ratio to it. What else stands in a model's
-    block are the arguments of its architecture.
+    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the
+    backbone's keeps its ratio to it. What else stands in a model's block are the arguments of its architecture.
     """
 
     architecture: str
