@@ -30,12 +30,14 @@ def main() -> None:
     parser.add_argument("images", help="a folder of classes; docs/images.md says what it may look like")
     images = os.path.expanduser(parser.parse_args().images)  # noqa: PTH111 (which `make` and some shells do not)
     if not Path(images).is_dir():
-        raise UserError(f"IMAGES: expected a folder of photographs, found none: {images}; give its path")
+        raise UserError(
+            f"IMAGES: expected the path of a folder of photographs, but {images} is not a folder; correct the path"
+        )
     recipe, found = RECIPE.read_text(encoding="utf-8"), PARAMS.read_text(encoding="utf-8")
     if found != DEFAULT.read_text(encoding="utf-8") and name_images(found, "") != name_images(recipe, ""):
         raise UserError(
-            f"{PARAMS}: edited by hand, so that {RECIPE} is not copied over it; set `images: {images}` in it and leave "
-            f"IMAGES out, or take it back with `git checkout {PARAMS}`"
+            f"{PARAMS}: this file has your own changes, so {RECIPE} was not copied over it; either set `images: "
+            f"{images}` in it and run without IMAGES, or discard your changes with `git checkout {PARAMS}`"
         )
     if found != name_images(recipe, images):
         write_text(PARAMS, name_images(recipe, images))

@@ -38,8 +38,8 @@ def download_flowers(root: Path) -> list[tuple[Path, str, str]]:
             if isinstance(error, OSError) and error.errno in REMEDIES:
                 raise
             raise UserError(
-                f"Oxford 102 Flowers: the download failed ({error}); try again, or set `images` to "
-                "data/flowers/images, which needs no network, or to a folder of your own"
+                f"Oxford 102 Flowers: the download failed ({error}); try again, or set `images` in params.yaml to "
+                "data/flowers/images, which needs no network, or to your own folder"
             ) from None
         images += [(path, split, f"{label + 1:03d} {flowers.classes[label].strip('?')}") for path, label in flowers]
     return images
@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.images
     if folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
-        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
+        raise UserError(f"{folder}: expected a new folder, but this one exists; delete it, or name another folder")
     root = unfinished(folder)  # stays until all is there, so that the next run does not download the archive again
     arranged, extracted = root / "arranged", root / "flowers-102" / "jpg"
     for begun in (arranged, extracted):

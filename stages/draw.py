@@ -98,7 +98,7 @@ def draw_set(settings: Flowers | Source, folder: Path) -> int:
         UserError: the folder is there; DVC removes an older one, and to do so is not for us to decide.
     """
     if folder.exists():
-        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
+        raise UserError(f"{folder}: expected a new folder, but this one exists; delete it, or name another folder")
     pictures = list_pictures(settings, folder)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
@@ -114,7 +114,7 @@ def main() -> None:
     settings = read_params(arguments.params).draw
     if not isinstance(settings, SETS[arguments.set_name]):
         keys = ", ".join(SETS[arguments.set_name].model_fields)
-        raise UserError(f"{arguments.params}: {arguments.set_name} needs a block draw with {keys}; name another file")
+        raise UserError(f"{arguments.params}: expected a block `draw` with {keys}; name another file with --params")
     n_drawn = draw_set(settings, arguments.folder)
     print(f"{arguments.folder}: {n_drawn} images of {arguments.set_name}")
 

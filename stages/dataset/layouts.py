@@ -30,8 +30,8 @@ def list_folder(folder: Path) -> Walk:
         os.scandir(folder).close()
     except OSError as error:
         raise UserError(
-            f"images: {folder}: no such folder ({error.strerror}); expected one folder a class, train/, val/ and test/ "
-            "of such, or a labels.csv; set `images` to the path of the folder"
+            f"images: {folder}: expected a folder with one sub-folder per class, with train/, val/ and test/, or with "
+            f"a labels.csv; the folder cannot be opened ({error.strerror}); correct the path `images` in params.yaml"
         ) from None
     walk = Walk(folder)
     classes = _list_rows(walk) if (folder / LABELS_FILE).is_file() else _list_class_folders(walk)
@@ -111,8 +111,8 @@ def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]
     suspects = [top for top in tops if set(re.split("[^a-z]+", top.casefold())) & SPLIT_NAMES.keys()]
     if suspects and (suspects == tops or any(map(walk.list_names, suspects))):
         raise UserError(
-            f"images: {walk.folder}: expected one folder each for train, val and test at the top and nothing beside "
-            f"them, or only class folders, found {', '.join(tops)}; rename, join or move them, or write a labels.csv"
+            f"images: {walk.folder}: expected either only class folders or only one folder each for train, val and "
+            f"test, found {', '.join(tops)}; rename, merge or move folders, or write a labels.csv"
         )
 
 
@@ -121,9 +121,9 @@ def _refuse_unclear_classes(walk: Walk, parent: str, folders: list[str]) -> None
     below = {frozenset(walk.list_names(folder)) for folder in folders}
     if len(folders) > 1 and len(below) == 1 and len(names := sorted(*below)) > 1:
         raise UserError(
-            f"images: {walk.folder / parent}: expected one folder a class, found the same folders ({', '.join(names)}) "
-            f"in each of {', '.join(folders)}; put the classes into train/, val/ and test/ if these are splits, or the "
-            "files of a class directly into its folder, or write a labels.csv"
+            f"images: {walk.folder / parent}: expected one folder per class, but each of {', '.join(folders)} contains "
+            f"the same folders ({', '.join(names)}); if these are splits, name them train, val and test; otherwise "
+            "move the files of each class directly into its folder, or write a labels.csv"
         )
 
 
@@ -137,26 +137,28 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
     problems = []
     if len(all_labels) < 2:
         problems.append(
-            f"{where}: expected two classes or more, found {', '.join(all_labels) or 'none'}; make a folder for each, "
-            f"set `images` to the folder that holds these, or write a {LABELS_FILE} with the columns path and label"
+            f"{where}: expected two classes or more, found {', '.join(all_labels) or '0'}; make one folder per class, "
+            f"set `images` to the folder that contains them, or write a {LABELS_FILE} with the columns path and label"
         )
     problems += [
-        f"{where}: expected classes of different names, found {' and '.join(map(repr, group))}, which differ only in "
-        "case, spaces or how accents are written; join or rename them"
+        f"{where}: expected classes with different names, found {' and '.join(map(repr, group))}, which differ only in "
+        "case, spaces or the spelling of accents; merge or rename these classes"
         for group in find_alike(all_labels)
     ]
     problems += [
-        f"{where}: class {label}{f' of {split}' if split else ''}: no image; add some, or remove the class"
+        f"{where}: class {label}{f' of {split}' if split else ''}: no usable image; add images, or remove the class"
         for split, label in sorted(classes - {(file.split, file.label) for file in walk.files})
     ]
     of_train = labels.pop("train", labels.pop(None, None))
     if labels and not of_train:
-        problems.append(f"{where}: expected the split train, found only {' and '.join(sorted(labels))}; add it")
+        problems.append(
+            f"{where}: expected a split train, found only {' and '.join(sorted(labels))}; add a folder train"
+        )
     for split, names in sorted(labels.items()) if of_train else ():
-        differing = [("no", of_train - names), ("of its own", names - of_train)]
+        differing = [("missing", of_train - names), ("additional", names - of_train)]
         if found := [f"{what} {', '.join(sorted(some))}" for what, some in differing if some]:
             problems.append(
-                f"{where}: split {split}: expected the classes of train, found {', and '.join(found)}; add images of "
-                f"each, or leave {split} out altogether, to have it taken from train"
+                f"{where}: split {split}: expected the same classes as in train, found {', and '.join(found)}; add "
+                f"images of each class, or remove {split} so that Quintet cuts it from train"
             )
     return problems

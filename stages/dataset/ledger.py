@@ -36,7 +36,10 @@ def read_ledger(path: Path) -> dict[str, str]:
         return {}
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     if rows[:1] != [HEADER] or any(len(row) != 2 or row[1] not in SPLITS for row in rows[1:]):
-        raise UserError(f"{path}: expected lines of picture,split; restore it from git, or remove it to split afresh")
+        raise UserError(
+            f"{path}: expected lines `picture,split`, found others; restore the file from git, or delete it to make a "
+            "new split"
+        )
     return dict(rows[1:])
 
 

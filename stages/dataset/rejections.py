@@ -10,15 +10,15 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import write_csv
 
 REASONS = {
-    "missing": "named, but not there",
-    "link": "a link to nowhere, or a folder that is outside or listed already",
-    "name": "a name that cannot be written down",
+    "missing": "the file does not exist",
+    "link": "a link to nowhere, to a folder outside, or to a folder that is already listed",
+    "name": "a file name with control characters or invalid UTF-8",
     "unreadable": "not readable",
     "empty": "an empty file",
-    "format": "no JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM that can be read",
+    "format": "not a readable JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM",
     "damaged": "a damaged image",
     "size": "too many pixels",
-    "conflict": "the same picture under two classes",
+    "conflict": "the same picture in two classes",
     "leak": "the same picture, or group, in two splits",
 }
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
@@ -58,8 +58,8 @@ def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: in
         near_copies = any("near copy" in each.detail for each in rejections)
         raise UserError(
             *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
-            f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy "
-            "to skip, which lists them and leaves them out"
-            + "; lower images_copy_bits if near copies are different pictures"
+            f"{folder}: {len(rejections)} of {n_files} files cannot be used; repair or remove these files, or set "
+            "`images_policy: skip` in params.yaml to leave them out"
+            + "; if near copies are different pictures, lower images_copy_bits"
             * near_copies,
         )

@@ -45,14 +45,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="batches from the lowest rate to the highest")
     arguments = parser.parse_args()
     if arguments.steps < 20:
-        raise UserError(f"--steps: expected 20 or more, found {arguments.steps}")
+        raise UserError(f"--steps: expected 20 or more, found {arguments.steps}; choose a larger number")
     recipe = read_recipe(arguments.params, arguments.model)
     size_px = recipe.models[arguments.model].image_size_px
     packed, stored_size_px = arguments.packed / str(size_px), recipe.pack.stored_size_px(size_px)
     class_names, (train,) = open_splits(packed, ("train",))
     if (found_px := train.images.shape[1]) != stored_size_px:
         raise UserError(
-            f"{packed}: expected images of {stored_size_px} px, as {arguments.params} says, "
+            f"{packed}: expected images of {stored_size_px} px, as in {arguments.params}, "
             f"found {found_px} px; run `dvc repro pack`"
         )
     network, _, job = prepare(recipe, arguments.model, class_names, (train, train), choose_device())

@@ -38,13 +38,19 @@ def main() -> None:
     if unfinished:
         print(f"left out, since they have no scores of their own, or no such one: {', '.join(unfinished)}\n")
     if arguments.param and arguments.param not in runs.columns.drop(COLUMNS):
-        raise UserError(f"--param: expected a parameter such as models.cnn.lr, found {arguments.param!r}")
+        raise UserError(
+            f"--param: expected a parameter that these runs have, such as models.cnn.lr, found {arguments.param!r}; "
+            "correct the name"
+        )
     models = runs["model"].unique()
     tables = {model: tabulate(runs, model, arguments.score, arguments.param) for model in models}
     tables = {model: table for model, table in tables.items() if table["n_seeds"].sum() > 1}
     if not tables:
         n_runs = runs["run"].nunique()
-        raise UserError(f"{n_runs} finished runs, and no parameter in which two differ; run a sweep first")
+        raise UserError(
+            f"expected finished runs that differ in a parameter, found {n_runs} runs without a difference; run a sweep "
+            "first, for example `dvc exp run --queue -S 'seed=1,2,3'` and `dvc queue start`"
+        )
     print("\n\n".join(describe(model, table, arguments.score) for model, table in tables.items()))
     path, figure = arguments.out / "sweep.csv", arguments.out / "sweep.png"
     write_table(path, tables)
@@ -64,14 +70,14 @@ def read_shown(file: str | None) -> list[dict]:
             raise UserError(f"dvc exp show --json: {shown.stderr.strip()}")
         text = shown.stdout
     elif file != "-" and not Path(file).is_file():
-        raise UserError(f"{file}: no such file; `dvc exp show --json > {file}` makes it")
+        raise UserError(f"{file}: no such file; make it with `dvc exp show --json > {file}`")
     else:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     with suppress(ValueError, TypeError):
         shown = json.loads(text)
         if all("rev" in commit for commit in shown):
             return shown
-    raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else")
+    raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else; make the file again")
 
 
 def describe(model: str, table: pd.DataFrame, score: str) -> str:

@@ -78,9 +78,9 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
             not of one pipeline.
     """
     if not folder.is_dir():
-        found = "a file" if folder.is_file() else "none"
+        found = "a file" if folder.is_file() else "nothing"
         raise UserError(
-            f"{folder}: expected a folder of models, found {found}; name it with --models, or run `dvc repro`"
+            f"{folder}: expected a folder of models, found {found}; give the folder with --models, or run `dvc repro`"
         )
     there = sorted(path.stem for path in folder.glob("*.safetensors"))
     if model is not None:
@@ -89,9 +89,9 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
     counted = [name for name, weight in zip(names, vote.weights, strict=True) if weight]
     if lacking := [name for name in counted if name not in there]:
         raise UserError(
-            f"{folder / VOTE_FILE}: expected the models {', '.join(counted)} beside it, found no "
-            f"{', '.join(lacking)}; get the whole folder (the artifact `vote`), ask one model with --model, or run "
-            "`dvc repro`"
+            f"{folder / VOTE_FILE}: expected the models {', '.join(counted)} in the same folder, but "
+            f"{', '.join(lacking)} is missing; get the whole folder (the artifact `vote`), ask one model with --model, "
+            "or run `dvc repro`"
         )
     members = [_load(folder, name) if name in counted else None for name in names]
     _refuse_strangers(folder, [member for member in members if member])
@@ -100,10 +100,16 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
 
 def _load_alone(folder: Path, model: str, there: list[str]) -> Ensemble:
     if model not in there:
-        raise UserError(f"--model: expected one of {', '.join(there) or 'none'} in {folder}, found {model}")
+        raise UserError(
+            f"--model: {folder} has no model {model}; "
+            + (f"choose one of {', '.join(there)}" if there else "it has no models; run `dvc repro`")
+        )
     member, vote = _load(folder, model), read_lone_vote(folder / VOTE_FILE, model)
     if vote is None:
-        print(f"{folder}: no temperature of {model} in {VOTE_FILE}, so its answers are uncalibrated", file=sys.stderr)
+        print(
+            f"{folder}: {VOTE_FILE} has no temperature for {model}, so its probabilities are uncalibrated",
+            file=sys.stderr,
+        )
     return Ensemble([member], vote or EqualVote(np.ones(1)))
 
 
@@ -114,16 +120,17 @@ def _load(folder: Path, name: str) -> Member:
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:
     """Refuse members that learnt other classes than the first, or from pictures of another depth."""
-    (first, _, ours), remedy = members[0], "take the members of a vote from one run"
+    (first, _, ours), remedy = members[0], "use models and vote.json of one run"
     for name, _, theirs in members[1:]:
         pairs = zip_longest(ours.class_names, theirs.class_names)
         if differing := next((pair for pair in pairs if pair[0] != pair[1]), None):
             raise UserError(
-                f"{folder}: expected models of the same classes, found {len(ours.class_names)} of {first} and "
-                f"{len(theirs.class_names)} of {name}, {differing[0]!r} beside {differing[1]!r}; {remedy}"
+                f"{folder}: expected models with the same classes, found {len(ours.class_names)} classes in {first} "
+                f"and {len(theirs.class_names)} in {name}; the first difference is {differing[0]!r} and "
+                f"{differing[1]!r}; {remedy}"
             )
         if ours.grey_bits != theirs.grey_bits:
             raise UserError(
-                f"{folder}: expected models of the same depth of grey pictures, found {ours.grey_bits} bits of {first} "
-                f"and {theirs.grey_bits} of {name}; {remedy}"
+                f"{folder}: expected models trained on grey pictures of the same depth, found {ours.grey_bits} bits in "
+                f"{first} and {theirs.grey_bits} in {name}; {remedy}"
             )

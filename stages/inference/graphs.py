@@ -82,7 +82,8 @@ def write_onnx(path: Path, ensemble: Ensemble) -> list[Path]:
         import onnxscript  # noqa: F401 (torch imports it, and would not say so in a line)
     except ImportError:
         raise UserError(
-            "export: expected the packages of the extra `onnx`, found none; run pip install onnx onnxscript onnxruntime"
+            "export: expected the packages onnx and onnxscript, but they are not installed; "
+            "run `pip install onnx onnxscript onnxruntime`"
         ) from None
     graph = build_graph(ensemble)
     graph.metadata_props.update(describe(ensemble))
@@ -106,8 +107,8 @@ def build_graph(ensemble: Ensemble) -> Any:
         networks = [each.card.arguments.get("network", each.card.architecture) for each in members]
         names = ", ".join(f"{each.name} ({network})" for each, network in zip(members, networks, strict=True))
         raise UserError(
-            f"export: expected networks that ONNX's exporter can handle, found {names}: {error}; export other models "
-            "with --model, or choose another network"
+            f"export: expected networks that PyTorch can export to ONNX, but it cannot export {names}: {error}; export "
+            "other models with --model, or choose another network"
         ) from None
 
 

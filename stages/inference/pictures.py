@@ -52,7 +52,7 @@ def read_list(content: bytes) -> list[str]:
     text = content.decode(encoding, "replace") if encoding else os.fsdecode(content)
     if "\0" in text:
         raise UserError(
-            "-: expected a path a line, found NUL characters between them; leave out -print0, or save the list as UTF-8"
+            "-: expected one path per line, found NUL characters; do not use -print0, and save the list as UTF-8"
         )
     lines = (line if os.path.lexists(line) else line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line]

@@ -28,11 +28,11 @@ class VoteFile(BaseModel, extra="forbid"):
     def _is_whole(self) -> "VoteFile":
         parts, wanted = self.parts(), VOTES[self.voting].__dataclass_fields__
         if parts.keys() != wanted.keys():
-            raise ValueError(f"{', '.join(parts)} of a {self.voting}, which has {', '.join(wanted)}")
+            raise ValueError(f"the keys {', '.join(parts)}, but a {self.voting} has {', '.join(wanted)}")
         if any(len(part) != len(self.members) for part in parts.values()):
-            raise ValueError(f"another number of {', '.join(parts)} than of members, who are {len(self.members)}")
+            raise ValueError(f"{len(self.members)} members, but another number of {' or '.join(parts)}")
         if not any(self.weights):
-            raise ValueError("weights that are all 0")
+            raise ValueError("only weights of 0")
         return self
 
     def parts(self) -> dict[str, list[float]]:
@@ -56,7 +56,7 @@ def read_vote(path: Path) -> tuple[list[str], Vote]:
         UserError: there is no such file, it is cut short, or another version has written it.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro ensemble`, or ask one model with --model")
+        raise UserError(f"{path}: no such file; run `dvc repro ensemble`, or ask a single model with --model")
     content = _read(path)
     vote = VOTES[content.voting](**{key: np.array(part) for key, part in content.parts().items()})
     return list(content.members), vote
@@ -78,9 +78,9 @@ def _read(path: Path) -> VoteFile:
     except ValidationError as error:
         fault = describe_faults(error)
     except ValueError as error:
-        fault = f"no JSON ({error})"
+        fault = f"invalid JSON ({error})"
     raise UserError(
-        f"{path}: expected who votes and how, as this clone of Quintet writes it ({', '.join(VoteFile.model_fields)}), "
-        f"found {fault}; get it again with its models (`dvc pull`, `dvc artifacts get`), check out the revision that "
-        "has written it, or run `dvc repro ensemble`"
+        f"{path}: expected the members and weights of an ensemble ({', '.join(VoteFile.model_fields)}), as this "
+        f"version of Quintet writes them, found {fault}; get the file again together with its models (`dvc pull`, `dvc "
+        "artifacts get`), check out the revision that wrote it, or run `dvc repro ensemble`"
     )

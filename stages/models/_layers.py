@@ -36,7 +36,9 @@ def count_features(backbone: nn.Module, image_size_px: int) -> int:
     try:
         n_features = backbone(torch.zeros(1, 3, image_size_px, image_size_px)).numel()
     except RuntimeError as error:
-        raise UserError(f"image_size_px: {image_size_px} leaves nothing of an image ({error}); choose more") from None
+        raise UserError(
+            f"image_size_px: {image_size_px} is too small for this network ({error}); choose a larger size"
+        ) from None
     backbone.train()
     return n_features
 

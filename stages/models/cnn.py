@@ -21,8 +21,8 @@ class Arguments(BaseModel):
     def check(self, image_size_px: int) -> None:
         if self.padding == "valid" and image_size_px < MIN_SIZE_VALID_PX:
             raise ValueError(
-                f"padding is 'valid', which needs images of {MIN_SIZE_VALID_PX} px or more, but image_size_px is "
-                f"{image_size_px}; set the one to 'same', or raise the other"
+                f"padding: valid needs images of {MIN_SIZE_VALID_PX} px or more, but image_size_px is {image_size_px}; "
+                "set padding to same, or raise image_size_px"
             )
 
 

@@ -39,7 +39,7 @@ class Arguments(BaseModel):
             self._look_at_images(image_size_px)
             return
         close = difflib.get_close_matches(self.network, known, n=3, cutoff=0.4)
-        meant = f"; did you mean {' or '.join(close)}?" if close else "; timm.list_models() has all names"
+        meant = f"; did you mean {' or '.join(close)}?" if close else "; timm.list_models() returns all names"
         raise ValueError(f"network: timm has no {self.network!r}{meant}")
 
     def _look_at_images(self, image_size_px: int) -> None:
@@ -54,10 +54,10 @@ class Arguments(BaseModel):
         else:
             if not rest_px or _takes(network, image_size_px - rest_px):  # as convolutions do, which lose edges, too
                 return
-            reason = f"its patches leave out {rest_px} px at the right and lower edges"
+            reason = f"its patches do not cover {rest_px} px at the right and lower edges"
         raise ValueError(
-            f"network: {self.network} cannot look at images of image_size_px = {image_size_px} ({reason}); choose "
-            "another size, or another network"
+            f"network: {self.network} cannot process images of image_size_px = {image_size_px} ({reason}); choose "
+            "another image_size_px, or another network"
         )
 
 

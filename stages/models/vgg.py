@@ -28,7 +28,8 @@ class Arguments(BaseModel):
     def check(self, image_size_px: int) -> None:
         if image_size_px < MIN_SIZE_PX:
             raise ValueError(
-                f"needs images of {MIN_SIZE_PX} px or more, found image_size_px = {image_size_px}; raise it"
+                f"VGG needs images of {MIN_SIZE_PX} px or more, found image_size_px = {image_size_px}; raise "
+                "image_size_px"
             )
 
 

@@ -68,14 +68,14 @@ def read_card(path: Path, metadata: dict[str, str]) -> ModelCard:
     train = f"train it here (`dvc repro train@{path.stem}`)"
     if KEY not in metadata:
         raise UserError(
-            f"{path}: expected a model of Quintet's, with `{KEY}` in its metadata, found "
-            f"{', '.join(metadata) or 'nothing'} there; weights of others are for a model to start from (`weights` in "
-            f"its block of params.yaml): {train}"
+            f"{path}: expected a model trained by Quintet, with `{KEY}` in its metadata, found "
+            f"{', '.join(metadata) or 'nothing'}; to use other weights, name the file as `weights` of a model "
+            f"in params.yaml, and {train}"
         )
     try:
         card = _validate(ModelCard, json.loads(metadata[KEY]))
         if card.architecture not in (known := list_architectures()):
-            raise ValueError(f"architecture {card.architecture!r:.60} (this clone has {', '.join(known)})")
+            raise ValueError(f"the architecture {card.architecture!r:.60} (this version has {', '.join(known)})")
 
         class Arguments(load_architecture(card.architecture).Arguments, extra="forbid"):
             """Keys that it lacks are refused."""
@@ -84,8 +84,8 @@ def read_card(path: Path, metadata: dict[str, str]) -> ModelCard:
         return replace(card, arguments=arguments.model_dump())
     except ValueError as error:
         raise UserError(
-            f"{path}: expected a model that this clone of Quintet can open, found in its metadata: {error}; check out "
-            f"the revision that has trained it, or {train}"
+            f"{path}: expected a model that this version of Quintet can open, found in its metadata: {error}; check "
+            f"out the revision that trained it, or {train}"
         ) from None
 
 
@@ -95,4 +95,4 @@ def _validate(kind: type, content: Any, of: str = "") -> Any:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         known = ", ".join(signature(kind).parameters)
-        raise ValueError(f"{of}{describe_faults(error)} (this clone knows {known})") from None
+        raise ValueError(f"{of}{describe_faults(error)} (this version knows {known})") from None

@@ -29,7 +29,7 @@ def read_names(path: Path, classes: Sequence[str]) -> list[str]:
         names = None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(
-            f"{path}: expected JSON with a name for each class, found another file, or a part of one; fetch it again, "
-            "run `dvc repro split`, or remove it, to have classes called as their folders"
+            f"{path}: expected JSON with a name for each class, found other or incomplete content; get the file again "
+            "(`dvc pull`), run `dvc repro split`, or delete it to show the folder names instead"
         )
     return [names.get(each, each) for each in classes]

@@ -28,12 +28,17 @@ def choose_device() -> torch.device:
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each
     elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
-        raise UserError(f"QUINTET_DEVICE={name}: several processes need a GPU each; set CUDA_VISIBLE_DEVICES instead")
+        raise UserError(
+            f"QUINTET_DEVICE={name}: expected one GPU for each of several processes, found a single GPU; unset "
+            "QUINTET_DEVICE and choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None
+        raise UserError(
+            f"QUINTET_DEVICE={name}: this machine has no such device ({reason}); set it to cpu, or unset it"
+        ) from None
 
 
 def keep_freed_memory() -> None:

@@ -52,7 +52,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         UserError: there is no such file, it is cut short or another one, or this clone has no such network.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such model; run `dvc repro train@{path.stem}`")
+        raise UserError(f"{path}: no such model file; run `dvc repro train@{path.stem}`")
     path.open("rb").close()  # safetensors would not say with a number what the machine refuses
     try:
         with safe_open(path, framework="pt") as file:
@@ -60,8 +60,8 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except SafetensorError as error:
         raise UserError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are none ({error}); "
-            f"get it again (`dvc pull`, `dvc artifacts get`), or run `dvc repro train@{path.stem}`"
+            f"{path}: expected a complete safetensors file, found {path.stat().st_size:,} bytes that cannot be read "
+            f"({error}); get it again (`dvc pull`, `dvc artifacts get`), or run `dvc repro train@{path.stem}`"
         ) from None
     network = _build(path, card, state)
     return network.to(memory_format=torch.channels_last).eval(), card
@@ -77,9 +77,9 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
     if fault:
         versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "timm"))
         raise UserError(
-            f"{path}: expected the weights of {card.architecture} {card.arguments}, of {len(card.class_names)} "
-            f"classes, as this clone of Quintet builds it ({versions}), found {fault}; check out the revision that has "
-            "trained it, and install its packages"
+            f"{path}: expected weights for {card.architecture} {card.arguments} with {len(card.class_names)} classes, "
+            f"as this version of Quintet builds it ({versions}), found {fault}; check out the revision that trained "
+            "it, and install its packages (`make .venv/installed`)"
         )
     network.load_state_dict(state)
     return network
@@ -91,7 +91,7 @@ def find_misfit(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor])
         if key not in found:
             return f"no {key}"
         if key not in wanted:
-            return f"{key}, which that network lacks"
+            return f"{key}, which this network does not have"
         if found[key].shape != wanted[key].shape:
             return f"{key} of shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
     return ""

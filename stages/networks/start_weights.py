@@ -67,12 +67,14 @@ def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], 
     state = _strip_prefixes(path, state, wanted)
     if fault := _find_fault(wanted, state):
         has = _describe(state, says)
-        raise UserError(f"{path}: expected weights of this network's backbone, found {fault} ({has}); choose others")
+        raise UserError(
+            f"{path}: expected weights that fit this network's backbone, found {fault} ({has}); choose other weights"
+        )
     theirs = {"mean": tuple(says.get("mean", mean)), "std": tuple(says.get("std", std))}
     if theirs != (ours := {"mean": tuple(mean), "std": tuple(std)}):
         raise UserError(
-            f"{path}: expected weights for pixels normalised as this network's, {ours}, found {theirs}; let the "
-            "block's `network` carry the tag of these weights, as timm lists it, or choose others"
+            f"{path}: expected weights trained with this network's normalisation {ours}, found {theirs}; add the tag "
+            "of the weights to `network` in params.yaml (for example resnet18.a1_in1k), or choose other weights"
         )
     network.backbone.load_state_dict({key: state[key] for key in wanted}, strict=False)
     source = says.get("source", path.as_posix())
@@ -87,20 +89,27 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             says = file.metadata() or {}
             state = {name.removeprefix("backbone."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: expected a safetensors file, found none") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, but there is no such file; correct `weights` in params.yaml"
+        ) from None
     except SafetensorError as error:
-        raise UserError(f"{path}: expected a safetensors file, found none that can be read ({error})") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, but it cannot be read ({error}); save the weights again, or choose "
+            "other weights"
+        ) from None
     try:
         return state, dict(json.loads(says.get("quintet", "{}")))
     except (ValueError, TypeError):
-        raise UserError(f"{path}: expected JSON in its metadata `quintet`, found {says['quintet']!r:.60}") from None
+        raise UserError(
+            f"{path}: expected JSON in the metadata key `quintet`, found {says['quintet']!r:.60}; choose other weights"
+        ) from None
 
 
 def _strip_prefixes(path: Path, state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]):
     """Take off what stands before every name, unless it stands before the network's own names, too."""
     for prefix in (*PREFIXES, *PREFIXES):  # one may stand before another, in either order
         if state and all(name.startswith(prefix) for name in state) and not wanted.keys() & state.keys():
-            print(f"{path}: every name begins with `{prefix}`, which is left out", flush=True)
+            print(f"{path}: every name starts with `{prefix}`; the prefix is ignored", flush=True)
             state = {name.removeprefix(prefix).removeprefix("backbone."): tensor for name, tensor in state.items()}
     return state
 
@@ -115,10 +124,10 @@ def _describe(state: dict[str, torch.Tensor], says: dict[str, Any]) -> str:
 def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
     needs, has = (any("running_mean" in key for key in tensors) for tensors in (wanted, state))
     if needs != has and any(key in state for key in wanted):
-        return f"{'' if has else 'no '}batch normalisation (the block's `batch_norm` has to be {str(has).lower()})"
+        return f"{'' if has else 'no '}batch normalisation (set `batch_norm: {str(has).lower()}` in params.yaml)"
     if misfit := find_misfit(wanted, {key: state[key] for key in wanted if key in state}):
         return misfit
     for key, tensor in wanted.items():
         if tensor.is_floating_point() and not state[key].float().isfinite().all():
-            return f"numbers in {key} that are not finite"
+            return f"values in {key} that are not finite"
     return ""

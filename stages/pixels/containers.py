@@ -8,9 +8,9 @@ import zlib
 from PIL import TiffImagePlugin
 
 OTHER_FORMATS = {  # by how their files begin
-    rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
-    rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
-    rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
+    rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "a HEIC picture, as phones save them; convert it to JPEG or PNG",
+    rb"version https://git-lfs\.github\.com/": "a Git LFS pointer instead of the picture; run `git lfs pull`",
+    rb"([^\0]*\n)?outs:\n- ": "a DVC pointer instead of the picture; run `dvc pull`",
 }
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 MAX_PROFILE = 2**24  # bytes of an ICC profile; those of printers have a few million
@@ -61,6 +61,6 @@ def describe_tiff(content: bytes) -> str | None:
             warnings.simplefilter("ignore")  # of odd tags
             directory.load(file)
         bits = directory[TiffImagePlugin.BITSPERSAMPLE]
-        return f"a TIFF whose pixels are of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
+        return f"a TIFF with pixels of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
     except Exception:  # as of damaged bytes
         return None

@@ -98,7 +98,7 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                     detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
                     raise UnusableImageError("size", detail)
                 if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
-                    detail = "it begins with a small copy, as the raw files of cameras do; convert it to JPEG or PNG"
+                    detail = "a raw file of a camera, which starts with a small preview; convert it to JPEG or PNG"
                     raise UnusableImageError("format", detail)
                 if shrink_to_px:
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
@@ -111,8 +111,8 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
         raise
     except UnidentifiedImageError:
         if pixels := describe_tiff(content):
-            raise UnusableImageError("format", f"{pixels}; save it as RGB or grey of 8 bits") from None
-        raise UnusableImageError("damaged", "its header is not readable") from None
+            raise UnusableImageError("format", f"{pixels}; save it as 8-bit RGB or grey") from None
+        raise UnusableImageError("damaged", "its header cannot be read") from None
     # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
     except Exception as error:
         raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
@@ -131,7 +131,7 @@ def _count_grey_bits(image: Image.Image) -> int:
     """Return how many bits the largest value of wide grey pixels takes: 8, 10, 12, 14 or 16; 0 of other pixels."""
     smallest, largest = image.getextrema() if image.mode in ("F", "I") else (0, 0)
     if image.mode == "F" or not 0 <= smallest <= largest < 2**16:
-        raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
+        raise UnusableImageError("format", f"32-bit pixels (mode {image.mode}); save it with 8 or 16 bits")
     if not image.mode.startswith("I") or image.format == "PPM":  # of PPM, which declares it, Pillow makes 16 bits
         return 0
     n_bits = int(np.asarray(image).max()).bit_length()
@@ -187,7 +187,9 @@ def read_square(path: Path | str, size_px: int, sha256: str | None = None, grey_
     try:
         content = read_content(Path(path))
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
+            raise UserError(f"{path}: the file changed after `split` listed it; run `dvc repro` again")
         return fit_square(content, size_px, grey_bits=grey_bits)
     except UnusableImageError as error:
-        raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None
+        raise UserError(
+            f"{path}: not a usable image ({error.detail}); repair or remove it, and run `dvc repro`"
+        ) from None

@@ -22,10 +22,10 @@ TIMINGS = Path("data/timings.csv")  # ignored by git and DVC: a time in a tracke
 LOOK_S = 0.5
 GRACE_S = 30  # from a signal to SIGKILL
 REMEDIES = {  # of what only the user can mend
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give permission"),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what stands in its place"),
-    errno.ENAMETOOLONG: "shorten it",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some disk space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give write permission"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away the file or folder that is in its place"),
+    errno.ENAMETOOLONG: "shorten the name",
 }
 
 
@@ -76,10 +76,10 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         if not torch or not isinstance(error, torch.OutOfMemoryError):
             raise
         what = ". ".join(str(error).split(". ")[:3])  # how much was wanted, and what there is; advice follows
-        _exit_with(2, f"error: {what}; lower batch_size or image_size_px, or stop what else runs there")
+        _exit_with(2, f"error: {what}; lower batch_size or image_size_px, or stop other programs on this device")
     except KeyboardInterrupt as error:
         sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        _exit_with(128 + sign, f"stopped by {sign.name}; run again to go on")
+        _exit_with(128 + sign, f"stopped by {sign.name}; run the same command again to resume")
 
 
 def _exit_with(code: int, *messages: str) -> None:

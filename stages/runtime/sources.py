@@ -49,7 +49,7 @@ def describe(module: str) -> str:
     names = sorted(DISTRIBUTIONS.get(name, name.lower().replace("_", "-")) for name in packages)
     if unpinned := ", ".join(name for name in names if name not in pins):
         remedy = "add it to pyproject.toml, and run `make lock`"
-        raise UserError(f"requirements.txt: no pin of {unpinned}, which {module} imports; {remedy}")
+        raise UserError(f"requirements.txt: expected a pinned version of {unpinned}, which {module} imports; {remedy}")
     return "".join(
         [f"module {name} {_digest(tree.encode())}\n" for name, tree in sorted(trees.items()) if tree != "Module()"]
         + [f"file {name} {_digest(path.read_bytes())}\n" for name, path in sorted(files.items())]

@@ -70,7 +70,7 @@ def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once:
                 yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, most likely for want of memory; free some, and run again"
+            "a worker process was killed, probably because memory ran out; free some memory, and run again"
         ) from None
 
 

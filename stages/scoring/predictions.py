@@ -39,7 +39,10 @@ def read_predictions(path: Path) -> Predictions:
         raise UserError(f"{path}: no such file; run `dvc repro`")
     with np.load(path) as arrays:
         if {*arrays} != Predictions.__dataclass_fields__.keys():
-            raise UserError(f"{path}: expected {', '.join(Predictions.__dataclass_fields__)}; run `dvc repro`")
+            raise UserError(
+                f"{path}: expected the arrays {', '.join(Predictions.__dataclass_fields__)}, found others; run `dvc "
+                "repro`"
+            )
         return Predictions(**arrays)
 
 
@@ -54,6 +57,6 @@ def read_members(folder: Path, names: Sequence[str]) -> dict[str, Predictions]:
     for name, member in members.items():
         if not all(np.array_equal(first[key], each) for key, each in vars(member).items() if "probab" not in key):
             raise UserError(
-                f"{folder / name}.npz: expected the pictures of {names[0]}.npz, found others; run `dvc repro`"
+                f"{folder / name}.npz: expected the same pictures as in {names[0]}.npz, found others; run `dvc repro`"
             )
     return members

@@ -48,8 +48,9 @@ def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[st
             f"{(each['split'] == split).sum()} of {name}" for each, name in zip((before, after), names, strict=True)
         )
         raise UserError(
-            f"{split}: expected two different pictures or more in both, found {len(pictures)} among {found}; "
-            f"{len(both)} files are in both, whatever their split"
+            f"{split}: expected at least two different pictures that are in this split of both revisions, found "
+            f"{len(pictures)} among {found}; {len(both)} files are in both revisions, in any split; compare revisions "
+            "of the same images"
         )
     numbers = dict(zip(before["class"], before["label"], strict=True))
     in_order = after.drop_duplicates("label").sort_values("label")["class"]
@@ -89,8 +90,9 @@ def map_classes(
     if not is_sure.all() or len(ours) != len(theirs):
         lone = np.setdiff1d(ours, ours[rows[is_sure]]), np.setdiff1d(theirs, theirs[columns[is_sure]])
         raise UserError(
-            "expected the same classes in both, found "
-            + ", ".join(f"{_name(each)} in {name} alone" for each, name in zip(lone, names, strict=True) if len(each))
+            "expected the same classes in both revisions, found "
+            + ", ".join(f"{_name(each)} only in {name}" for each, name in zip(lone, names, strict=True) if len(each))
+            + "; compare revisions with the same classes"
         )
     return dict(zip(ours[rows].tolist(), theirs[columns].tolist(), strict=True))
 

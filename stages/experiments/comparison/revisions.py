@@ -48,7 +48,8 @@ class Revision:
             raise UserError(self._explain(path)) from None
         except SCMError as error:
             raise UserError(
-                f"{self.name}: expected a branch, a commit, or a name of `dvc exp list` ({error})"
+                f"{self.name}: expected a branch, a commit or an experiment ({error}); `dvc exp list --all` lists "
+                "experiments"
             ) from None
         except (DvcException, ConnectionError) as error:
             raise UserError(f"{self.name}: {path}: {error}") from None
@@ -57,12 +58,12 @@ class Revision:
 
     def _explain(self, path: str) -> str:
         if path in (LOCK, PARAMS) or path not in list_outs(self.lock):
-            return f"{self.name}: expected {path}, found no such file; run `dvc repro` there, and commit"
+            return f"{self.name}: {path}: this revision has no such file; run `dvc repro` on it, and commit"
         if self.name == WORKSPACE:
-            return f"{self.name}: {path} is not there, nor in the cache or on a remote; run `dvc repro`"
+            return f"{self.name}: {path} is neither in the workspace nor in the cache or on a remote; run `dvc repro`"
         return (
-            f"{self.name}: {path} is neither in the cache nor on a remote; where it was made, run `dvc push` "
-            "(of an experiment `dvc exp push`), or run it again here"
+            f"{self.name}: {path} is neither in the cache nor on a remote; run `dvc push` on the machine that made it "
+            "(for an experiment `dvc exp push`), or run it again here"
         )
 
     def _read_yaml(self, path: str) -> Any:
@@ -70,7 +71,9 @@ class Revision:
             try:
                 return yaml.load(file, Loader=yaml.CSafeLoader)
             except yaml.YAMLError as error:  # for instance after a merge in git
-                raise UserError(f"{self.name}: {path}: {error}; restore it from git") from None
+                raise UserError(
+                    f"{self.name}: {path}: expected YAML, found {error}; restore the file from git"
+                ) from None
 
     @cached_property
     def lock(self) -> dict[str, dict[str, Any]]:
@@ -81,11 +84,13 @@ class Revision:
         """
         stages = self._read_yaml(LOCK)["stages"]
         if "ensemble" not in stages:
-            raise UserError(f"{self.name}: {LOCK}: expected the stage ensemble; run `dvc repro` there, and commit")
+            raise UserError(
+                f"{self.name}: {LOCK}: the stage `ensemble` has not run; run `dvc repro` on this revision, and commit"
+            )
         if stale := find_stale(stages):
             raise UserError(
-                f"{self.name}: {LOCK}: {stale[0]} ran on another version of {stale[1]} than there is now; "
-                "run `dvc repro` there, and commit"
+                f"{self.name}: {LOCK}: the stage {stale[0]} ran with an older version of {stale[1]}; "
+                "run `dvc repro` on this revision, and commit"
             )
         return stages
 
@@ -105,7 +110,9 @@ class Revision:
         with self.open(MANIFEST) as file:
             table = pd.read_csv(file, dtype=dict.fromkeys(WORDS, str), keep_default_na=False)
         if missing := ", ".join(name for name in COLUMNS if name not in table):
-            raise UserError(f"{self.name}: {MANIFEST}: expected columns {missing}; run `dvc repro` there, and commit")
+            raise UserError(
+                f"{self.name}: {MANIFEST}: the columns {missing} are missing; run `dvc repro` on it, and commit"
+            )
         return table.assign(row=table.groupby("split").cumcount(), nth=table.groupby("sha256").cumcount())
 
     @property
@@ -128,8 +135,8 @@ class Revision:
         with self.open(path) as file, np.load(file) as arrays:
             if not all(np.array_equal(arrays.get(f"{split}_{key}"), values) for key, values in expected.items()):
                 raise UserError(
-                    f"{self.name}: {path}: expected the {split} pictures of {MANIFEST}, found others, or a file of an "
-                    "earlier version; run `dvc repro` there, and commit"
+                    f"{self.name}: {path}: expected predictions for the {split} pictures of {MANIFEST}, found other "
+                    "pictures or an older format; run `dvc repro` on this revision, and commit"
                 )
             return arrays[f"{split}_probabilities"]
 
@@ -140,6 +147,6 @@ def read_storage() -> dict[str, Any]:
         with Repo() as repo:
             config = repo.config
     except DvcException as error:
-        raise UserError(f"{error}; run this where dvc.yaml is") from None
+        raise UserError(f"{error}; run this command in the folder of dvc.yaml") from None
     core = {"remote": config["core"]["remote"]} if "remote" in config["core"] else {}
     return {"core": core, "remote": config["remote"], "cache": config["cache"]}

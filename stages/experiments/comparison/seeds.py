@@ -18,8 +18,8 @@ def pair_seeds(before: Revision, after: Revision) -> dict[int, tuple[Revision, R
     """
     if describe_run(before.lock) == describe_run(after.lock):
         raise UserError(
-            f"--over seed: {before.name} and {after.name} differ by their seed at most; "
-            "`python -m stages.experiments.sweep --param seed` shows what seeds do"
+            f"--over seed: expected revisions that differ in more than the seed, but {before.name} and {after.name} do "
+            "not; `python -m stages.experiments.sweep --param seed` shows the effect of seeds"
         )
     experiments = list(list_experiments())
     ours, theirs = (find_seeds(each, experiments) for each in (before, after))
@@ -29,8 +29,8 @@ def pair_seeds(before: Revision, after: Revision) -> dict[int, tuple[Revision, R
             f"{run.name}: {', '.join(map(str, sorted(seeds)))}" for run, seeds in ((before, ours), (after, theirs))
         )
         raise UserError(
-            f"--over seed: expected experiments with two seeds or more in common, found {found}; "
-            "run `dvc exp run --queue -S 'seed=1,2,3'` from both"
+            f"--over seed: expected at least two seeds that both revisions ran with, found {found}; "
+            "run `dvc exp run --queue -S 'seed=1,2,3'` on both revisions"
         )
     return {seed: (ours[seed], theirs[seed]) for seed in shared}
 
