@@ -1,4 +1,4 @@
-"""A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
+"""Load a folder of trained models as one classifier: a single model, or the ensemble of all members with a weight."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ VOTE_FILE = "vote.json"
 
 
 class Member(NamedTuple):
-    """A model that votes."""
+    """A member of the ensemble."""
 
     name: str
     network: nn.Module
@@ -31,24 +31,24 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members in the vote's order, and the vote; where one has no weight in it, None stands for it."""
+    """The members in order, and how they are combined; None replaces a member with zero weight."""
 
     members: list[Member | None]
     vote: Vote
 
     @property
     def class_names(self) -> list[str]:
-        """The class names in label order, on which all members agree."""
+        """The class names in label order, the same for all members."""
         return next(member.card.class_names for member in self.members if member)
 
     @property
     def grey_bits(self) -> int | None:
-        """How many bits of grey pixels wider than 8 bits the members learnt from; None: as many as a picture takes."""
+        """Bits of wide grey pixels (more than 8 bits) that the members learnt from; None: decided for each picture."""
         return next(member.card.grey_bits for member in self.members if member)
 
     @property
     def stored_sizes_px(self) -> list[int]:
-        """The sizes in which the members want a picture."""
+        """The sizes in which the members need a picture."""
         return sorted({member.card.stored_size_px for member in self.members if member})
 
     def predict_proba(self, images: dict[int, np.ndarray], device: torch.device) -> np.ndarray:
@@ -58,7 +58,7 @@ class Ensemble:
             images: of each of `stored_sizes_px`, uint8, shape (n_images, size_px, size_px, 3), as `pack` stores them.
         """
         n_images = len(next(iter(images.values())))
-        # a member of no weight says 1 throughout, which no pool counts: so the sum keeps its order, and its last bits
+        # a member with zero weight gives 1 everywhere and does not count: the sum keeps its order, and so its last bits
         probabilities = np.ones((len(self.members), n_images, len(self.class_names)), np.float32)
         for row, member in zip(probabilities, self.members, strict=True):
             if member:
@@ -68,14 +68,14 @@ class Ensemble:
 
 
 def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
-    """Load a model of the folder, or its vote with the members that have a weight in it.
+    """Load one model of the folder, or the ensemble with the members that have a weight.
 
     Args:
-        folder: holds NAME.safetensors of each model, and vote.json.
-        model: a name; None is the vote.
+        folder: contains NAME.safetensors for each model, and vote.json.
+        model: name of a single model; None: the ensemble.
     Raises:
-        UserError: there is no such folder, model or vote, a file is none that this clone can open, or the members are
-            not of one pipeline.
+        UserError: the folder, the model or vote.json is missing, this version cannot open a file, or the members come
+            from different pipelines.
     """
     if not folder.is_dir():
         found = "a file" if folder.is_file() else "nothing"
@@ -119,7 +119,7 @@ def _load(folder: Path, name: str) -> Member:
 
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:
-    """Refuse members that learnt other classes than the first, or from pictures of another depth."""
+    """Refuse members with other classes than the first one, or trained on pictures of another depth."""
     (first, _, ours), remedy = members[0], "use models and vote.json of one run"
     for name, _, theirs in members[1:]:
         pairs = zip_longest(ours.class_names, theirs.class_names)

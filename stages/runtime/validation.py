@@ -1,4 +1,4 @@
-"""Says in a few words what pydantic finds wrong with what a file holds."""
+"""Turn pydantic's errors about the content of a file into a few words."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 
 def describe_faults(error: ValidationError) -> str:
-    """Return each key with what is wrong about it, on one line."""
+    """Return one line with each key and what is wrong with it."""
     faults = []
     for each in error.errors(include_url=False):
         key = ".".join(map(str, each["loc"]))
