@@ -15,11 +15,15 @@ from stages.runtime.process import exit_cleanly
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="to write, .onnx")
+    parser.add_argument("file", type=Path, help="ONNX file to write")
     parser.add_argument(
-        "--models", type=Path, default=Path("data/models"), metavar="FOLDER", help="by default %(default)s"
+        "--models",
+        type=Path,
+        default=Path("data/models"),
+        metavar="FOLDER",
+        help="folder of trained models, by default %(default)s",
     )
-    parser.add_argument("--model", metavar="NAME", help="one of them alone; by default they vote")
+    parser.add_argument("--model", metavar="NAME", help="export only this model; by default the ensemble")
     arguments = parser.parse_args()
 
     from stages.inference.ensembles import load_ensemble

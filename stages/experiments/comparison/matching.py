@@ -1,6 +1,6 @@
-"""Which pictures two revisions share: found by the hash of the file, whatever became of rows, class numbers and names.
+"""Find the pictures that two revisions share, by the hash of the file; rows, class numbers and names may have changed.
 
-Only a picture that is in the same split of both can be compared: what one of them was trained on says nothing.
+Only pictures in the same split of both count: the answer for a picture that a model was trained on tells nothing.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ import pandas as pd
 from stages.dataset.copies import join_groups
 from stages.runtime.errors import UserError
 
-N_NAMED = 5  # classes in an error
+N_NAMED = 5  # classes named in an error
 
 
 @dataclass(frozen=True)
 class Matching:
     """The pictures that both revisions have in a split, in the order of the second one."""
 
-    pictures: pd.DataFrame  # the columns of the manifest, those of either with _before and _after; sha256
-    labels: np.ndarray  # int, (n_images,), as the second revision numbers its classes
-    groups: np.ndarray  # int, (n_images,): copies of each other in either revision have one number
-    order: np.ndarray  # int, (n_classes,): the first revision's number of each class of the second
-    n_elsewhere: int  # pictures that one of them alone has in this split, and the other in another one
-    n_relabelled: int  # pictures of the split that are left out, since their classes differ
+    pictures: pd.DataFrame  # columns of both manifests with _before and _after; sha256
+    labels: np.ndarray  # int, (n_images,), class numbers of the second revision
+    groups: np.ndarray  # int, (n_images,): copies in either revision share a number
+    order: np.ndarray  # int, (n_classes,): for each class of the second revision, its number in the first
+    n_elsewhere: int  # pictures in this split of one revision, and in another split of the other
+    n_relabelled: int  # pictures of the split that are left out, because their class differs
 
 
 def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[str, str]) -> Matching:
     """Match the pictures of two manifests. A file that is listed several times is matched as often as both list it.
 
     Args:
-        before, after: as `Revision.manifest` has them.
-        names: of the revisions, for errors.
+        before, after: as from `Revision.manifest`.
+        names: names of the revisions, for errors.
     Raises:
-        UserError: their classes differ, or they share fewer than two pictures of the split.
+        UserError: the classes differ, or the revisions share fewer than two pictures of the split.
     """
     both = before.merge(after, on=["sha256", "nth"], suffixes=("_before", "_after"))
     class_of = map_classes(before, after, both, names)
@@ -68,14 +68,14 @@ def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[st
 def map_classes(
     before: pd.DataFrame, after: pd.DataFrame, both: pd.DataFrame, names: tuple[str, str]
 ) -> dict[str, str]:
-    """Return {class of the first revision: the same class of the second}, which may have been renamed.
+    """Return {class of the first revision: same class of the second revision}; classes may have been renamed.
 
-    A class is the same if it has most of its pictures in common with the other, or else its name.
+    Two classes are the same if they share most of their pictures, or else their name.
 
     Args:
-        both: the pictures of both, of all splits.
+        both: pictures that are in both, of all splits.
     Raises:
-        UserError: classes of one are not among those of the other.
+        UserError: a class exists in only one of the revisions.
     """
     from scipy.optimize import linear_sum_assignment
 

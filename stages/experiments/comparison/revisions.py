@@ -1,4 +1,4 @@
-"""What a revision has said of its pictures: read from the workspace, or from DVC's cache or remote by its dvc.lock."""
+"""Read the predictions of a revision: from the workspace, or through its dvc.lock from DVC's cache or a remote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ from stages.experiments.runs import VOTE
 from stages.pixels.packing import number_groups
 from stages.runtime.errors import UserError
 
-WORKSPACE = "workspace"  # as DVC calls what lies in the working tree
+WORKSPACE = "workspace"  # DVC's name for the working tree
 LOCK, PARAMS = "dvc.lock", "params.yaml"
 OF_VOTE = "data/vote.npz"
-WORDS = ("path", "class", "sha256", "group")  # columns of the manifest: a class may be called "nan", or "007"
+WORDS = ("path", "class", "sha256", "group")  # text columns of the manifest: a class may have the name "nan" or "007"
 
 
 class Revision:
-    """A branch, a tag, a commit, an experiment or the workspace. Nothing is checked out."""
+    """A branch, a tag, a commit, an experiment or the workspace; nothing is checked out."""
 
     def __init__(self, name: str, commit: str | None = None, storage: dict[str, Any] | None = None) -> None:
         self.name = name
@@ -40,7 +40,7 @@ class Revision:
         """Open a file that git or DVC tracks.
 
         Raises:
-            UserError: there is no such revision, or no such file in it, in the cache or on a remote.
+            UserError: the revision does not exist, or the file is not in it, in the cache or on a remote.
         """
         try:
             file = self.files.open(path, "rb")
@@ -80,7 +80,7 @@ class Revision:
         """The stages as they last ran.
 
         Raises:
-            UserError: as `open`; or no vote was taken, or one of other predictions than there are.
+            UserError: as for `open`; or the stage `ensemble` has not run, or ran on outdated predictions.
         """
         stages = self._read_yaml(LOCK)["stages"]
         if "ensemble" not in stages:
@@ -96,7 +96,7 @@ class Revision:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters that the vote was taken with: seed, models, ensemble."""
+        """The parameters of the ensemble: seed, models, ensemble."""
         return self.lock["ensemble"]["params"]["params.yaml"]
 
     @cached_property
@@ -106,7 +106,7 @@ class Revision:
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        """A row for each picture, in the order of the packs: COLUMNS, row (in its split), nth (of its file)."""
+        """A row per picture, in the order of the packs: COLUMNS, row (in its split), nth (among equal files)."""
         with self.open(MANIFEST) as file:
             table = pd.read_csv(file, dtype=dict.fromkeys(WORDS, str), keep_default_na=False)
         if missing := ", ".join(name for name in COLUMNS if name not in table):
@@ -117,14 +117,14 @@ class Revision:
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the classes in the order of the labels."""
+        """The class names in label order."""
         return self.manifest.drop_duplicates("label").sort_values("label")["class"].tolist()
 
     def read_probabilities(self, split: str) -> dict[str, np.ndarray]:
-        """Return what each model, and last the vote, says of a split: float, shape (n_images, n_classes).
+        """Return the probabilities of each model, and last of the ensemble: float, shape (n_images, n_classes).
 
         Raises:
-            UserError: predictions are not there, or not of the pictures of the manifest.
+            UserError: predictions are missing, or not for the pictures of the manifest.
         """
         paths = {name: f"{PREDICTIONS}/{name}.npz" for name in self.settings["models"]} | {VOTE: OF_VOTE}
         return {name: self._read_predictions(path, split) for name, path in paths.items()}
@@ -142,7 +142,7 @@ class Revision:
 
 
 def read_storage() -> dict[str, Any]:
-    """Return where cache and remotes are now: a revision may be older than the remote that has its data."""
+    """Return the current places of cache and remotes: a revision may be older than the remote with its data."""
     try:
         with Repo() as repo:
             config = repo.config
