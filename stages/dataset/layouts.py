@@ -1,7 +1,7 @@
-"""Finds out how an image folder gives its classes, and lists the files of each: nothing is guessed, nothing dropped.
+"""Recognise the layout of an image folder, and list the files of each class, without guessing or dropping files.
 
-The folder holds a folder for each class; or a folder for each split, with such folders in it; or a labels.csv that
-names its files. No file but labels.csv is opened: what a file holds is for `inspection` to see.
+The folder has one folder per class; or one folder per split, with class folders in it; or a labels.csv that lists the
+files. Only labels.csv is opened; `inspection` reads the other files.
 """
 
 import os
@@ -15,16 +15,16 @@ from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_tabl
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
 
-Classes = set[tuple[str | None, str]]  # the split, where the folder gives one, and the label
+Classes = set[tuple[str | None, str]]  # split (None if not given) and label
 
 
 def list_folder(folder: Path) -> Walk:
-    """List the files of an image folder, whatever their endings.
+    """List the files of an image folder, with any extension.
 
     Returns:
-        a walk that is done: its files and rejections are sorted by path.
+        A finished walk, with files and rejections sorted by path.
     Raises:
-        UserError: the folder is none, or its classes are not fit to learn from; all that is wrong, a line each.
+        UserError: the folder is missing, or its classes are unusable; one line per problem.
     """
     try:
         os.scandir(folder).close()
@@ -43,7 +43,7 @@ def list_folder(folder: Path) -> Walk:
 
 
 def _list_rows(walk: Walk) -> Classes:
-    """List what labels.csv names, and return its classes."""
+    """List the files in labels.csv, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
     found = [os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names]
     alike = defaultdict(list)
@@ -53,7 +53,7 @@ def _list_rows(walk: Walk) -> Classes:
             alike[fold(name)].append(path)
     named, above = {NAMES_FILE, LABELS_FILE}, f"{fold(posixpath.basename(walk.root))}/"
     for row in rows:
-        is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
+        is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib raises if a folder cannot be read)
         name = fold(row.path)
         its = alike.get(name) or alike.get(name.removeprefix(above)) or [row.path]
         path, *others = [row.path] if is_there else its
@@ -72,7 +72,7 @@ def _list_rows(walk: Walk) -> Classes:
 
 
 def _list_class_folders(walk: Walk) -> Classes:
-    """List what the class folders hold, count the files outside of them, and return the classes.
+    """List the files in class folders, count the files outside, and return the classes.
 
     Raises:
         UserError: it is not clear which folders are the classes, or the splits.
@@ -96,7 +96,7 @@ def _list_class_folders(walk: Walk) -> Classes:
 
 
 def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str], list[str]]:
-    """Return a split's folder, its files and folders; an archive may have packed it into one of its own name."""
+    """Return the folder of a split, its files and folders; archives may contain a second folder of the same name."""
     files, folders = walk.look(path)
     inner = folders[0] if len(folders) == 1 and not files else ""
     if SPLIT_NAMES.get(inner.rpartition("/")[2].casefold()) == split:
@@ -105,7 +105,7 @@ def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str],
 
 
 def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]) -> None:
-    """Refuse two folders of one split, and folders that are called like splits (train2017), but are none."""
+    """Refuse two folders for one split, and folders with names like splits (train2017) that are not splits."""
     if all(splits) and len(set(splits)) == len(splits):
         return
     suspects = [top for top in tops if set(re.split("[^a-z]+", top.casefold())) & SPLIT_NAMES.keys()]
@@ -117,7 +117,7 @@ def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]
 
 
 def _refuse_unclear_classes(walk: Walk, parent: str, folders: list[str]) -> None:
-    """Refuse folders that all hold the same folders: the ones or the others may be the classes."""
+    """Refuse folders that all contain the same folders: either level may be the classes."""
     below = {frozenset(walk.list_names(folder)) for folder in folders}
     if len(folders) > 1 and len(below) == 1 and len(names := sorted(*below)) > 1:
         raise UserError(
@@ -128,7 +128,7 @@ def _refuse_unclear_classes(walk: Walk, parent: str, folders: list[str]) -> None
 
 
 def _find_problems(walk: Walk, classes: Classes) -> list[str]:
-    """Say what is wrong with the classes: too few, too much alike, empty, or not in each of the given splits."""
+    """Return the problems of the classes: too few, similar names, empty, or missing in a given split."""
     where = f"images: {walk.folder}"
     labels: dict[str | None, set[str]] = {split: set() for split, _ in classes}
     for split, label in classes:
