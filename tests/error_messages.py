@@ -2,8 +2,8 @@
 
     python -m tests.error_messages
 
-A message is the text of an exception, of `parser.error` or of a line on standard error, and any other text with the
-word "expected", because lists of mistakes are raised elsewhere. Values are shown as `{expression}`.
+A message is the text of an exception, of `parser.error` or of a line on standard error, and any other text with one of
+MARKS, because lists of mistakes are raised elsewhere. Values are shown as `{expression}`.
 """
 
 import ast
@@ -21,13 +21,14 @@ def read_messages(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if (isinstance(node, ast.Call) and _shows(node)) or (isinstance(node, ast.Raise) and node.exc):
             found |= {each.lineno: _spell(each) for each in _texts(node)}
-        elif isinstance(node, TEXTS) and "expected" in (text := _spell(node)) and text not in docs:
-            found.setdefault(node.lineno, text)
+        elif isinstance(node, TEXTS) and any(each in _spell(node) for each in MARKS) and _spell(node) not in docs:
+            found.setdefault(node.lineno, _spell(node))
     yield from sorted(found.items())
 
 
 HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 TEXTS = (ast.JoinedStr, ast.Constant)
+MARKS = ("expected ", "; ", "did you mean")
 
 
 def _shows(call: ast.Call) -> bool:

@@ -38,7 +38,7 @@ STRANGERS = {  # what is written, and what the line has to name
     "half of it": (json.dumps(CONTENT)[:60], "JSON"),
     "bytes": ("\x00\xff", "JSON"),
     "an unknown kind": (json.dumps({**CONTENT, "voting": "median"}), "voting: .*linear_pool.*'median'"),
-    "an unknown key": (json.dumps({**CONTENT, "rejects": 1}), "rejects: unknown here"),
+    "an unknown key": (json.dumps({**CONTENT, "rejects": 1}), "rejects: unknown key"),
     "a missing key": (json.dumps({key: CONTENT[key] for key in CONTENT if key != "weights"}), "weights: missing"),
     "a weight too few": (json.dumps({**CONTENT, "weights": [1]}), "2 members"),
     "no weight": (json.dumps({**CONTENT, "weights": [0, 0]}), "weights of 0"),

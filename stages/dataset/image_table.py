@@ -87,7 +87,7 @@ def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:
             if not is_clear or row["class"] != counts.index[0]:
                 detail = name_copies(row, group[group["class"] != row["class"]])
                 if is_clear:
-                    detail += f"; {counts.iloc[0]} of its {len(group)} copies are of class {counts.index[0]}"
+                    detail += f"; {counts.iloc[0]} of its {len(group)} copies are in class {counts.index[0]}"
                 rejections.append(Rejection(row["path"], "conflict", detail))
     return rejections
 
@@ -106,7 +106,7 @@ def find_leaks(images: pd.DataFrame) -> list[Rejection]:
 
 def name_copies(row: dict[str, Any], others: pd.DataFrame) -> str:
     """Return the images of its group that an image is a copy of: exact copies, else near copies, else all."""
-    kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "of one group with"}
+    kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "in one group with"}
     shared = next(each for each in kinds if (others[each] == row[each]).any())
     paths = others["path"][others[shared] == row[shared]]
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""

@@ -61,13 +61,13 @@ class Walk:
                 if os.path.exists(entry.path.removesuffix(".dvc")):  # noqa: PTH110
                     self.passed_over["hidden"] += 1
                 else:
-                    self.reject(its_path.removesuffix(".dvc"), "missing", f"by {entry.name}; run `dvc pull`")
+                    self.reject(its_path.removesuffix(".dvc"), "missing", f"only {entry.name} is there; run `dvc pull`")
             elif entry.is_dir():
                 folders.append(its_path)
             elif entry.is_file():
                 files.append(its_path)
             else:
-                self.reject(its_path, "unreadable", "no regular file")
+                self.reject(its_path, "unreadable", "not a regular file")
         return files, folders
 
     def holds(self, path: str) -> bool:

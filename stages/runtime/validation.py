@@ -16,9 +16,9 @@ def describe_faults(error: ValidationError) -> str:
 
 def _describe(fault: Any) -> str:
     if fault["type"] == "missing":
-        return "missing"
+        return "missing key"
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "unknown here"
+        return "unknown key"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
     return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r:.60}"

@@ -48,7 +48,7 @@ class Revision:
             raise UserError(self._explain(path)) from None
         except SCMError as error:
             raise UserError(
-                f"{self.name}: expected a branch, a commit or an experiment ({error}); `dvc exp list --all` lists "
+                f"{self.name}: expected a branch, a commit or an experiment ({error}); `dvc exp list -A` lists "
                 "experiments"
             ) from None
         except (DvcException, ConnectionError) as error:
