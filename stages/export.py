@@ -1,10 +1,10 @@
-"""Write the vote, or one model, as an ONNX graph that runs without this project, and without PyTorch.
+"""Export the ensemble, or one model, as an ONNX graph that runs without this project and without PyTorch.
 
     python -m stages.export FILE [--model NAME] [--models FOLDER]
 
-The graph takes pictures as uint8, in each size that the models want, and gives probabilities; cropping, normalisation
-and the vote are in it. Its metadata say how to resize a picture, and name the classes. Needs the extra `onnx` of
-pyproject.toml.
+The graph takes uint8 pictures, in each size that the models need, and returns probabilities. It contains cropping,
+normalisation and the combination of the models. Its metadata say how to resize a picture, and list the classes. Needs
+the extra `onnx` of pyproject.toml.
 """
 
 import argparse

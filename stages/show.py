@@ -43,7 +43,7 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"))
+    parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"), help="by default %(default)s")
     parser.add_argument("--markdown", action="store_true", help="print Markdown for the README")
     arguments = parser.parse_args()
     scores = read_scores(arguments.metrics)

@@ -42,14 +42,14 @@ Answers = dict[str, np.ndarray]  # {model: its probabilities, float (n_seeds, n_
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("before")
-    parser.add_argument("after", nargs="?", default=WORKSPACE)
-    parser.add_argument("--split", choices=["val", "test"], default="val")
-    parser.add_argument("--over", choices=["seed"])
+    parser.add_argument("before", help="branch, commit or experiment")
+    parser.add_argument("after", nargs="?", default=WORKSPACE, help="the same, by default the workspace")
+    parser.add_argument("--split", choices=["val", "test"], default="val", help="by default %(default)s")
+    parser.add_argument("--over", choices=["seed"], help="average over the seeds that both were run with")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="print Markdown, for a comment on a pull request")
-    form.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=Path, default="metrics/compare")
+    form.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--out", type=Path, default="metrics/compare", help="folder to write, by default %(default)s")
     arguments = parser.parse_args()
 
     before, after = Revision(arguments.before), Revision(arguments.after)

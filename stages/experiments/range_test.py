@@ -39,10 +39,12 @@ EXPLODED = 1.5  # stop when the loss exceeds this multiple of the smallest smoot
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", help="a block of `models` in the parameters")
     parser.add_argument("--packed", type=Path, default="data/packed", help="folder of the packs, one per image size")
-    parser.add_argument("--params", type=Path, default="params.yaml")
-    parser.add_argument("--out", type=Path, default="metrics/range_test")
+    parser.add_argument("--params", type=Path, default="params.yaml", help="parameter file, by default %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default="metrics/range_test", help="folder to write, by default %(default)s"
+    )
     parser.add_argument("--steps", type=int, default=200, help="number of batches from the lowest rate to the highest")
     arguments = parser.parse_args()
     if arguments.steps < 20:

@@ -29,10 +29,10 @@ SCORES = ("accuracy", "loss", "f1_macro", "top5", "ece")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?")
+    parser.add_argument("file", nargs="?", help="output of `dvc exp show --json`; -: standard input")
     parser.add_argument("--param", help="compare by this parameter only, with all others as in the first commit")
-    parser.add_argument("--score", choices=SCORES, default="accuracy")
-    parser.add_argument("--out", type=Path, default="metrics/sweep")
+    parser.add_argument("--score", choices=SCORES, default="accuracy", help="by default %(default)s")
+    parser.add_argument("--out", type=Path, default="metrics/sweep", help="folder to write, by default %(default)s")
     arguments = parser.parse_args()
     runs, unfinished = read_runs(read_shown(arguments.file), arguments.score)
     if unfinished:
