@@ -22,9 +22,9 @@ CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """The usable images, a row each, with COLUMNS and the fields of Facts; `split` is None if the folder gives none.
+    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none.
 
-    The column `copies` has the group of copies, `group` that group merged with the groups in labels.csv.
+    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives.
     """
 
     images: pd.DataFrame
@@ -38,10 +38,10 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     """List, decode and compare all images of a folder.
 
     Args:
-        max_pixels: largest width x height of an image; larger ones are rejected.
-        copy_bits: largest number of different bits of near copies; 0: exact copies only.
+        max_pixels: width x height beyond which an image is rejected.
+        copy_bits: how many bits of their perceptual hashes near copies differ in at most; 0 looks for exact ones only.
     Raises:
-        UserError: the classes of the folder are unclear; one line per problem.
+        UserError: the folder's classes cannot be made out; every problem has its line.
     """
     listing = list_folder(folder)
     names = name_classes(folder, {file.label for file in listing.files})

@@ -53,13 +53,13 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
 
 
 def refuse_rejections(folder: Path, rejections: Sequence[Rejection], n_files: int) -> None:
-    """Raise a UserError for the policy `strict`: a line for each rejection, and one that says what to do."""
+    """Raise a UserError, as the policy `strict` says: a line for each rejection, and one that says what to do."""
     if rejections:
         near_copies = any("near copy" in each.detail for each in rejections)
         raise UserError(
             *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
-            f"{folder}: {len(rejections)} of {n_files} files cannot be used; repair or remove these files, or set "
-            "`images_policy: skip` in params.yaml to leave them out"
-            + "; if near copies are different pictures, lower images_copy_bits"
+            f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy "
+            "to skip, which lists them and leaves them out"
+            + "; lower images_copy_bits if near copies are different pictures"
             * near_copies,
         )

@@ -18,8 +18,8 @@ from stages.networks.model_files import find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
-SCRATCH = "scratch"  # name of the committed file that means no weights
-PREFIXES = ("module.", "_orig_mod.", "model.")  # added to every name by wrappers of a network
+SCRATCH = "scratch"  # the name of the committed file that stands for no weights
+PREFIXES = ("module.", "_orig_mod.", "model.")  # what wraps a network while it learns puts one before every name
 
 
 @dataclass(frozen=True)
