@@ -347,7 +347,7 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
         (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
         (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
         (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
-        (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw file"),  # as in a NEF or DNG
+        (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw files"),  # as in a NEF or DNG
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, what):

@@ -98,12 +98,12 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                     detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
                     raise UnusableImageError("size", detail)
                 if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
-                    detail = "a raw file of a camera, which starts with a small preview; convert it to JPEG or PNG"
+                    detail = "it starts with a small preview, as raw files of cameras do; convert it to JPEG or PNG"
                     raise UnusableImageError("format", detail)
                 if shrink_to_px:
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
-                image.seek(int(image.info.get("default_image", 0)))  # an animated PNG may hide its default image
+                image.seek(int(image.info.get("default_image", 0)))  # of a PNG, one that its animation leaves out
                 image.load()
                 its_bits = _count_grey_bits(image)
                 return Picture(_turn_upright(_to_rgb(image, grey_bits or its_bits), image), n_frames, its_bits)

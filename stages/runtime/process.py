@@ -59,7 +59,7 @@ def _leave(error: BaseException) -> None:
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; user mistakes, signals, a full or read-only disk and a full GPU end it with one line."""
+    """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack some letters
     try:
