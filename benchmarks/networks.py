@@ -3,7 +3,7 @@
     python -m benchmarks.networks [--modules NAME ...] [--limit N]
 
 Each network starts from weights as `fetch` writes them, learns for one step, is evaluated, exported, compared with its
-graph, and opened in plain timm as docs/using.md says. Results are in benchmarks/results/timm-networks.json; a module
+graph, and opened in plain timm as in docs/libraries.md. Results are in benchmarks/results/timm-networks.json; a module
 that is there is not tried again, unless it is named. The whole takes hours, and may be stopped and started again.
 """
 
@@ -156,8 +156,8 @@ class Trial:
 
         from stages.networks.model_files import load_model
 
-        text = Path("docs/using.md").read_text(encoding="utf-8")
-        blocks = re.findall(r"```python\n(.*?)```", text.partition("## In plain")[2], re.DOTALL)
+        text = Path("docs/libraries.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         code = "\n".join(
             block for block in blocks if "timm.create_model" in block or "def " in block
         )  # and what it calls
@@ -217,7 +217,8 @@ def render_table(results: dict[str, Any]) -> str:
     rows = results["modules"].values()
     n_whole = sum(not row["faults"] for row in rows)
     lines = [
-        f"{n_whole} of {len(rows)}, with timm {results['timm']} and PyTorch {results['torch']}:\n",
+        f"{n_whole} of the {len(rows)} modules tried so far work, with timm {results['timm']} and PyTorch "
+        f"{results['torch']}:\n",
         "| module | its smallest network | px | maps | does not work |",
         "|---|---|---:|---|---|",
     ]

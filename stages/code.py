@@ -1,6 +1,6 @@
-"""Write down what each script and each architecture is made of; a stage depends on that text, not on source files.
+"""Describe the code of each script and architecture in a text; stages depend on that text, not on source files.
 
-Comments, docstrings and layout do not show in it, so that an edit that cannot change a result reruns nothing else.
+The text ignores comments, docstrings and layout, so that an edit that cannot change a result reruns nothing else.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from stages.runtime.sources import describe
 
 
 def write_descriptions(folder: Path) -> None:
-    """Write SCRIPT.txt for each file of stages/, and models/ARCHITECTURE.txt for each of stages/models/.
+    """Write SCRIPT.txt for each file of stages/, and models/ARCHITECTURE.txt for each file of stages/models/.
 
-    versions.txt has the pins of all packages that any of them imports.
+    versions.txt has the pinned versions of all packages that any of them imports.
     """
     stages, versions = Path("stages"), set()
     for path in [*stages.glob("[!_]*.py"), *stages.glob("models/[!_]*.py")]:
@@ -27,7 +27,7 @@ def write_descriptions(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("texts", type=Path, help="folder to write, a text for each script and architecture")
+    parser.add_argument("texts", type=Path, help="folder to write: a text for each script and architecture")
     write_descriptions(parser.parse_args().texts)
 
 

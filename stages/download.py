@@ -1,4 +1,4 @@
-"""Download Oxford 102 Flowers, and arrange it as one folder a class, or as its official split.
+"""Download Oxford 102 Flowers, and arrange it as one folder per class, or by its official split.
 
     python -m stages.download images|official_split IMAGES
 
@@ -15,17 +15,17 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import unfinished
 from stages.runtime.process import REMEDIES, run_stage
 
-TIMEOUT_S = 30  # without a byte
+TIMEOUT_S = 30  # without any data
 
 
 def download_flowers(root: Path) -> list[tuple[Path, str, str]]:
-    """Download the 8,189 images below `root`; return each one's path, its official split and its class's folder name.
+    """Download the 8,189 images below `root`; return path, official split and class folder of each.
 
-    What lies there whole is not downloaded again.
+    Complete files are not downloaded again.
 
     Raises:
         UserError: the download failed.
-        OSError: the disk is full, or not to be written to.
+        OSError: the disk is full or read-only.
     """
     from torchvision.datasets import Flowers102
 
@@ -38,8 +38,8 @@ def download_flowers(root: Path) -> list[tuple[Path, str, str]]:
             if isinstance(error, OSError) and error.errno in REMEDIES:
                 raise
             raise UserError(
-                f"Oxford 102 Flowers: the download failed ({error}); try again, or set `images` to "
-                "data/flowers/images, which needs no network, or to a folder of your own"
+                f"Oxford 102 Flowers: the download failed ({error}); try again, or set `images` in params.yaml to "
+                "data/flowers/images, which needs no network, or to your own folder"
             ) from None
         images += [(path, split, f"{label + 1:03d} {flowers.classes[label].strip('?')}") for path, label in flowers]
     return images
@@ -50,14 +50,14 @@ def main() -> None:
     parser.add_argument(
         "form",
         choices=("images", "official_split"),
-        help="a folder a class, for `split` to split; or train/, val/ and test/ of such, as published scores have it",
+        help="one folder per class, for `split` to split; or train/, val/ and test/, the split of published scores",
     )
     parser.add_argument("images", type=Path, help="folder to make")
     arguments = parser.parse_args()
     folder = arguments.images
-    if folder.exists():  # DVC removes an older one: to replace a folder is not for us to decide
-        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
-    root = unfinished(folder)  # stays until all is there, so that the next run does not download the archive again
+    if folder.exists():  # DVC removes an older one; this command never deletes a folder
+        raise UserError(f"{folder}: expected a new folder, but this one exists; delete it, or name another folder")
+    root = unfinished(folder)  # stays until all images exist, so that the next run does not download the archive again
     arranged, extracted = root / "arranged", root / "flowers-102" / "jpg"
     for begun in (arranged, extracted):
         shutil.rmtree(begun, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Draw an image set: the embedded 104 flowers, or the source classes that the drawn weights are trained on.
+"""Draw an image set: the embedded set of 104 flowers, or the source classes for pretraining.
 
     python -m stages.draw flowers data/flowers/images --params data/flowers/params.yaml
     python -m stages.draw source data/weights/source/images --params data/weights/source/params.yaml
 
-Reads the block `draw`; writes FOLDER/CLASS/NUMBER.jpg.
+Reads the block `draw` of the parameter file; writes FOLDER/CLASS/NUMBER.jpg.
 """
 
 import argparse
@@ -28,22 +28,22 @@ PICTURES_PER_TASK = 32
 
 
 class Picture(NamedTuple):
-    """One image that is to be drawn; the numbers seed its generator."""
+    """One image to draw; the numbers seed its random generator."""
 
     species: Species
     path: Path
     size_px: int
-    seed: tuple[int, int, int, int]  # of the set, number of the set, of the class, of the image
+    seed: tuple[int, int, int, int]  # seed of the set; numbers of the set, the class and the image
 
 
 def read_class_weights() -> dict[str, int]:
-    """Read how many labelled photos the 104-flower set has of each class, train and val together."""
+    """Read the number of labelled photos per class in the real 104-flower set, train and val together."""
     with CLASSES_CSV.open(encoding="utf-8", newline="") as rows:
         return {row["class"]: int(row["kaggle_train"]) + int(row["kaggle_val"]) for row in csv.DictReader(rows)}
 
 
 def share_images(weights: dict[str, int], n_images: int, min_images: int) -> dict[str, int]:
-    """Share a number of images among classes in proportion to their weights, none with fewer than a minimum.
+    """Divide a number of images among classes in proportion to their weights, with a minimum per class.
 
     Args:
         n_images: min_images for each class, or more.
@@ -51,7 +51,7 @@ def share_images(weights: dict[str, int], n_images: int, min_images: int) -> dic
         Images per class; they sum to n_images.
     Source: largest-remainder apportionment.
     """
-    free = dict(weights)  # classes above the minimum; each round takes out those that would fall below it
+    free = dict(weights)  # classes above the minimum; each round removes those that would fall below it
     while True:
         scale = (n_images - min_images * (len(weights) - len(free))) / max(1, sum(free.values()))
         small = [name for name, weight in free.items() if weight * scale < min_images]
@@ -74,7 +74,7 @@ def list_pictures(settings: Flowers | Source, folder: Path) -> list[Picture]:
     else:
         species = draw_source_species(settings.seed, settings.n_classes)
         counts = dict.fromkeys(species, settings.images_per_class)
-    number = list(SETS.values()).index(type(settings))  # sets of one seed differ
+    number = list(SETS.values()).index(type(settings))  # different sets with the same seed differ
     return [
         Picture(species[name], folder / name / f"{i:04d}.jpg", settings.size_px, (settings.seed, number, c, i))
         for c, (name, count) in enumerate(counts.items())
@@ -85,20 +85,20 @@ def list_pictures(settings: Flowers | Source, folder: Path) -> list[Picture]:
 def save_picture(picture: Picture) -> None:
     """Draw and save an image."""
     image = draw_picture(picture.species, picture.size_px, np.random.default_rng(picture.seed))
-    # no colour subsampling: at 64 px it would smear the petals' edges
+    # no colour subsampling: at 64 px it would blur the edges of petals
     image.save(picture.path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def draw_set(settings: Flowers | Source, folder: Path) -> int:
-    """Draw a whole set on all cores, whose number does not change it; returns the number of images.
+    """Draw a set on all cores; the number of cores does not change the images. Return the number of images.
 
     Args:
-        folder: a new one, for the class folders.
+        folder: new folder for the class folders.
     Raises:
-        UserError: the folder is there; DVC removes an older one, and to do so is not for us to decide.
+        UserError: the folder exists. DVC removes an older one; this command never deletes a folder.
     """
     if folder.exists():
-        raise UserError(f"{folder}: expected no such folder, found one; remove it, or name another")
+        raise UserError(f"{folder}: expected a new folder, but this one exists; delete it, or name another folder")
     pictures = list_pictures(settings, folder)
     for class_folder in {picture.path.parent for picture in pictures}:
         class_folder.mkdir(parents=True)
@@ -107,14 +107,14 @@ def draw_set(settings: Flowers | Source, folder: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set_name", choices=list(SETS), help="which set")
-    parser.add_argument("folder", type=Path, help="where the class folders go")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file with the block `draw`")
+    parser.add_argument("set_name", choices=list(SETS), help="the set to draw")
+    parser.add_argument("folder", type=Path, help="new folder for the class folders")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file with the block `draw`")
     arguments = parser.parse_args()
     settings = read_params(arguments.params).draw
     if not isinstance(settings, SETS[arguments.set_name]):
         keys = ", ".join(SETS[arguments.set_name].model_fields)
-        raise UserError(f"{arguments.params}: {arguments.set_name} needs a block draw with {keys}; name another file")
+        raise UserError(f"{arguments.params}: expected a block `draw` with {keys}; name another file with --params")
     n_drawn = draw_set(settings, arguments.folder)
     print(f"{arguments.folder}: {n_drawn} images of {arguments.set_name}")
 

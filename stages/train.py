@@ -1,8 +1,8 @@
-"""Train a network on the packed images, from scratch or from weights; write it, and its history as epochs end.
+"""Train a network on the packed images, from scratch or from start weights; write the model, and its history by epoch.
 
 python -m stages.train MODEL PACKED MODEL_FILE HISTORY [--params PATH]
 
-MODEL is a block of `models` in the parameters.
+MODEL is the name of a block under `models` in the parameters.
 """
 
 import argparse

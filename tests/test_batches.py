@@ -180,7 +180,7 @@ def test_threads_are_no_more_than_the_cores_of_the_container_unless_asked_for(as
 def test_one_gpu_is_refused_to_several_processes(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("QUINTET_DEVICE", "cuda:0")
-    with pytest.raises(UserError, match="a GPU each"):
+    with pytest.raises(UserError, match="QUINTET_DEVICE=cuda:0"):
         choose_device()
 
 

@@ -136,9 +136,9 @@ REFUSALS = {
     "behind a licence": ([401] * 99, "HF_TOKEN"),
     "forbidden": ([403] * 99, "HF_TOKEN"),
     "out of order": ([503] * 99, "503"),
-    "no answer": (["hang"] * 99, "no whole answer"),
-    "never more than half of it": ([None, None, *["truncated"] * 99], "no whole answer"),
-    "no body": ([None, None, *["hang"] * 99], "no whole answer"),
+    "no answer": (["hang"] * 99, "no complete answer"),
+    "never more than half of it": ([None, None, *["truncated"] * 99], "no complete answer"),
+    "no body": ([None, None, *["hang"] * 99], "no complete answer"),
 }
 
 
@@ -175,7 +175,7 @@ def test_weights_that_are_not_on_a_hub_are_fetched_from_their_address(hub, run, 
     name = f"weights-{hashlib.sha256(older.getvalue()).hexdigest()[:8]}.pth"
     monkeypatch.setattr(config, "url", f"{hub.url}/{name}")
     hub.files[name] = older.getvalue()
-    for fault, says in ((404, "404"), (503, "503"), ("hang", "no whole answer"), ("truncated", "hash")):
+    for fault, says in ((404, "404"), (503, "503"), ("hang", "no complete answer"), ("truncated", "hash")):
         hub.faults.append(fault)
         code, said, file = run()
         assert (code, file.exists()) == (2, False)

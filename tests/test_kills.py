@@ -96,7 +96,7 @@ def test_a_training_told_to_stop_says_so_on_one_line_and_goes_on_later(clone, pa
         process.send_signal(sign)
         rest = process.stdout.read()
     assert process.returncode == exit_code
-    assert re.sub("(?m)^cnn epoch.*\n", "", rest) == f"stopped by {sign.name}; run again to go on\n"
+    assert re.sub("(?m)^cnn epoch.*\n", "", rest) == f"stopped by {sign.name}; run the same command again to resume\n"
     assert epochs_trained(clone.run(TRAIN))[0] >= 2
     assert clone.bytes_of(*OUTPUTS) == packed.undisturbed
 

@@ -259,7 +259,7 @@ def test_no_file_of_a_class_is_listed_twice_and_no_walk_is_endless(tmp_path, lin
 def test_what_is_no_folder_is_refused(tmp_path, name):
     touch(tmp_path, "file")
     (problem,) = _problems(tmp_path / name)
-    assert "no such folder" in problem
+    assert problem.startswith(f"images: {tmp_path / name}: ")
 
 
 @pytest.mark.parametrize(

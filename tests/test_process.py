@@ -145,7 +145,7 @@ def test_a_stage_that_is_told_to_stop_ends_with_one_line(start, sign):
     stage = start(STAGE, 60)
     assert stage.stdout.readline() == "running\n"
     stage.send_signal(sign)
-    assert stage.communicate(timeout=10)[1] == f"stopped by {sign.name}; run again to go on\n"
+    assert stage.communicate(timeout=10)[1] == f"stopped by {sign.name}; run the same command again to resume\n"
     assert stage.returncode == 128 + sign
 
 
@@ -154,7 +154,7 @@ def test_a_stage_with_workers_ends_with_one_line_and_all_of_them(start, sign, to
     stage = start(POOL, 0.05)
     workers = _workers_of(stage, 6)
     (os.killpg if to_all else os.kill)(stage.pid, sign)
-    assert stage.communicate(timeout=20)[1] == f"stopped by {sign.name}; run again to go on\n"
+    assert stage.communicate(timeout=20)[1] == f"stopped by {sign.name}; run the same command again to resume\n"
     assert stage.returncode == 128 + sign
     assert _all_end(workers)
 
@@ -175,7 +175,7 @@ def test_a_stage_ends_when_the_dvc_that_runs_it_is_killed(start, tmp_path, is_st
     assert len(shell_and_stage) == 2
     dvc.kill()
     assert _all_end(shell_and_stage)
-    assert is_stuck or dvc.communicate()[1] == "stopped by SIGTERM; run again to go on\n"
+    assert is_stuck or dvc.communicate()[1] == "stopped by SIGTERM; run the same command again to resume\n"
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross
     for words in (
         "70.0 % of 4 test images",
         "linear pool of 3 models",
-        "little more than cnn",
+        "little more than a calibrated cnn",
         "(used)",
         "cross-fitted",
     ):
@@ -261,10 +261,10 @@ def test_what_was_left_out_of_the_folder_is_told(content):
     facts |= {"n_exact_copies": 5, "n_near_copies": 6, "n_groups_of_copies": 9, "n_first_frame_only": 1}
     page = " ".join(render("report.html", {**content, "dataset": facts}).split())
     assert "22 images, 64 px wide and 40 to 1200 px (half of them up to 48) high" in page
-    assert "5 are exact copies of another and 6 near copies" in page
+    assert "5 images are exact copies of another image and 6 are near copies" in page
     assert "<strong>7 files were left out</strong>" in page
     assert "damaged (4), link (3)." in page
-    assert "2 files were passed over" in page
+    assert "2 files were ignored" in page
     assert "&lt;i&gt;.jpg" in page
     assert "b/&lt;3&gt;.jpg, b/4.jpg, b/5.jpg" in page
 

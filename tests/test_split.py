@@ -293,7 +293,7 @@ def test_of_many_copies_the_few_of_another_class_are_named_and_of_as_many_all(tm
     shutil.copy(tmp_path / "images/a/200 0.png", tmp_path / "images/b/same.png")
     *lines, last = _refuse(tmp_path)
     assert [line.split(": ")[0] for line in lines] == [f"images/{name}.png" for name in ("a/200 0", "b/odd", "b/same")]
-    assert "19 of its 20 copies are of class a" in lines[1]
+    assert "19 of its 20 copies are in class a" in lines[1]
     assert "images_copy_bits" in last
     run_split(tmp_path, images_policy="skip")
     manifest = read_manifest(tmp_path)

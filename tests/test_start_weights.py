@@ -120,7 +120,7 @@ MISFITS = {
     "a missing weight": (lambda state: state.pop("conv1.bias"), r"no conv1\.bias"),
     "another shape": (lambda state: state.update(_state(width=3)), r"conv1\.weight of shape \(3, 3, 3, 3\)"),
     "no number": (lambda state: state["bn1.weight"].fill_(torch.nan), r"bn1\.weight that are not finite"),
-    "no batch normalisation": (lambda state: [state.pop(key) for key in [*state] if "bn" in key], "`batch_norm`"),
+    "no batch normalisation": (lambda state: [state.pop(key) for key in [*state] if "bn" in key], "`batch_norm: "),
 }
 
 
@@ -185,7 +185,7 @@ def test_weights_of_another_architecture_are_one_line_that_says_what_the_file_co
 
 def test_batch_normalisation_that_the_network_does_not_have_is_one_line(path):
     save_file(_state(), path)
-    with pytest.raises(UserError, match="`batch_norm` has to be true"):
+    with pytest.raises(UserError, match="`batch_norm: true`"):
         load_start_weights(_network(batch_norm=False), path)
 
 

@@ -125,7 +125,7 @@ def test_every_kind_of_sweep_gives_a_table_and_a_figure(tmp_path, monkeypatch):
     ("text", "arguments", "expected"),
     [
         ("no JSON", [], "shown.json"),
-        (json.dumps(shown(state("a", 0.6))), [], "no parameter"),
+        (json.dumps(shown(state("a", 0.6))), [], "differ in a parameter"),
         (json.dumps(shown(state("a", 0.6))), ["--param", "models.cnn.rate"], "--param"),
         (json.dumps(shown(state("a", 0.6))), ["--param", "val"], "--param"),
     ],

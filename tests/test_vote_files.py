@@ -38,14 +38,14 @@ STRANGERS = {  # what is written, and what the line has to name
     "half of it": (json.dumps(CONTENT)[:60], "JSON"),
     "bytes": ("\x00\xff", "JSON"),
     "an unknown kind": (json.dumps({**CONTENT, "voting": "median"}), "voting: .*linear_pool.*'median'"),
-    "an unknown key": (json.dumps({**CONTENT, "rejects": 1}), "rejects: unknown here"),
+    "an unknown key": (json.dumps({**CONTENT, "rejects": 1}), "rejects: unknown key"),
     "a missing key": (json.dumps({key: CONTENT[key] for key in CONTENT if key != "weights"}), "weights: missing"),
-    "a weight too few": (json.dumps({**CONTENT, "weights": [1]}), "members, who are 2"),
-    "no weight": (json.dumps({**CONTENT, "weights": [0, 0]}), "weights that are all 0"),
+    "a weight too few": (json.dumps({**CONTENT, "weights": [1]}), "2 members"),
+    "no weight": (json.dumps({**CONTENT, "weights": [0, 0]}), "weights of 0"),
     "a weight that is no number": (json.dumps({**CONTENT, "weights": [float("nan"), 1]}), r"weights\.0: "),
     "a temperature of 0": (json.dumps({**CONTENT, "members": {"a": 0, "b": 1}}), r"members\.a: "),
     "a pool without temperatures": (json.dumps({**CONTENT, "temperatures": None}), "temperatures"),
-    "other numbers": (json.dumps({**CONTENT, "voting": "logarithmic_pool"}), "temperatures of a logarithmic_pool"),
+    "other numbers": (json.dumps({**CONTENT, "voting": "logarithmic_pool"}), "temperatures, but a logarithmic_pool"),
 }
 
 

@@ -1,1 +1,1 @@
-"""A folder of images becomes a table of images, with their classes, groups of copies and splits: for `split` alone."""
+"""Turn a folder of images into a table with classes, groups of copies and splits, for the stage `split`."""

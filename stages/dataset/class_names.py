@@ -1,12 +1,12 @@
-"""Names the classes of an image folder, and puts them in order.
+"""Name and sort the classes of an image folder.
 
-A class is called as its folder, or its label in labels.csv. A file classes.txt may give it a name to read, a line each:
+A class has the name of its folder, or its label in labels.csv. A file classes.txt may give readable names, one a line:
 
     001,Water lily
     rose,Dog rose, or briar
 
-before the first comma the class folder's name (or the label), after it the name. As in CSV, either may stand in quotes,
-and a folder's name has to if there is a comma in it. Every class needs a line; lines of other classes do no harm.
+The class folder (or label) is before the first comma, the name after it. Both may be quoted as in CSV; a folder name
+with a comma must be quoted. Every class needs a line; lines for other classes are ignored.
 """
 
 import re
@@ -24,17 +24,17 @@ LINE = re.compile(rf'\s*({QUOTED}|[^",][^,]*?)\s*,\s*(\S.*?)\s*')
 
 
 def spell(name: str) -> str:
-    """Return a name as Windows and Linux write its accents, without spaces around it."""
+    """Return a name with composed accents (as on Windows and Linux), without spaces around it."""
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def fold(name: str) -> str:
-    """Return what names have in common that differ only in case, spaces and how Unicode writes their accents."""
+    """Return a key that is equal for names that differ only in case, spaces and the spelling of accents."""
     return spell(spell(name).casefold())
 
 
 def unquote(text: str) -> str:
-    """Return the text of a CSV cell, or all of it where it stands in no quotes."""
+    """Return the text of a CSV cell, with or without quotes."""
     return text[1:-1].replace('""', '"') if re.fullmatch(QUOTED, text) else text
 
 
@@ -47,7 +47,7 @@ def find_alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Return the different labels in the order that numbers them: by code point, or by value if all are numbers."""
+    """Return the distinct labels in label order: by code point, or by value if all are numbers."""
     ordered = sorted(set(labels))
     if all(label.isascii() and label.isdigit() for label in ordered):
         ordered.sort(key=int)
@@ -55,10 +55,10 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 
 def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
-    """Return a name for each label, in label order: from classes.txt where there is one, else the label itself.
+    """Return a name for each label, in label order: from classes.txt if it exists, else the label itself.
 
     Raises:
-        UserError: classes.txt does not name every class once; all that is wrong with it, a line each.
+        UserError: classes.txt does not name every class exactly once; one line per problem.
     """
     ordered = sort_labels(labels)
     path = folder / NAMES_FILE
@@ -71,18 +71,24 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
             continue
         label, name = map(unquote, match.groups()) if (match := LINE.fullmatch(line)) else ("", "")
         if name in ("", '""'):
-            problems.append(f"line {number}: expected the name of a class folder, a comma and its name, found {line!r}")
+            problems.append(f"line {number}: expected `class folder,name`, found {line!r}; correct the line")
         elif UNPRINTABLE.search(name):
-            problems.append(f"line {number}: expected a name that can be printed, found {name!r}; mend it")
+            problems.append(
+                f"line {number}: expected a name without control characters, found {name!r}; retype the name"
+            )
         elif names.setdefault(label, name) != name:
-            problems.append(f"line {number}: {label} is named {names[label]!r} above; keep one of the two")
+            problems.append(
+                f"line {number}: {label} already has the name {names[label]!r} above; delete one of the two lines"
+            )
     by_spelling = {spell(label): name for label, name in names.items()}
     found = {label: names.get(label, by_spelling.get(spell(label))) for label in ordered}
     if missing := ", ".join(label for label, name in found.items() if name is None):
-        problems.append(f"expected a line `class folder,name` for every class, found none for {missing}; add them")
+        problems.append(
+            f"expected a line `class folder,name` for every class, but {missing} has no line; add the missing lines"
+        )
     named = {label: name or label for label, name in found.items()}
     problems += [
-        f"expected names that differ by more than case, spaces or accents, found {' and '.join(group)}; change one"
+        f"expected names that differ by more than case, spaces or accents, found {' and '.join(group)}; change one name"
         for group in find_alike(named.values())
     ]
     refuse_lines(path, problems)

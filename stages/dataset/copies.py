@@ -1,25 +1,25 @@
-"""Groups pictures with their copies: exact ones by their pixels, near ones by perceptual hashes that differ little.
+"""Group pictures with their copies: exact copies by pixels, near copies by similar perceptual hashes.
 
-Groups that a user gives are joined with them.
+Groups given by the user are merged with them.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-N_NEAREST = 32  # that a search answers with: all pairs of thousands of alike frames would not fit into memory
-MAX_PAIRS = 200_000**2  # that are all compared, in two minutes of a core; time grows with their number
-N_KEYS, BITS_PER_KEY = 12, 20  # of more pairs, those are compared of which a key differs in one bit at most
-PICTURES_AT_ONCE = 2500  # between two searches the process answers signals
+N_NEAREST = 32  # results per search: all pairs of thousands of similar frames would not fit in memory
+MAX_PAIRS = 200_000**2  # up to here all pairs are compared, in two minutes of a core
+N_KEYS, BITS_PER_KEY = 12, 20  # above that, only pairs with a key that differs in at most one bit
+PICTURES_AT_ONCE = 2500  # between two searches the process reacts to signals
 
 
 def group_copies(pixels: Sequence[str], likeness: Sequence[np.ndarray | None], max_bits: int) -> list[str]:
-    """Group pictures with their copies, and these with theirs.
+    """Group pictures with their copies, and with copies of copies.
 
     Args:
-        pixels: sha256 of each picture's pixels; equal ones are exact copies.
-        likeness: of each, from hash_likeness, uint8 (4, N_BITS / 8); None is compared with no other.
-        max_bits: near copies differ in at most so many bits; 0 looks for exact copies only.
+        pixels: sha256 of the pixels of each picture; equal hashes are exact copies.
+        likeness: perceptual hashes of each picture from hash_likeness, uint8 (4, N_BITS / 8); None: not compared.
+        max_bits: largest number of different bits of near copies; 0: exact copies only.
     Returns:
         For each picture the name of its group: the first 16 digits of the smallest hash in it.
     """
@@ -28,15 +28,15 @@ def group_copies(pixels: Sequence[str], likeness: Sequence[np.ndarray | None], m
     hashed = np.array([i for i, row in enumerate(first) if likeness[row] is not None], dtype=np.int64)
     if max_bits and len(hashed):
         groups[hashed] = hashed[group_near(np.stack([likeness[first[i]] for i in hashed]), max_bits)]
-    return [names[groups[i]][:16] for i in which]  # names are sorted: a group's first is its smallest
+    return [names[groups[i]][:16] for i in which]  # names are sorted, so the first of a group is the smallest
 
 
 def join_groups(copies: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Join groups of copies with given groups: pictures that share either, directly or through others, are one.
+    """Merge groups of copies with given groups: pictures that share either, directly or indirectly, form one group.
 
     Args:
         copies: the group of copies of each picture, from group_copies.
-        given: the group of each in labels.csv; "" is none.
+        given: group of each picture in labels.csv; "": no group.
     Returns:
         For each picture the smallest name among its groups of copies.
     """
@@ -48,16 +48,16 @@ def join_groups(copies: Sequence[str], given: Sequence[str]) -> list[str]:
     n, linked = len(names) + len(others), np.asarray([bool(each) for each in given], dtype=bool)
     edges = (here[linked], len(names) + there[linked])
     components = connected_components(coo_array((np.ones(linked.sum()), edges), shape=(n, n)), directed=False)[1]
-    first = np.unique(components, return_index=True)[1]  # names are sorted, and stand before the others
+    first = np.unique(components, return_index=True)[1]  # names are sorted and come first
     return [names[first[components[i]]] for i in here]
 
 
 def group_near(hashes: np.ndarray, max_bits: int) -> np.ndarray:
-    """Group pictures whose hashes differ in at most so many bits, directly or through others.
+    """Group pictures whose hashes differ in at most `max_bits`, directly or indirectly.
 
-    All pairs of up to 200,000 pictures are compared; of more, some pairs near the limit are missed (docs/copies.md).
-    A search finds the nearest few of each picture. If all of these are near, there may be more: then the picture is
-    compared again with those outside its group. So memory grows with the number of pictures, however alike they are.
+    Up to 200,000 pictures all pairs are compared; above that, some pairs near the limit are missed (docs/copies.md).
+    A search finds the few nearest pictures of each picture. If all of these are near, there may be more, so the picture
+    is compared again with pictures outside its group. Memory grows with the number of pictures, however similar.
 
     Args:
         hashes: uint8, shape (n, n_views, 32); the first view of each is compared with all views of the others.
@@ -69,7 +69,7 @@ def group_near(hashes: np.ndarray, max_bits: int) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     groups = np.arange(len(hashes))
-    searches = {-1: groups}  # {group: pictures to be compared with all outside it}; no picture is in group -1
+    searches = {-1: groups}  # {group: pictures to compare with all pictures outside it}; group -1 is empty
     while searches:
         found = [
             _find_nearest(hashes, rows, np.flatnonzero(groups != group), max_bits) for group, rows in searches.items()
@@ -89,13 +89,13 @@ def _find_nearest(
     """Compare all views of some pictures with the first view of others.
 
     Returns:
-        The pictures of the near pairs, those that they are near to, and the pictures that may have more near ones.
+        The two sides of the near pairs, and the pictures that may have more near pictures.
     """
     import faiss
 
     if len(rows) * len(others) <= MAX_PAIRS:
         index = faiss.IndexBinaryFlat(8 * hashes.shape[2])
-        index.query_batch_size = hashes.shape[1] * PICTURES_AT_ONCE  # threads wait for each other once a search
+        index.query_batch_size = hashes.shape[1] * PICTURES_AT_ONCE  # threads wait for each other once per search
     else:
         index = faiss.IndexBinaryMultiHash(8 * hashes.shape[2], N_KEYS, BITS_PER_KEY)
         index.nflip = 1

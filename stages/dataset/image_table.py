@@ -1,4 +1,4 @@
-"""The image folder as a table: a row for each usable image, with its class and its group of copies."""
+"""The image folder as a table: a row per usable image, with its class and its group of copies."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from stages.dataset.walk import ListedFile
 from stages.pixels.packed_splits import SPLITS
 
 COLUMNS = ("path", "label", "class", "split", "sha256", "width", "height", "group")  # of the manifest
-CLEAR_SHARE = 0.75  # of copies that are of one class: the others are named as the mistake
+CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others are mistakes
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Dataset:
     """
 
     images: pd.DataFrame
-    names: dict[str, str]  # of each class a name to read, in label order
+    names: dict[str, str]  # {class: readable name}, in label order
     rejections: list[Rejection]
-    passed_over: dict[str, int]  # files that claim to be no image of a class, by kind
-    given: set[str]  # the splits that the folder gives, also where no image of one is usable
+    passed_over: dict[str, int]  # number of ignored files, by kind
+    given: set[str]  # splits given by the folder, also those without a usable image
 
 
 def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
@@ -48,7 +48,7 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
     inspect = partial(inspect_files, folder, max_pixels=max_pixels, likeness=copy_bits > 0)
     inspected = list(inspect([file.path for file in listing.files]))
     if grey_bits := max((each.grey_bits for each in inspected if isinstance(each, Facts)), default=0):
-        # a dark picture alone does not say how many bits its camera has
+        # a dark picture alone does not show how many bits its camera has
         dark = [i for i, each in enumerate(inspected) if isinstance(each, Facts) and 0 < each.grey_bits < grey_bits]
         again = inspect([inspected[i].path for i in dark], grey_bits=grey_bits)
         for i, facts in zip(dark, again, strict=True):
@@ -71,10 +71,10 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
 
 
 def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:
-    """Reject images whose copies stand in another class.
+    """Reject images that have copies in another class.
 
-    Of two classes nobody can say which is right: all images of the group are rejected, unless most are of one class:
-    then these stay. Mirror images may well be of two classes (arrows, letters), and are not compared.
+    Nobody can tell which of two classes is right, so all images of the group are rejected; if most are in one class,
+    these stay. Mirror images may belong to two classes (arrows, letters) and are not compared.
     """
     rejections = []
     torn = images[images.groupby("copies")["class"].transform("nunique") > 1]
@@ -87,15 +87,15 @@ def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:
             if not is_clear or row["class"] != counts.index[0]:
                 detail = name_copies(row, group[group["class"] != row["class"]])
                 if is_clear:
-                    detail += f"; {counts.iloc[0]} of its {len(group)} copies are of class {counts.index[0]}"
+                    detail += f"; {counts.iloc[0]} of its {len(group)} copies are in class {counts.index[0]}"
                 rejections.append(Rejection(row["path"], "conflict", detail))
     return rejections
 
 
 def find_leaks(images: pd.DataFrame) -> list[Rejection]:
-    """Reject images whose copies, or pictures of the same group, stand in another of the given splits.
+    """Reject images that have copies, or pictures of their group, in another of the given splits.
 
-    Test goes before val, and val before train: given test splits stay as they are.
+    Test wins over val, and val over train: given test splits stay unchanged.
     """
     rejections = []
     for _, group in images[images.groupby("group")["split"].transform("nunique") > 1].groupby("group"):
@@ -105,8 +105,8 @@ def find_leaks(images: pd.DataFrame) -> list[Rejection]:
 
 
 def name_copies(row: dict[str, Any], others: pd.DataFrame) -> str:
-    """Say which of some images of its group an image is a copy of: the exact copies, else the near ones, else all."""
-    kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "of one group with"}
+    """Return the images of its group that an image is a copy of: exact copies, else near copies, else all."""
+    kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "in one group with"}
     shared = next(each for each in kinds if (others[each] == row[each]).any())
     paths = others["path"][others[shared] == row[shared]]
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""

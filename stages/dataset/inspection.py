@@ -1,4 +1,4 @@
-"""Decodes every file once, over all cores, and notes what is to be known of its picture, or why it has none."""
+"""Decode every file once, on all cores, and return facts about its picture, or the reason for rejecting it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ FILES_PER_TASK = 64
 
 
 class Facts(NamedTuple):
-    """What is known of an image: hashes of its file and of its pixels, its size upright, how alike it looks."""
+    """Facts about an image: hashes of file and pixels, size (upright), perceptual hashes."""
 
     path: str
     sha256: str
@@ -27,8 +27,8 @@ class Facts(NamedTuple):
     height: int
     n_bytes: int
     n_frames: int
-    grey_bits: int  # as of stages.pixels.decoding.Picture
-    likeness: np.ndarray | None  # of hash_likeness
+    grey_bits: int  # as in stages.pixels.decoding.Picture
+    likeness: np.ndarray | None  # from hash_likeness
 
 
 def inspect_files(
@@ -37,10 +37,10 @@ def inspect_files(
     """Inspect the files of a folder, in their order.
 
     Args:
-        paths: of the files, in the folder.
-        max_pixels: width x height beyond which an image is rejected.
-        likeness: whether near copies will be looked for.
-        grey_bits: as of stages.pixels.decoding.decode.
+        paths: paths of the files in the folder.
+        max_pixels: largest width x height of an image; larger ones are rejected.
+        likeness: compute perceptual hashes, to find near copies.
+        grey_bits: as in stages.pixels.decoding.decode.
     """
     inspect = partial(inspect_file, folder, max_pixels=max_pixels, likeness=likeness, grey_bits=grey_bits)
     inspected = spread(inspect, paths, FILES_PER_TASK)

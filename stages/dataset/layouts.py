@@ -1,7 +1,7 @@
-"""Finds out how an image folder gives its classes, and lists the files of each: nothing is guessed, nothing dropped.
+"""Recognise the layout of an image folder, and list the files of each class, without guessing or dropping files.
 
-The folder holds a folder for each class; or a folder for each split, with such folders in it; or a labels.csv that
-names its files. No file but labels.csv is opened: what a file holds is for `inspection` to see.
+The folder has one folder per class; or one folder per split, with class folders in it; or a labels.csv that lists the
+files. Only labels.csv is opened; `inspection` reads the other files.
 """
 
 import os
@@ -15,23 +15,23 @@ from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_tabl
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
 
-Classes = set[tuple[str | None, str]]  # the split, where the folder gives one, and the label
+Classes = set[tuple[str | None, str]]  # split (None if not given) and label
 
 
 def list_folder(folder: Path) -> Walk:
-    """List the files of an image folder, whatever their endings.
+    """List the files of an image folder, with any extension.
 
     Returns:
-        a walk that is done: its files and rejections are sorted by path.
+        A finished walk, with files and rejections sorted by path.
     Raises:
-        UserError: the folder is none, or its classes are not fit to learn from; all that is wrong, a line each.
+        UserError: the folder is missing, or its classes are unusable; one line per problem.
     """
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise UserError(
-            f"images: {folder}: no such folder ({error.strerror}); expected one folder a class, train/, val/ and test/ "
-            "of such, or a labels.csv; set `images` to the path of the folder"
+            f"images: {folder}: expected a folder with one sub-folder per class, with train/, val/ and test/, or with "
+            f"a labels.csv; the folder cannot be opened ({error.strerror}); correct the path `images` in params.yaml"
         ) from None
     walk = Walk(folder)
     classes = _list_rows(walk) if (folder / LABELS_FILE).is_file() else _list_class_folders(walk)
@@ -43,7 +43,7 @@ def list_folder(folder: Path) -> Walk:
 
 
 def _list_rows(walk: Walk) -> Classes:
-    """List what labels.csv names, and return its classes."""
+    """List the files in labels.csv, and return its classes."""
     rows = read_label_table(walk.folder / LABELS_FILE)
     found = [os.path.relpath(f"{top}/{name}", walk.root) for top, _, names in os.walk(walk.root) for name in names]
     alike = defaultdict(list)
@@ -53,7 +53,7 @@ def _list_rows(walk: Walk) -> Classes:
             alike[fold(name)].append(path)
     named, above = {NAMES_FILE, LABELS_FILE}, f"{fold(posixpath.basename(walk.root))}/"
     for row in rows:
-        is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib's raises where a folder is closed)
+        is_there = os.path.isfile(walk.folder / row.path)  # noqa: PTH113 (pathlib raises if a folder cannot be read)
         name = fold(row.path)
         its = alike.get(name) or alike.get(name.removeprefix(above)) or [row.path]
         path, *others = [row.path] if is_there else its
@@ -72,7 +72,7 @@ def _list_rows(walk: Walk) -> Classes:
 
 
 def _list_class_folders(walk: Walk) -> Classes:
-    """List what the class folders hold, count the files outside of them, and return the classes.
+    """List the files in class folders, count the files outside, and return the classes.
 
     Raises:
         UserError: it is not clear which folders are the classes, or the splits.
@@ -96,7 +96,7 @@ def _list_class_folders(walk: Walk) -> Classes:
 
 
 def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str], list[str]]:
-    """Return a split's folder, its files and folders; an archive may have packed it into one of its own name."""
+    """Return the folder of a split, its files and folders; archives may contain a second folder of the same name."""
     files, folders = walk.look(path)
     inner = folders[0] if len(folders) == 1 and not files else ""
     if SPLIT_NAMES.get(inner.rpartition("/")[2].casefold()) == split:
@@ -105,30 +105,30 @@ def _look_into_split(walk: Walk, path: str, split: str) -> tuple[str, list[str],
 
 
 def _refuse_unclear_splits(walk: Walk, tops: list[str], splits: list[str | None]) -> None:
-    """Refuse two folders of one split, and folders that are called like splits (train2017), but are none."""
+    """Refuse two folders for one split, and folders with names like splits (train2017) that are not splits."""
     if all(splits) and len(set(splits)) == len(splits):
         return
     suspects = [top for top in tops if set(re.split("[^a-z]+", top.casefold())) & SPLIT_NAMES.keys()]
     if suspects and (suspects == tops or any(map(walk.list_names, suspects))):
         raise UserError(
-            f"images: {walk.folder}: expected one folder each for train, val and test at the top and nothing beside "
-            f"them, or only class folders, found {', '.join(tops)}; rename, join or move them, or write a labels.csv"
+            f"images: {walk.folder}: expected either only class folders or only one folder each for train, val and "
+            f"test, found {', '.join(tops)}; rename, merge or move folders, or write a labels.csv"
         )
 
 
 def _refuse_unclear_classes(walk: Walk, parent: str, folders: list[str]) -> None:
-    """Refuse folders that all hold the same folders: the ones or the others may be the classes."""
+    """Refuse folders that all contain the same folders: either level may be the classes."""
     below = {frozenset(walk.list_names(folder)) for folder in folders}
     if len(folders) > 1 and len(below) == 1 and len(names := sorted(*below)) > 1:
         raise UserError(
-            f"images: {walk.folder / parent}: expected one folder a class, found the same folders ({', '.join(names)}) "
-            f"in each of {', '.join(folders)}; put the classes into train/, val/ and test/ if these are splits, or the "
-            "files of a class directly into its folder, or write a labels.csv"
+            f"images: {walk.folder / parent}: expected one folder per class, but each of {', '.join(folders)} contains "
+            f"the same folders ({', '.join(names)}); if these are splits, name them train, val and test; otherwise "
+            "move the files of each class directly into its folder, or write a labels.csv"
         )
 
 
 def _find_problems(walk: Walk, classes: Classes) -> list[str]:
-    """Say what is wrong with the classes: too few, too much alike, empty, or not in each of the given splits."""
+    """Return the problems of the classes: too few, similar names, empty, or missing in a given split."""
     where = f"images: {walk.folder}"
     labels: dict[str | None, set[str]] = {split: set() for split, _ in classes}
     for split, label in classes:
@@ -137,26 +137,28 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
     problems = []
     if len(all_labels) < 2:
         problems.append(
-            f"{where}: expected two classes or more, found {', '.join(all_labels) or 'none'}; make a folder for each, "
-            f"set `images` to the folder that holds these, or write a {LABELS_FILE} with the columns path and label"
+            f"{where}: expected two classes or more, found {', '.join(all_labels) or '0'}; make one folder per class, "
+            f"set `images` to the folder that contains them, or write a {LABELS_FILE} with the columns path and label"
         )
     problems += [
-        f"{where}: expected classes of different names, found {' and '.join(map(repr, group))}, which differ only in "
-        "case, spaces or how accents are written; join or rename them"
+        f"{where}: expected classes with different names, found {' and '.join(map(repr, group))}, which differ only in "
+        "case, spaces or the spelling of accents; merge or rename these classes"
         for group in find_alike(all_labels)
     ]
     problems += [
-        f"{where}: class {label}{f' of {split}' if split else ''}: no image; add some, or remove the class"
+        f"{where}: class {label}{f' of {split}' if split else ''}: no usable image; add images, or remove the class"
         for split, label in sorted(classes - {(file.split, file.label) for file in walk.files})
     ]
     of_train = labels.pop("train", labels.pop(None, None))
     if labels and not of_train:
-        problems.append(f"{where}: expected the split train, found only {' and '.join(sorted(labels))}; add it")
+        problems.append(
+            f"{where}: expected a split train, found only {' and '.join(sorted(labels))}; add a folder train"
+        )
     for split, names in sorted(labels.items()) if of_train else ():
-        differing = [("no", of_train - names), ("of its own", names - of_train)]
+        differing = [("missing", of_train - names), ("additional", names - of_train)]
         if found := [f"{what} {', '.join(sorted(some))}" for what, some in differing if some]:
             problems.append(
-                f"{where}: split {split}: expected the classes of train, found {', and '.join(found)}; add images of "
-                f"each, or leave {split} out altogether, to have it taken from train"
+                f"{where}: split {split}: expected the same classes as in train, found {', and '.join(found)}; add "
+                f"images of each class, or remove {split} so that Quintet cuts it from train"
             )
     return problems

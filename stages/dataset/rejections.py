@@ -1,4 +1,4 @@
-"""Why a file of the image folder is left out: the reasons, the file that lists them, and what `strict` says."""
+"""Rejected files of the image folder: the reasons, the CSV file that lists them, and the error for `strict`."""
 
 import re
 from collections import Counter
@@ -10,15 +10,15 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import write_csv
 
 REASONS = {
-    "missing": "named, but not there",
-    "link": "a link to nowhere, or a folder that is outside or listed already",
-    "name": "a name that cannot be written down",
+    "missing": "the file does not exist",
+    "link": "a link to nowhere, to a folder outside, or to a folder that is already listed",
+    "name": "a file name with control characters or invalid UTF-8",
     "unreadable": "not readable",
     "empty": "an empty file",
-    "format": "no JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM that can be read",
+    "format": "not a readable JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM",
     "damaged": "a damaged image",
     "size": "too many pixels",
-    "conflict": "the same picture under two classes",
+    "conflict": "the same picture in two classes",
     "leak": "the same picture, or group, in two splits",
 }
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
@@ -26,7 +26,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Rejection(NamedTuple):
-    """A file that is left out, by its path in the folder; the reason is a key of REASONS, the detail says more."""
+    """A file that is left out: its path in the folder, a key of REASONS, and a detail."""
 
     path: str
     reason: str
@@ -37,18 +37,18 @@ class Rejection(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """Write what fits into no line of a file as backslash escapes."""
+    """Replace characters that cannot be in a line of text by backslash escapes."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def count_reasons(rejections: Iterable[Rejection]) -> dict[str, int]:
-    """Count the rejections of every reason, 0 where there is none, and all of them as `total`."""
+    """Count the rejections by reason, also 0, and all rejections as `total`."""
     counts = Counter(each.reason for each in rejections)
     return {"total": counts.total(), **{reason: counts[reason] for reason in REASONS}}
 
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
-    """Write the CSV file with the columns path, reason, detail; without rejections it has the header alone."""
+    """Write a CSV file with the columns path, reason, detail; without rejections it has only the header."""
     write_csv(path, [Rejection._fields, *sorted(rejections)])
 
 

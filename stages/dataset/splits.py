@@ -78,7 +78,7 @@ def _describe_lack(
         line += f", of which {n_shared} are in groups with other classes"
     if n_stay := len(of_test.keys() - shared.keys()):
         line += f", of which {n_stay} stood in test earlier and stay there"
-    return f"{line}, but a split into {n_splits} needs one for each; {advice}"
+    return f"{line}, but {n_splits} splits need at least one each; {advice}"
 
 
 def _place_shared(

@@ -1,7 +1,7 @@
-"""A walk through an image folder that finds the files of each class, and gives an account of all others.
+"""Walk through an image folder: find the files of each class, and count or reject all others.
 
-Links are followed to files anywhere, as DVC may link each into its cache, and to folders within the folder. No file is
-opened.
+Links to files are followed anywhere, because DVC may link files into its cache; links to folders only inside the
+folder. No file is opened.
 """
 
 import os
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from stages.dataset.rejections import UNPRINTABLE, Rejection, printable
 
-SYSTEM_NAMES = {  # of files and folders that a machine leaves behind, in lower case
+SYSTEM_NAMES = {  # files and folders of operating systems, in lower case
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"),
     *("__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
-    *("@eadir", "#recycle", "@recycle", "network trash folder", "temporary items"),  # of network storage
+    *("@eadir", "#recycle", "@recycle", "network trash folder", "temporary items"),  # network storage
 }
-ZONE = "zone.identifier"  # ends the names of files in which Windows notes where those beside them come from
+ZONE = "zone.identifier"  # suffix of the files in which Windows records the origin of downloads
 
 
 class ListedFile(NamedTuple):
-    """A file that claims to be an image: its path in the folder, its class folder or label, any split and group."""
+    """A file that may be an image: path in the folder, class folder or label, split and group if given."""
 
     path: str
     label: str
@@ -28,7 +28,7 @@ class ListedFile(NamedTuple):
 
 
 class Walk:
-    """What was listed, rejected and passed over (of each kind, how many) so far; paths are relative to the folder."""
+    """The files listed, rejected and ignored (counts by kind) so far; paths are relative to the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Walk:
         self.passed_over = {"hidden": 0, "outside a class": 0, "not in labels.csv": 0}
 
     def reject(self, path: str, reason: str, detail: str) -> None:
-        """Note that a file, or all that is in a folder, is left out."""
+        """Record that a file, or everything in a folder, is left out."""
         self.rejections.append(Rejection(printable(path), reason, printable(detail)))
 
     def look(self, path: str) -> tuple[list[str], list[str]]:
@@ -61,22 +61,22 @@ class Walk:
                 if os.path.exists(entry.path.removesuffix(".dvc")):  # noqa: PTH110
                     self.passed_over["hidden"] += 1
                 else:
-                    self.reject(its_path.removesuffix(".dvc"), "missing", f"by {entry.name}; run `dvc pull`")
+                    self.reject(its_path.removesuffix(".dvc"), "missing", f"only {entry.name} is there; run `dvc pull`")
             elif entry.is_dir():
                 folders.append(its_path)
             elif entry.is_file():
                 files.append(its_path)
             else:
-                self.reject(its_path, "unreadable", "no regular file")
+                self.reject(its_path, "unreadable", "not a regular file")
         return files, folders
 
     def holds(self, path: str) -> bool:
-        """Say whether a path leads to something in the folder, its links followed."""
+        """Return whether a path, with links followed, exists inside the folder."""
         real = os.path.realpath(self.folder / path)
         return f"{real}/".startswith(f"{self.root.rstrip('/')}/") and os.path.exists(real)  # noqa: PTH110
 
     def list_class(self, path: str, split: str | None) -> None:
-        """List all files below a class folder; a folder that links lead to twice is listed once."""
+        """List all files below a class folder; a folder that is reached twice through links is listed once."""
         parent, _, label = path.rpartition("/")
         seen, waiting = {self.root, os.path.realpath(self.folder / parent)}, [path]
         while waiting:
@@ -89,10 +89,12 @@ class Walk:
             files, folders = self.look(path)
             self.files += (ListedFile(file, label, split) for file in files)
             links = [folder for folder in folders if (self.folder / folder).is_symlink()]
-            waiting = links + waiting + sorted(set(folders) - set(links))  # links wait for all else of the class
+            waiting = (
+                links + waiting + sorted(set(folders) - set(links))
+            )  # links come after everything else of the class
 
     def list_names(self, path: str) -> set[str]:
-        """Return the names of the folders directly in a folder; none if there are files in it, or no such folder."""
+        """Return the names of the sub-folders of a folder; empty if it contains files or does not exist."""
         if not (self.folder / path).is_dir():
             return set()
         entries = [entry for entry in os.scandir(self.folder / path) if not is_hidden(entry.name)]
@@ -100,5 +102,5 @@ class Walk:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell what a user did not put there, or does not see: by the name of a file or folder."""
+    """Return whether a file or folder is hidden or made by an operating system, by its name."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES or name.casefold().endswith(ZONE)

@@ -1,4 +1,4 @@
-"""The forms of flowers: each function draws one posed flower, from its far petals to its near ones.
+"""Forms of flowers: each function draws one posed flower, far petals first.
 
 A petal is an affine image of one painted sprite, so that a tilted or cupped flower foreshortens as it should.
 """
@@ -52,7 +52,7 @@ def _paint_floret(species: Species, bloom: Bloom, radius: float, rng: np.random.
 
 
 def _draw_rosette(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw layers of petals around a middle; those that rise out of the plane show as a cup."""
+    """Draw layers of petals around a centre; petals that rise out of the plane form a cup."""
     upright = species.cup > 0.45
     nearer: list[tuple] = []
     for layer in range(species.layers):
@@ -76,7 +76,7 @@ def _draw_rosette(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pos
 
 
 def _draw_cup(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw a flower seen from the side: its base lies below the middle of its place."""
+    """Draw a flower seen from the side; its base is below the centre of its place."""
     base = replace(pose, y=pose.y + 0.62 * pose.radius, radius=1.4 * pose.radius)
     _draw_rosette(canvas, species, bloom, base, rng)
 
@@ -97,7 +97,7 @@ def _draw_spike(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose,
 
 
 def _draw_plume(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw bracts up a stem, the top first, each over the next: a flat quill, a cone, or a feather."""
+    """Draw bracts along a stem, from the top, each over the next: a flat quill, a cone, or a feather."""
     n = 4 + 3 * species.layers
     c, s = math.cos(pose.lean), math.sin(pose.lean)
     for i in reversed(range(n)):
@@ -112,7 +112,7 @@ def _draw_plume(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose,
 
 
 def _draw_umbel(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw florets over a dome, the rim first."""
+    """Draw florets on a dome, from the rim inwards."""
     n = 13
     for i in reversed(range(n)):
         reach = pose.radius * 0.80 * math.sqrt((i + 0.3) / n)
@@ -183,7 +183,7 @@ LAYOUTS = {
 
 
 def _draw_orchid(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw a flower with a left and a right, an above and a below."""
+    """Draw a flower with mirror symmetry only."""
     for degrees, length, width, accent in LAYOUTS[species.centre]:
         angle = math.radians(degrees) + rng.normal(0, 0.06)
         sprite = bloom.accent if accent else bloom.petal
@@ -192,7 +192,7 @@ def _draw_orchid(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose
 
 
 def _draw_lip(draw: ImageDraw.ImageDraw, species: Species, pose: Pose) -> None:
-    """Draw what an orchid wears in its middle: a pouch, beards, a face, or a bead."""
+    """Draw the centre of an orchid: a pouch, beards, a face, or a bead."""
     size, middle = species.centre_size * pose.radius, species.centre_colour
 
     def draw_bead(below: float, radius: float, colour: Colour) -> None:

@@ -1,4 +1,4 @@
-"""The middles of flowers: each function draws one kind over the petals of a posed flower."""
+"""Centres of flowers: each function draws one kind over the petals of a posed flower."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ def _draw_ring(
 def _draw_florets(
     canvas: Image.Image, species: Species, pose: Pose, rng: np.random.Generator, dome: float, dot: float
 ) -> None:
-    """Draw a disc of tiny florets in the spiral that sunflowers have, on a dome."""
+    """Draw a dome of tiny florets, in the spiral of sunflowers."""
     size = species.centre_size * pose.radius
     paste_glow(canvas, (0, 0, 0), 0.7, pose, 1.3 * species.centre_size)
     draw = ImageDraw.Draw(canvas)
@@ -140,7 +140,7 @@ def _draw_button(canvas: Image.Image, species: Species, pose: Pose, rng: np.rand
 
 
 def _draw_heart(canvas: Image.Image, species: Species, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw the middle of a double flower: only the shadow between its innermost petals."""
+    """Draw the centre of a double flower: only the shadow between its innermost petals."""
     paste_glow(canvas, dim(species.base, 0.5), 0.55, pose, 0.22)
 
 

@@ -1,4 +1,4 @@
-"""How a picture is composed: which specimens of a species stand where, in what garden and light."""
+"""Compose a picture: choose specimens of a species, their places, the garden and the light."""
 
 import math
 from colorsys import hsv_to_rgb, rgb_to_hsv
@@ -14,10 +14,10 @@ from stages.drawing.species import Colour, Species
 
 OVERSAMPLING = 2
 BLOOM_ODDS = (0.58, 0.23, 0.12, 0.07)  # of 1, 2, 3, 4 flowers in a picture
-HUE_SPREAD = 0.022  # among wild plants of a species, parts of the colour circle
-CULTIVARS = 0.15  # the share of plants that a gardener bred into another colour
+HUE_SPREAD = 0.022  # among wild plants of a species, as a share of the colour circle
+CULTIVARS = 0.15  # share of plants bred to another colour
 CULTIVAR_HUE_SPREAD = 0.12
-GREENS = (0.18, 0.57)  # of the colour circle, with turquoise: hues that no petal takes
+GREENS = (0.18, 0.57)  # range of the colour circle (with turquoise) that no petal has
 
 
 def draw_picture(species: Species, size_px: int, rng: np.random.Generator) -> Image.Image:
@@ -25,7 +25,7 @@ def draw_picture(species: Species, size_px: int, rng: np.random.Generator) -> Im
 
     Args:
         size_px: side of the square picture.
-        rng: the picture's only source of chance.
+        rng: the only source of randomness of the picture.
     Returns:
         An RGB image.
     """
@@ -46,7 +46,7 @@ def draw_picture(species: Species, size_px: int, rng: np.random.Generator) -> Im
 
 
 def _vary_species(species: Species, rng: np.random.Generator) -> Species:
-    """Return a specimen: no two plants of a species have quite the same colours and petals."""
+    """Return a specimen: colours and petals vary between plants of a species."""
     hue = rng.normal(0, HUE_SPREAD if rng.random() > CULTIVARS else CULTIVAR_HUE_SPREAD)
     saturation, value = rng.normal(1, 0.15), rng.normal(1, 0.08)
 
@@ -73,7 +73,7 @@ def _shift_hue(hue: float, shift: float) -> float:
 
 
 def _choose_spots(rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Choose the flowers' places: x, y and radius, parts of the picture's side; the last one lies in front."""
+    """Choose the places of the flowers: x, y and radius, as shares of the side; the last flower is in front."""
     n = 1 + int(rng.choice(len(BLOOM_ODDS), p=BLOOM_ODDS))
     if n == 1:
         return [(rng.uniform(0.38, 0.62), rng.uniform(0.36, 0.62), rng.uniform(0.22, 0.46))]

@@ -1,4 +1,4 @@
-"""How one petal or leaf is painted: once, on transparent ground, to be pasted many times."""
+"""Paint one petal or leaf on a transparent background, to be pasted many times."""
 
 from collections.abc import Callable
 from functools import cache
@@ -74,7 +74,7 @@ def _bump(x: np.ndarray, at: float, width: float) -> np.ndarray:
     return np.clip(1 - np.abs(x - at) / width, 0, 1)
 
 
-# how much of the accent colour a point of the petal takes: t along it, v across (-1 to 1), from the spots' own numbers
+# share of the accent colour at a point of the petal: t along it, v across (-1 to 1)
 PATTERNS = {
     "plain": None,
     "stripe": lambda t, v, spots: np.clip(1.35 - np.abs(v) * 4.5, 0, 1) * np.clip(4 - 4 * t, 0, 1),
@@ -89,7 +89,7 @@ PATTERNS = {
 
 
 def _paint_spots(t: np.ndarray, v: np.ndarray, spots: np.ndarray) -> np.ndarray:
-    """Return how near each point lies to one of the spots (n, 2), each given by its t and v."""
+    """Return how near each point is to one of the spots (n, 2), given as t and v."""
     near = np.zeros(np.broadcast_shapes(t.shape, v.shape), np.float32)
     for spot_t, spot_v in spots:
         np.maximum(near, 1 - ((t - spot_t) / 0.06) ** 2 - ((v - spot_v) / 0.2) ** 2, out=near)

@@ -1,4 +1,4 @@
-"""Where a flower stands and how it is turned; petals, spots of shade and dots, put on a picture accordingly."""
+"""The place and direction of a flower, and pasting petals, shades and dots accordingly."""
 
 import math
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a flower stands, and how it is turned; px and radians."""
+    """The place and direction of a flower, in px and radians."""
 
     x: float
     y: float
     radius: float
     turn: float  # in the flower's own plane
-    tilt: float  # 0 faces us, pi / 2 is seen from the side
+    tilt: float  # 0 faces the viewer, pi / 2 is seen from the side
     lean: float  # the direction on the picture in which the flower's face is tilted
 
     def project(self, along: float, aside: float, height: float) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def paste_petal(
     along = pose.project(length * c * math.cos(rise), length * s * math.cos(rise), length * math.sin(rise))
     flat = pose.project(-s, c, 0)
     reach = math.hypot(*along) or 1.0
-    # a petal is no board: seen from the edge, its curl still shows about a third of its width
+    # petals are curved: seen from the edge, about a third of the width is visible
     aside = (0.7 * flat[0] - 0.3 * along[1] / reach, 0.7 * flat[1] + 0.3 * along[0] / reach)
     lit = -0.6 * along[0] - 0.8 * along[1]  # the light comes from above, a little from the left
     shade = min(2, max(0, round(1.25 + 1.1 * lit / reach)))

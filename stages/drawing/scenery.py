@@ -1,4 +1,4 @@
-"""What surrounds a flower: the blurred background, its leaves, and the light that falls on the whole picture."""
+"""The surroundings of a flower: the blurred background, leaves, and the light on the whole picture."""
 
 import math
 
@@ -86,7 +86,7 @@ def paint_leaf(species: Species, size_px: int, rng: np.random.Generator) -> Spri
 def draw_greenery(
     canvas: Image.Image, species: Species, pose: Pose, leaf: Sprite, n_flowers: int, rng: np.random.Generator
 ) -> None:
-    """Draw the stem, and leaves that look out from behind the flower."""
+    """Draw the stem, and leaves behind the flower."""
     side = canvas.width
     foot = pose.x + rng.normal(0, 0.12) * side
     draw = ImageDraw.Draw(canvas)
@@ -109,7 +109,7 @@ def draw_greenery(
 
 
 def draw_blade_in_front(canvas: Image.Image, leaf: Sprite, rng: np.random.Generator) -> None:
-    """Let a leaf at the picture's edge hide a little of the flower."""
+    """Draw a leaf at the edge of the picture that hides a little of the flower."""
     side, angle = canvas.width, UP + rng.normal(0, 0.5)
     length, slim = rng.uniform(0.3, 0.55) * side, rng.uniform(0.3, 0.6)
     paste_turned(canvas, leaf, rng.uniform(0, 1) * side, 1.02 * side, angle, length, 1, slim)

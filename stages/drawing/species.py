@@ -1,7 +1,7 @@
-"""What the plants of a class have in common: the traits that every picture of it shares.
+"""Species: the traits that all pictures of a class share.
 
-The 104 target classes are written by hand in flower_traits.csv, after the real flowers. The source classes are drawn at
-random from the same trait space, and kept at a distance from every target class and from each other.
+The traits of the 104 target classes are written by hand in flower_traits.csv, after the real flowers. The source
+classes are random points of the same trait space, at a distance from every target class and from each other.
 """
 
 import csv
@@ -14,13 +14,13 @@ import numpy as np
 
 Colour = tuple[int, int, int]
 
-MIN_DISTANCE = 0.22  # in trait_distance; the nearest two of the target classes are at 0.12
+MIN_DISTANCE = 0.22  # in trait_distance; the two nearest target classes have 0.12
 TRAITS_CSV = Path(__file__).with_name("flower_traits.csv")
 
 
 @dataclass(frozen=True)
 class Species:
-    """What a class looks like; colours are RGB from 0 to 255, lengths are parts of the flower's radius."""
+    """The look of a class; colours are RGB from 0 to 255, lengths are shares of the flower's radius."""
 
     name: str
     form: str  # rosette, cup, spike, plume, umbel, thistle, spathe, orchid, fan: blossoms.FORMS
@@ -41,13 +41,13 @@ class Species:
 
 _COLOURS = ("tip", "base", "accent", "centre_colour")
 _SCALES = {"petals": 12.0, "layers": 3.0, "width": 0.6, "cup": 0.8, "centre_size": 0.5}
-# what the eye sees first counts most; a leaf or a throat's colour alone makes no other flower
+# the most visible traits count most; a leaf or the colour of a throat alone makes no other flower
 _WEIGHTS = {"form": 3, "petals": 2, "layers": 1, "shape": 2, "width": 2, "cup": 1, "tip": 5, "base": 4, "pattern": 1.5,
             "accent": 1, "centre": 2, "centre_size": 1.5, "centre_colour": 1.5, "leaf": 0.5}  # fmt: skip
 
 
 def trait_distance(one: Species, other: Species) -> float:
-    """Return how unlike two species look: the weighted mean difference of their traits, from 0 (twins) to 1."""
+    """Return how different two species look: the weighted mean difference of their traits, from 0 (equal) to 1."""
     total = 0.0
     for trait, weight in _WEIGHTS.items():
         a, b = getattr(one, trait), getattr(other, trait)
@@ -81,7 +81,7 @@ def _parse(text: str, kind: type) -> str | int | float | Colour:
 def draw_source_species(seed: int, n_classes: int) -> dict[str, Species]:
     """Draw the species of the source classes, `drawn 001` and so on; the first k do not depend on n_classes.
 
-    Beyond some thousand, looks that differ enough run out; the settings allow 999.
+    With about a thousand classes, sufficiently different looks run out; the settings allow 999.
     """
     rng = np.random.default_rng([seed, 1])
     others = list(read_target_species().values())
@@ -95,7 +95,7 @@ def draw_source_species(seed: int, n_classes: int) -> dict[str, Species]:
 
 
 class Genus(NamedTuple):
-    """From what a form's traits are drawn; ranges include both ends."""
+    """The ranges of traits of a form, both ends included."""
 
     odds: float
     petals: tuple[int, int]

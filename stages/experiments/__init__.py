@@ -1,1 +1,1 @@
-"""What a person runs around the pipeline: a range test, a sweep's table, a comparison. No stage imports it."""
+"""Commands around the pipeline: range test, table of a sweep, comparison of revisions. No stage imports them."""

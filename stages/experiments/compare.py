@@ -1,15 +1,15 @@
-"""Compare two branches, commits or experiments, picture by picture: what changed, and whether it is more than noise.
+"""Compare two branches, commits or experiments picture by picture: what changed, and is it more than noise?
 
     python -m stages.experiments.compare BEFORE [AFTER] [--split val] [--over seed] [--md | --json] [--out FOLDER]
 
-Without AFTER, the workspace is compared with BEFORE. Their predictions are read from DVC's cache, or from the remote;
-nothing is checked out or run. Pictures are matched by the hash of their file, so that it also works after pictures were
-added; a picture counts if it is in this split of both.
+Without AFTER, BEFORE is compared with the workspace. Predictions are read from DVC's cache or a remote; nothing is
+checked out or run. Pictures are matched by the hash of their file, also after pictures were added. A picture counts if
+it is in this split of both revisions.
 
-Of each model in both, and of the vote: accuracy, with the interval of the difference, McNemar's test (mid-p) and Holm's
-correction over the rows; loss, with the interval of its difference. Copies of a picture count together. The vote's
-answers on the validation split are cross-fitted. --over seed: both are experiments of which others differ by the seed
-alone; the differences are means over the seeds that both were run with.
+The output has for each model in both, and for the ensemble: accuracy, with the interval of the difference, McNemar's
+test (mid-p) and Holm's correction over the rows; loss, with the interval of its difference. Copies of a picture count
+together. The ensemble's answers on the validation split are cross-fitted. --over seed averages the differences over all
+seeds with which both revisions were run.
 
 Prints text, Markdown or JSON; writes compare.html, with the pictures whose answer changed, into FOLDER.
 """
@@ -35,21 +35,21 @@ from stages.scoring.changes import compare_change, count_changed, find_changed
 from stages.scoring.comparison import correct_by_holm
 
 N_SUREST = 10
-N_SHOWN = 200  # on the page, which stays below a megabyte or two
+N_SHOWN = 200  # keeps the page below a megabyte or two
 
 Answers = dict[str, np.ndarray]  # {model: its probabilities, float (n_seeds, n_images, n_classes)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("before")
-    parser.add_argument("after", nargs="?", default=WORKSPACE)
-    parser.add_argument("--split", choices=["val", "test"], default="val")
-    parser.add_argument("--over", choices=["seed"])
+    parser.add_argument("before", help="branch, commit or experiment")
+    parser.add_argument("after", nargs="?", default=WORKSPACE, help="the same, by default the workspace")
+    parser.add_argument("--split", choices=["val", "test"], default="val", help="by default %(default)s")
+    parser.add_argument("--over", choices=["seed"], help="average over the seeds that both were run with")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_true", help="for a comment on a proposed change")
-    form.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=Path, default="metrics/compare")
+    form.add_argument("--md", action="store_true", help="print Markdown, for a comment on a pull request")
+    form.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--out", type=Path, default="metrics/compare", help="folder to write, by default %(default)s")
     arguments = parser.parse_args()
 
     before, after = Revision(arguments.before), Revision(arguments.after)
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def read_answers(runs: Sequence[Revision], split: str, rows: pd.Series, order: np.ndarray | None = None) -> Answers:
-    """Read what each model of some runs says of these rows of a split, its classes in this order."""
+    """Read the probabilities of each model for these rows of a split, with the classes in this order."""
     read = [run.read_probabilities(split) for run in runs]
     stacked = {name: np.stack([each[name][rows] for each in read]) for name in read[0]}
     return stacked if order is None else {name: each[:, :, order] for name, each in stacked.items()}
@@ -89,14 +89,14 @@ def read_answers(runs: Sequence[Revision], split: str, rows: pd.Series, order: n
 def compare_answers(
     matching: Matching, before: Answers, after: Answers, class_names: list[str]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compare the models that both have; the vote comes last.
+    """Compare the models that are in both revisions; the ensemble comes last.
 
     Args:
         class_names: in the order of the probabilities.
     Returns:
-        n_images, n_groups, n_elsewhere, n_relabelled, n_changed; rows, a dict a model: model, what `compare_change`
-        returns, holm_p; unchanged (models with the same predictions); only ({side: models}); classes, as
-        `count_changed` counts them. And the vote's changed answers, as `find_changed` lists them.
+        n_images, n_groups, n_elsewhere, n_relabelled, n_changed; rows, a dict per model: model, the keys of
+        `compare_change`, holm_p; unchanged (models with the same predictions); only ({side: models}); classes, as
+        from `count_changed`. And the changed answers of the ensemble, as from `find_changed`.
     """
     common = [name for name in after if name in before]
     unchanged = [name for name in common if np.array_equal(before[name], after[name])]

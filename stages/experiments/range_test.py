@@ -1,12 +1,13 @@
-"""A learning-rate range test: which learning rates a model learns at, seen within one short training.
+"""A learning-rate range test: find a good learning rate within one short training.
 
     python -m stages.experiments.range_test MODEL [--packed FOLDER] [--params PATH] [--out FOLDER] [--steps N]
 
-The rate rises from batch to batch, from 1e-6 up to 1 by the same factor each time, or until the loss explodes; all else
-is as in the model's own training. No other split than train is read. Writes MODEL.csv and MODEL.png, and names a rate.
+The learning rate rises by a constant factor from batch to batch, from 1e-6 to 1, or until the loss diverges. Everything
+else is as in the model's own training. Only the train split is read. Writes MODEL.csv and MODEL.png, and suggests a
+rate.
 
-Source: L. N. Smith, Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3; the rise by a factor and
-the smoothing are those that became usual after it.
+Source: L. N. Smith, Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3. The constant factor and
+the smoothing became usual later.
 """
 
 import argparse
@@ -31,28 +32,30 @@ from stages.training.job import Job, prepare, read_recipe
 from stages.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-6, 1.0
-SMOOTHING = 0.9  # the share of the earlier losses in the running mean
-FALLEN = 0.8  # the share of the loss's fall that is done at the suggested rate
-EXPLODED = 1.5  # times the smallest smoothed loss: nothing higher is tried
+SMOOTHING = 0.9  # weight of earlier losses in the running mean
+FALLEN = 0.8  # share of the decrease of the loss that is reached at the suggested rate
+EXPLODED = 1.5  # stop when the loss exceeds this multiple of the smallest smoothed loss
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--packed", type=Path, default="data/packed", help="of the packs, one a size")
-    parser.add_argument("--params", type=Path, default="params.yaml")
-    parser.add_argument("--out", type=Path, default="metrics/range_test")
-    parser.add_argument("--steps", type=int, default=200, help="batches from the lowest rate to the highest")
+    parser.add_argument("model", help="a block of `models` in the parameters")
+    parser.add_argument("--packed", type=Path, default="data/packed", help="folder of the packs, one per image size")
+    parser.add_argument("--params", type=Path, default="params.yaml", help="parameter file, by default %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default="metrics/range_test", help="folder to write, by default %(default)s"
+    )
+    parser.add_argument("--steps", type=int, default=200, help="number of batches from the lowest rate to the highest")
     arguments = parser.parse_args()
     if arguments.steps < 20:
-        raise UserError(f"--steps: expected 20 or more, found {arguments.steps}")
+        raise UserError(f"--steps: expected 20 or more, found {arguments.steps}; choose a larger number")
     recipe = read_recipe(arguments.params, arguments.model)
     size_px = recipe.models[arguments.model].image_size_px
     packed, stored_size_px = arguments.packed / str(size_px), recipe.pack.stored_size_px(size_px)
     class_names, (train,) = open_splits(packed, ("train",))
     if (found_px := train.images.shape[1]) != stored_size_px:
         raise UserError(
-            f"{packed}: expected images of {stored_size_px} px, as {arguments.params} says, "
+            f"{packed}: expected images of {stored_size_px} px, as in {arguments.params}, "
             f"found {found_px} px; run `dvc repro pack`"
         )
     network, _, job = prepare(recipe, arguments.model, class_names, (train, train), choose_device())
@@ -68,13 +71,13 @@ def main() -> None:
 
 
 def try_rates(network: nn.Module, job: Job, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Train with a rising rate.
+    """Train with a rising learning rate.
 
     Returns:
         The rates and the losses of the batches, float (n,), n <= n_steps.
     """
     trainer = Trainer(network, job)
-    trainer.epoch = job.settings.frozen_epochs  # all of the network learns
+    trainer.epoch = job.settings.frozen_epochs  # all layers learn
     trainer.begin_epoch()
     rates, losses, mean, smallest = np.geomspace(LOWEST, HIGHEST, n_steps), [], 0.0, math.inf
     batches = itertools.chain.from_iterable(iterate_epoch(job, epoch) for epoch in itertools.count())
@@ -92,15 +95,15 @@ def try_rates(network: nn.Module, job: Job, n_steps: int) -> tuple[np.ndarray, n
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
-    """Return the running mean of losses (n,), without the pull towards 0 that its beginning would have."""
+    """Return the running mean of losses (n,), corrected for the bias towards 0 at the beginning."""
     return pd.Series(losses, dtype=float).ewm(alpha=1 - SMOOTHING).mean().to_numpy()
 
 
 def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """Return the lowest rate at which the smoothed loss has done most of its fall, from its top to its bottom.
+    """Return the lowest rate at which the smoothed loss has completed most of its decrease.
 
-    The bottom itself is too high a rate, where learning is about to break, and often wide and flat; the fall is not.
-    That it is four fifths was chosen to fit real grids of `cnn` and `resnet50` (docs/experiments.md).
+    At the minimum itself the rate is too high, because training is about to diverge; the minimum is also often flat.
+    Four fifths of the decrease fit real grids of `cnn` and `resnet50` (docs/experiments.md).
     """
     bottom = int(smoothed.argmin())
     top = smoothed[: bottom + 1].max()
@@ -110,7 +113,7 @@ def suggest_rate(rates: np.ndarray, smoothed: np.ndarray) -> float:
 def draw_curve(
     path: Path, model: str, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float, lr: float
 ) -> None:
-    """Draw the losses over the rates, with the suggested rate and that of the parameters."""
+    """Plot the losses over the rates, with the suggested rate and the rate in the parameters."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")

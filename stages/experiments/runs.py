@@ -1,4 +1,4 @@
-"""The runs that `dvc exp show --json` lists, as a table: what each was run with, and how its models and vote scored."""
+"""The runs in `dvc exp show --json` as a table: parameters, and the scores of models and ensemble."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ COLUMNS = ["run", "model", "val"]
 
 
 def read_runs(shown: list[dict[str, Any]], score: str = "accuracy") -> tuple[pd.DataFrame, list[str]]:
-    """Return the finished runs, and the names of those that have no such score.
+    """Return the finished runs, and the names of runs without this score.
 
-    The workspace is left out: it is a commit, an experiment, or half of one.
+    The workspace is left out: it equals a commit or an experiment, or is unfinished.
 
     Returns:
-        A row for each run and model (the vote is "ensemble", and comes last), with COLUMNS and a column for each
-        parameter: a leaf of the parameter files, `models.cnn.lr`; another file's are `path:key`, as `-S` has them.
-        What a run lacks, or a model's score cannot depend on, is "None".
+        A row for each run and model (the ensemble comes last, as "ensemble"), with COLUMNS and a column for each
+        parameter: a leaf of params.yaml such as `models.cnn.lr`, or `path:key` for other files, as in `-S`. Parameters
+        that a run lacks, or that cannot affect a model's score, are "None".
     """
     rows, unfinished = [], []
     for name, state, is_finished in _list_states(shown):
@@ -43,7 +43,7 @@ def _list_states(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, A
             yield commit.get("name") or commit["rev"][:7], commit, True
         for experiment in commit.get("experiments") or []:
             state, executor = experiment["revs"][0], experiment.get("executor") or {"state": "success"}
-            # one that failed, or runs, is listed with the scores of the commit that it began from
+            # failed and running experiments are listed with the scores of their base commit
             yield experiment.get("name") or state["rev"][:7], state, executor["state"] == "success"
 
 
@@ -65,7 +65,7 @@ def _find_scores(metrics: dict[str, dict[str, Any]], score: str) -> Iterator[tup
 
 
 def _select_concerned(model: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the parameters of the vote and of other models, unless the model starts from one of those."""
+    """Leave out the parameters of the ensemble and of other models, unless the model starts from one of those."""
     if model == VOTE:
         return params
     chain, start = [], model

@@ -1,4 +1,4 @@
-"""Runs with the same settings but for their seed are one row: mean and standard deviation of a model's scores."""
+"""Runs that differ only in their seed form one row: mean and standard deviation of a model's scores."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ SMALLER_IS_BETTER = ("loss", "ece")
 
 
 def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str | None = None) -> pd.DataFrame:
-    """Return a model's scores under each choice of the parameters that vary, the best on the validation split first.
+    """Return the scores of a model for each setting of the varying parameters, best validation score first.
 
     Args:
-        runs: of `read_runs`.
-        param: the one parameter to compare by, among the runs in which all else is as in the first; None: all that
-            vary. Seeds are never told apart. A model that the parameter does not concern has no rows.
+        runs: as from `read_runs`.
+        param: compare by this parameter only, among the runs that otherwise equal the first one; None: by all varying
+            parameters. Seeds are never distinguished. A model that the parameter does not affect has no rows.
     Returns:
-        Columns val and seed (lists, a score a seed), n_seeds, val_mean, val_deviation (NaN of one seed), behind
-        (whether more than noise is between it and the best row), runs (their names). The index has the model, and a
-        level for each parameter.
+        Columns val and seed (lists, one score per seed), n_seeds, val_mean, val_deviation (NaN for one seed), behind
+        (worse than the best row by more than noise), runs (names). The index has the model and a level for each
+        parameter.
     """
     known = runs[runs["model"] == model]
     keys = known.columns.drop(COLUMNS)
@@ -31,7 +31,7 @@ def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str
         others = known[[key for key in settings if key != param]]
         known = known[(others == others.iloc[0]).all(axis="columns")] if param in varying else known[:0]
         settings = [param] if param != SEED else []
-    # two runs that differ in what this model does not read: one training, counted once
+    # runs that differ only in what this model does not use are one training, counted once
     known = known.drop_duplicates(["model", *varying])
     if SEED not in known:
         known = known.assign(seed=range(len(known)))
@@ -51,7 +51,7 @@ def tabulate(runs: pd.DataFrame, model: str, score: str = "accuracy", param: str
 
 
 def list_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the parameters' values of a table's rows, a column for each."""
+    """Return the parameter values of the rows of a table, one column per parameter."""
     return table.index.to_frame().drop(columns="model")
 
 

@@ -1,10 +1,10 @@
-"""What a sweep has shown: each model's validation score against the parameters that vary, as a table and a figure.
+"""Summarise a sweep: validation scores of each model by the varying parameters, as a table and a figure.
 
     python -m stages.experiments.sweep [FILE] [--param models.cnn.lr] [--score accuracy] [--out FOLDER]
 
-FILE is the output of `dvc exp show --json` (`-`: standard input); without one, that command is run. Runs that differ in
-the seed alone are one row, with the seeds' mean and standard deviation. Rows are ranked by the validation split;
-scores of the test split are not shown, so that nobody chooses by them. Writes sweep.csv and sweep.png.
+FILE is the output of `dvc exp show --json` (`-`: standard input); without FILE, that command is run. Runs that differ
+only in the seed form one row, with mean and standard deviation. Rows are ranked by validation score. Test scores are
+not shown, because they must not be used to choose. Writes sweep.csv and sweep.png.
 """
 
 import argparse
@@ -29,22 +29,28 @@ SCORES = ("accuracy", "loss", "f1_macro", "top5", "ece")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?")
-    parser.add_argument("--param", help="the only one to compare by, all else as in the first commit")
-    parser.add_argument("--score", choices=SCORES, default="accuracy")
-    parser.add_argument("--out", type=Path, default="metrics/sweep")
+    parser.add_argument("file", nargs="?", help="output of `dvc exp show --json`; -: standard input")
+    parser.add_argument("--param", help="compare by this parameter only, with all others as in the first commit")
+    parser.add_argument("--score", choices=SCORES, default="accuracy", help="by default %(default)s")
+    parser.add_argument("--out", type=Path, default="metrics/sweep", help="folder to write, by default %(default)s")
     arguments = parser.parse_args()
     runs, unfinished = read_runs(read_shown(arguments.file), arguments.score)
     if unfinished:
-        print(f"left out, since they have no scores of their own, or no such one: {', '.join(unfinished)}\n")
+        print(f"left out, because they are unfinished or lack this score: {', '.join(unfinished)}\n")
     if arguments.param and arguments.param not in runs.columns.drop(COLUMNS):
-        raise UserError(f"--param: expected a parameter such as models.cnn.lr, found {arguments.param!r}")
+        raise UserError(
+            f"--param: expected a parameter that these runs have, such as models.cnn.lr, found {arguments.param!r}; "
+            "correct the name"
+        )
     models = runs["model"].unique()
     tables = {model: tabulate(runs, model, arguments.score, arguments.param) for model in models}
     tables = {model: table for model, table in tables.items() if table["n_seeds"].sum() > 1}
     if not tables:
         n_runs = runs["run"].nunique()
-        raise UserError(f"{n_runs} finished runs, and no parameter in which two differ; run a sweep first")
+        raise UserError(
+            f"expected finished runs that differ in a parameter, found {n_runs} runs without a difference; run a sweep "
+            "first, for example `dvc exp run --queue -S 'seed=1,2,3'` and `dvc queue start`"
+        )
     print("\n\n".join(describe(model, table, arguments.score) for model, table in tables.items()))
     path, figure = arguments.out / "sweep.csv", arguments.out / "sweep.png"
     write_table(path, tables)
@@ -53,10 +59,10 @@ def main() -> None:
 
 
 def read_shown(file: str | None) -> list[dict]:
-    """Read what `dvc exp show --json` says, from a file, from standard input, or from the command itself.
+    """Read the output of `dvc exp show --json` from a file, from standard input, or from the command itself.
 
     Raises:
-        UserError: there is no such file, the command failed, or it is something else.
+        UserError: the file is missing or has other content, or the command failed.
     """
     if file is None:
         shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True, check=False)
@@ -64,18 +70,18 @@ def read_shown(file: str | None) -> list[dict]:
             raise UserError(f"dvc exp show --json: {shown.stderr.strip()}")
         text = shown.stdout
     elif file != "-" and not Path(file).is_file():
-        raise UserError(f"{file}: no such file; `dvc exp show --json > {file}` makes it")
+        raise UserError(f"{file}: no such file; make it with `dvc exp show --json > {file}`")
     else:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     with suppress(ValueError, TypeError):
         shown = json.loads(text)
         if all("rev" in commit for commit in shown):
             return shown
-    raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else")
+    raise UserError(f"{file}: expected the output of `dvc exp show --json`, found something else; make the file again")
 
 
 def describe(model: str, table: pd.DataFrame, score: str) -> str:
-    """Return a model's table as text, with which rows are behind the best by more than noise."""
+    """Return the table of a model as text; a star marks rows that are worse than the best by more than noise."""
     means = table["val_mean"].to_numpy()
     behind = [
         f"{mean - means[0]:+.4f}{'*' if star else ' '}" for mean, star in zip(means, table["behind"], strict=True)
@@ -99,7 +105,7 @@ def describe(model: str, table: pd.DataFrame, score: str) -> str:
 
 
 def write_table(path: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """Write a row for each model and setting, in the order of the tables."""
+    """Write a CSV file with a row for each model and setting, in the order of the tables."""
     columns = ["model", "settings", "n_seeds", "val_mean", "val_deviation", "behind", "runs"]
     rows = []
     for model, table in tables.items():

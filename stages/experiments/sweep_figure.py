@@ -1,4 +1,4 @@
-"""A sweep as a picture: lines where one parameter varies, parallel coordinates for several, points for seeds alone."""
+"""The figure of a sweep: lines if one parameter varies, parallel coordinates for several, points for seeds only."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from stages.runtime.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RATES = ("lr", "backbone_lr", "weight_decay", "epsilon")  # of which one compares factors, not differences
+RATES = ("lr", "backbone_lr", "weight_decay", "epsilon")  # parameters on a logarithmic axis
 
 
 def draw_sweep(path: Path, tables: dict[str, pd.DataFrame], score: str) -> None:
-    """Draw all tables: a panel for each parameter that alone varies for some models, and one for each other model.
+    """Draw all tables: a panel for each parameter that varies alone for some models, and one for each other model.
 
     Args:
-        tables: {model: its rows, of `tabulate`}.
+        tables: {model: rows from `tabulate`}.
     """
     from matplotlib.figure import Figure
 
     from stages.reporting.fonts import complete_fonts
 
-    lines: dict[str, dict[str, pd.DataFrame]] = {}  # {the parameter's last name: {model: rows}}
+    lines: dict[str, dict[str, pd.DataFrame]] = {}  # {last part of the parameter's name: {model: rows}}
     parallel = {}
     for model, table in tables.items():
         if len(keys := list_settings(table).columns) > 1:
@@ -46,10 +46,10 @@ def draw_sweep(path: Path, tables: dict[str, pd.DataFrame], score: str) -> None:
 
 
 def draw_lines(axes: Axes, name: str, models: dict[str, pd.DataFrame], score: str) -> None:
-    """Draw the mean of the seeds with their standard deviation, and each seed as a dot.
+    """Draw the mean over seeds with its standard deviation, and each seed as a dot.
 
     Args:
-        name: of the parameter, a line a model; "": the seed alone varies, a point a model.
+        name: the parameter, with a line per model; "": only the seed varies, with a point per model.
     """
     rows = pd.concat(
         table.assign(model=model, value=list_settings(table).iloc[:, 0] if name else model)
@@ -76,7 +76,7 @@ def draw_lines(axes: Axes, name: str, models: dict[str, pd.DataFrame], score: st
 
 
 def draw_parallel(axes: Axes, model: str, table: pd.DataFrame, score: str) -> None:
-    """Draw each row as a line across one axis a parameter, coloured by its score; the best one on top, and thick."""
+    """Draw each row as a line across one axis per parameter, coloured by score; the best row is thick and on top."""
     from matplotlib import colormaps
 
     values = list_settings(table).assign(score=table["val_mean"]).reset_index(drop=True)
@@ -84,14 +84,14 @@ def draw_parallel(axes: Axes, model: str, table: pd.DataFrame, score: str) -> No
     places = values.apply(place_values)
     rates = [key for key in places if key.rpartition(".")[2] in RATES and places[key].min() > 0]
     places[rates] = np.log(places[rates])
-    heights = ((places - places.min()) / (places.max() - places.min())).fillna(0.5)  # of one score, or none
+    heights = ((places - places.min()) / (places.max() - places.min())).fillna(0.5)  # for one score or no score
     goodness = 1 - heights["score"] if score in SMALLER_IS_BETTER else heights["score"]
     for row in reversed(values.index):
         colour = colormaps["viridis_r"](goodness[row])
         axes.plot(heights.loc[row].to_numpy(), color=colour, linewidth=1.2 if row else 3)
     for place, key in enumerate(values):
         axes.axvline(place, color="#7d7d7d", linewidth=0.8)
-        named = values.index if key != "score" else values.index[[0, -1]]  # the best and the worst
+        named = values.index if key != "score" else values.index[[0, -1]]  # best and worst
         for height, text in {*zip(heights.loc[named, key], texts.loc[named, key], strict=True)}:
             axes.text(place, height, f" {text}", fontsize=8, va="center")
     labels = [key.removeprefix(f"models.{model}.") for key in values.columns[:-1]]
@@ -102,7 +102,7 @@ def draw_parallel(axes: Axes, model: str, table: pd.DataFrame, score: str) -> No
 
 
 def place_values(values: pd.Series) -> pd.Series:
-    """Return where on an axis each value stands: numbers where they are, words one after the other."""
+    """Return the place of each value on an axis: numbers by value, words in sequence."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return values.astype(float)
     return values.map(write_value).rank(method="dense")

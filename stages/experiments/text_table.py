@@ -1,10 +1,10 @@
-"""A table as lines of text for a terminal, or for Markdown."""
+"""Format a table as text lines for a terminal or for Markdown."""
 
 from collections.abc import Mapping, Sequence
 
 
 def align(columns: Mapping[str, Sequence[str]], n_left: int = 0) -> list[str]:
-    """Return the heading and a line for each row, cells to the right but for those of the first n_left columns.
+    """Return the heading and a line per row; the first n_left columns are aligned to the left, others to the right.
 
     Args:
         columns: {heading: cells}.
@@ -19,14 +19,14 @@ def align(columns: Mapping[str, Sequence[str]], n_left: int = 0) -> list[str]:
 
 
 def write_markdown(columns: Mapping[str, Sequence[str]], n_left: int = 0) -> list[str]:
-    """Return the same as the lines of a table in Markdown."""
+    """Return the lines of a Markdown table with the same content."""
     rules = ["---" if i < n_left else "---:" for i in range(len(columns))]
     lines = [columns, rules, *zip(*columns.values(), strict=True)]
     return [f"| {' | '.join(map(escape, line))} |" for line in lines]
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown shows as it is, also in a table."""
+    """Escape text so that Markdown shows it unchanged, also in a table."""
     for sign in "\\`*_|[]":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("<", "&lt;")

@@ -1,1 +1,1 @@
-"""Trained models answer, alone or as a vote: for pictures of any number, or as one graph. For what people use."""
+"""Trained models answer, alone or as the ensemble: for any number of pictures, or as one ONNX graph."""

@@ -1,4 +1,4 @@
-"""A folder of trained models as one that answers: a member alone, or all that have a say in the vote."""
+"""Load a folder of trained models as one classifier: a single model, or the ensemble of all members with a weight."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ VOTE_FILE = "vote.json"
 
 
 class Member(NamedTuple):
-    """A model that votes."""
+    """A member of the ensemble."""
 
     name: str
     network: nn.Module
@@ -38,17 +38,17 @@ class Ensemble:
 
     @property
     def class_names(self) -> list[str]:
-        """The class names in label order, on which all members agree."""
+        """The class names in label order, the same for all members."""
         return next(member.card.class_names for member in self.members if member)
 
     @property
     def grey_bits(self) -> int | None:
-        """How many bits of grey pixels wider than 8 bits the members learnt from; None: as many as a picture takes."""
+        """Bits of wide grey pixels (more than 8 bits) that the members learnt from; None: decided for each picture."""
         return next(member.card.grey_bits for member in self.members if member)
 
     @property
     def stored_sizes_px(self) -> list[int]:
-        """The sizes in which the members want a picture."""
+        """The sizes in which the members need a picture."""
         return sorted({member.card.stored_size_px for member in self.members if member})
 
     def predict_proba(self, images: dict[int, np.ndarray], device: torch.device) -> np.ndarray:
@@ -58,7 +58,7 @@ class Ensemble:
             images: of each of `stored_sizes_px`, uint8, shape (n_images, size_px, size_px, 3), as `pack` stores them.
         """
         n_images = len(next(iter(images.values())))
-        # a member of no weight says 1 throughout, which no pool counts: so the sum keeps its order, and its last bits
+        # a member with zero weight gives 1 everywhere and does not count: the sum keeps its order, and so its last bits
         probabilities = np.ones((len(self.members), n_images, len(self.class_names)), np.float32)
         for row, member in zip(probabilities, self.members, strict=True):
             if member:
@@ -78,9 +78,9 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
             not of one pipeline.
     """
     if not folder.is_dir():
-        found = "a file" if folder.is_file() else "none"
+        found = "a file" if folder.is_file() else "nothing"
         raise UserError(
-            f"{folder}: expected a folder of models, found {found}; name it with --models, or run `dvc repro`"
+            f"{folder}: expected a folder of models, found {found}; give the folder with --models, or run `dvc repro`"
         )
     there = sorted(path.stem for path in folder.glob("*.safetensors"))
     if model is not None:
@@ -89,9 +89,9 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
     counted = [name for name, weight in zip(names, vote.weights, strict=True) if weight]
     if lacking := [name for name in counted if name not in there]:
         raise UserError(
-            f"{folder / VOTE_FILE}: expected the models {', '.join(counted)} beside it, found no "
-            f"{', '.join(lacking)}; get the whole folder (the artifact `vote`), ask one model with --model, or run "
-            "`dvc repro`"
+            f"{folder / VOTE_FILE}: expected the models {', '.join(counted)} in the same folder, but "
+            f"{', '.join(lacking)} is missing; get the whole folder (the artifact `vote`), ask one model with --model, "
+            "or run `dvc repro`"
         )
     members = [_load(folder, name) if name in counted else None for name in names]
     _refuse_strangers(folder, [member for member in members if member])
@@ -119,11 +119,12 @@ def _refuse_strangers(folder: Path, members: list[Member]) -> None:
         pairs = zip_longest(ours.class_names, theirs.class_names)
         if differing := next((pair for pair in pairs if pair[0] != pair[1]), None):
             raise UserError(
-                f"{folder}: expected models of the same classes, found {len(ours.class_names)} of {first} and "
-                f"{len(theirs.class_names)} of {name}, {differing[0]!r} beside {differing[1]!r}; {remedy}"
+                f"{folder}: expected models with the same classes, found {len(ours.class_names)} classes in {first} "
+                f"and {len(theirs.class_names)} in {name}; the first difference is {differing[0]!r} and "
+                f"{differing[1]!r}; {remedy}"
             )
         if ours.grey_bits != theirs.grey_bits:
             raise UserError(
-                f"{folder}: expected models of the same depth of grey pictures, found {ours.grey_bits} bits of {first} "
-                f"and {theirs.grey_bits} of {name}; {remedy}"
+                f"{folder}: expected models trained on grey pictures of the same depth, found {ours.grey_bits} bits in "
+                f"{first} and {theirs.grey_bits} in {name}; {remedy}"
             )

@@ -1,4 +1,4 @@
-"""An ONNX graph in one file; where that format cannot hold its weights, they are in a second one beside it."""
+"""Save an ONNX graph in one file; if the format cannot hold the weights, they go to a second file beside it."""
 
 import hashlib
 import re
@@ -7,18 +7,18 @@ from typing import Any
 
 from stages.runtime.files import written_together
 
-ONE_FILE_BYTES = 2_000_000_000  # of weights: protobuf ends at 2 GiB, and the graph itself needs some of it
+ONE_FILE_BYTES = 2_000_000_000  # of weights: protobuf is limited to 2 GiB, and the graph needs some of it
 
 
 def save_graph(graph: Any, path: Path) -> list[Path]:
-    """Write a graph, or leave the old one with its weights; return its files, `path` first.
+    """Write a graph; return its files, `path` first. On failure the old graph keeps its weights.
 
-    The second file has a hash of the weights in its name, so that the old graph keeps its own until it is replaced.
+    The name of the second file contains a hash of the weights, so that the old graph keeps its own until then.
 
     Args:
         graph: an onnx_ir.Model.
     Raises:
-        OSError: the disk is full, or not to be written to.
+        OSError: the disk is full or read-only.
     """
     import onnx_ir
 
@@ -29,7 +29,7 @@ def save_graph(graph: Any, path: Path) -> list[Path]:
         onnx_ir.save(graph, folder / path.name, external_data=data[0].name if data else None)
     for other in path.parent.iterdir():
         if re.fullmatch(rf"{re.escape(path.name)}\.[0-9a-f]{{16}}\.data", other.name) and other not in data:
-            other.unlink()  # the old graph's
+            other.unlink()  # weights of the old graph
     return [path, *data]
 
 

@@ -1,4 +1,4 @@
-"""Trained models, alone or as a vote, as one ONNX graph: stored pictures in, calibrated probabilities out."""
+"""Trained models, alone or as the ensemble, as one ONNX graph: stored pictures in, calibrated probabilities out."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,11 @@ from stages.runtime.errors import UserError
 from stages.scoring.cross_entropy import TINY
 from stages.scoring.voting import EqualVote, LinearPool, Vote
 
-IMAGES, PROBABILITIES = "images_{}", "probabilities"  # names of an input, with its stored size, and of the output
+IMAGES, PROBABILITIES = "images_{}", "probabilities"  # names of an input (with its stored size) and of the output
 
 
 class MemberGraph(nn.Module):
-    """A network with all that comes before it: (batch, stored, stored, 3) in 0..255 to logits (batch, n_classes)."""
+    """A network with its crop and normalisation: (batch, stored, stored, 3) in 0..255 to logits (batch, n_classes)."""
 
     def __init__(self, member: Member):
         super().__init__()
@@ -35,10 +35,10 @@ class MemberGraph(nn.Module):
 
 
 class EnsembleGraph(nn.Module):
-    """Pictures to float32 probabilities (batch, n_classes), as Ensemble has it.
+    """Pictures to float32 probabilities (batch, n_classes), the same as those of Ensemble.
 
-    The pictures are uint8, (batch, stored, stored, 3), once for each of `stored_sizes_px`, in that order: a graph could
-    make one size of another, but not as `pack` makes it of the file (docs/using.md).
+    The inputs are uint8, (batch, stored, stored, 3), one for each of `stored_sizes_px`, in that order. A graph could
+    resize one size to another, but not as `pack` resizes the file (docs/using.md).
     """
 
     def __init__(self, ensemble: Ensemble):
@@ -47,7 +47,7 @@ class EnsembleGraph(nn.Module):
         members = [each for each in ensemble.members if each]
         self.members = nn.ModuleList(MemberGraph(each) for each in members)
         self.inputs = [ensemble.stored_sizes_px.index(each.card.stored_size_px) for each in members]
-        # as numpy arrays: parameters of the vote, not of a network
+        # numpy arrays: parameters of the vote, not of a network
         self.vote = type(ensemble.vote)(**{key: part[counted] for key, part in vars(ensemble.vote).items()})
 
     def forward(self, *images: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class EnsembleGraph(nn.Module):
 
 
 def pool(vote: Vote, members: torch.Tensor) -> torch.Tensor:
-    """Return the vote's probabilities, as `vote.probabilities` does it with arrays, in operations that ONNX has."""
+    """Return the probabilities of the vote, as `vote.probabilities` does with arrays, with operations that ONNX has."""
     if isinstance(vote, EqualVote):
         return members.mean(dim=0)
     logits, weights = members.clamp(min=TINY).log(), _column(vote.weights)
@@ -70,19 +70,20 @@ def _column(values: np.ndarray) -> torch.Tensor:
 
 
 def write_onnx(path: Path, ensemble: Ensemble) -> list[Path]:
-    """Write a graph for any number of pictures, and in its metadata what they are and what it answers.
+    """Write a graph for any number of pictures; its metadata describe inputs and outputs.
 
     Returns:
-        The files: the graph, and where one file cannot hold the weights, that of the weights.
+        The files: the graph, and the weights if one file cannot hold them.
     Raises:
-        UserError: the packages that this needs are not installed, or the exporter cannot handle a network.
-        OSError: the disk is full, or not to be written to.
+        UserError: packages are missing, or the exporter cannot handle a network.
+        OSError: the disk is full or read-only.
     """
     try:
-        import onnxscript  # noqa: F401 (torch imports it, and would not say so in a line)
+        import onnxscript  # noqa: F401 (torch imports it later, without a clear error)
     except ImportError:
         raise UserError(
-            "export: expected the packages of the extra `onnx`, found none; run pip install onnx onnxscript onnxruntime"
+            "export: expected the packages onnx and onnxscript, but they are not installed; "
+            "run `pip install onnx onnxscript onnxruntime`"
         ) from None
     graph = build_graph(ensemble)
     graph.metadata_props.update(describe(ensemble))
@@ -93,7 +94,7 @@ def build_graph(ensemble: Ensemble) -> Any:
     """Return the graph as an onnx_ir.Model.
 
     Raises:
-        UserError: the exporter cannot handle a network; the line names the member.
+        UserError: the exporter cannot handle a network; the message names the member.
     """
     sizes_px = ensemble.stored_sizes_px
     inputs = {IMAGES.format(size_px): torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8) for size_px in sizes_px}
@@ -102,17 +103,17 @@ def build_graph(ensemble: Ensemble) -> Any:
     except UntraceableError as error:
         members = [each for each in ensemble.members if each]
         for each in members if len(members) > 1 else ():
-            build_graph(Ensemble([each], EqualVote(np.ones(1))))  # whose line names this one alone
+            build_graph(Ensemble([each], EqualVote(np.ones(1))))  # raises an error that names only this member
         networks = [each.card.arguments.get("network", each.card.architecture) for each in members]
         names = ", ".join(f"{each.name} ({network})" for each, network in zip(members, networks, strict=True))
         raise UserError(
-            f"export: expected networks that ONNX's exporter can handle, found {names}: {error}; export other models "
-            "with --model, or choose another network"
+            f"export: expected networks that PyTorch can export to ONNX, but it cannot export {names}: {error}; export "
+            "other models with --model, or choose another network"
         ) from None
 
 
 def describe(ensemble: Ensemble) -> dict[str, str]:
-    """Return what a user of the graph has to know, in words and as JSON."""
+    """Return the metadata: what a user of the graph must know, in words and as JSON."""
     cards, names = {each.name: each.card for each in ensemble.members if each}, ensemble.class_names
     return {
         "what": f"Quintet: {describe_members(ensemble)}",
@@ -145,7 +146,7 @@ def _describe_depth(grey_bits: int | None) -> str:
 
 
 def describe_members(ensemble: Ensemble) -> str:
-    """Return who votes, and how, in words."""
+    """Describe the members and how they are combined, in words."""
     names = [each.name for each in ensemble.members if each]
     if len(ensemble.members) == 1:
         return f"the model {names[0]}"

@@ -1,4 +1,4 @@
-"""Paths become pictures: files, folders and lists of them, decoded as `pack` does it, a few at a time."""
+"""Read pictures from files, folders and lists of paths, decoded as in `pack`, a few at a time."""
 
 import codecs
 import os
@@ -14,10 +14,10 @@ from stages.pixels.decoding import UnusableImageError, fit_square, read_content
 from stages.runtime.errors import UserError
 from stages.runtime.workers import spread
 
-MAX_PIXELS = 100_000_000  # a larger one is taken for a decompression bomb, as by images_max_pixels
+MAX_PIXELS = 100_000_000  # larger pictures may be decompression bombs, as for images_max_pixels
 FILES_PER_TASK = 8
-FEW = 64  # of which the processes would take longer to start than the work takes
-MARKS = {  # of encodings, before a text, as PowerShell and editors on Windows write them; the longest first
+FEW = 64  # for so few files, starting processes takes longer than the work
+MARKS = {  # byte order marks, as PowerShell and editors on Windows write them; the longest first
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: None,  # the file system's
@@ -27,12 +27,12 @@ MARKS = {  # of encodings, before a text, as PowerShell and editors on Windows w
 
 
 def list_files(names: Iterable[str]) -> Iterator[str]:
-    """Yield files as they are named, those of a folder and all below it sorted; `-` stands for the lines of stdin.
+    """Yield the named files, and all files below named folders, sorted; `-` means the lines of stdin.
 
-    Hidden files, and those that a system leaves behind, are passed over in folders; what cannot be listed is yielded.
+    In folders, hidden files and files of the operating system are ignored; a folder that cannot be listed is yielded.
 
     Raises:
-        UserError: stdin has no lines.
+        UserError: stdin is not a list of lines.
     """
     for name in names:
         for path in read_list(sys.stdin.buffer.read()) if name == "-" else (name,):
@@ -40,9 +40,9 @@ def list_files(names: Iterable[str]) -> Iterator[str]:
 
 
 def read_list(content: bytes) -> list[str]:
-    """Return the paths of a list, a path a line, in the file system's encoding or in that of a byte order mark.
+    """Return the paths of a list with one path per line, in the file system's encoding or that of a byte order mark.
 
-    Lines may end as on Windows, unless a file's name does end in a carriage return.
+    Lines may end as on Windows, unless a file name really ends with a carriage return.
 
     Raises:
         UserError: there are NUL characters between the paths.
@@ -52,14 +52,14 @@ def read_list(content: bytes) -> list[str]:
     text = content.decode(encoding, "replace") if encoding else os.fsdecode(content)
     if "\0" in text:
         raise UserError(
-            "-: expected a path a line, found NUL characters between them; leave out -print0, or save the list as UTF-8"
+            "-: expected one path per line, found NUL characters; do not use -print0, and save the list as UTF-8"
         )
     lines = (line if os.path.lexists(line) else line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line]
 
 
 def _list_folder(name: str) -> Iterator[str]:
-    if not os.path.isdir(name):  # noqa: PTH112 (pathlib's raises where a folder above is closed)
+    if not os.path.isdir(name):  # noqa: PTH112 (pathlib raises if a parent folder cannot be read)
         yield name
         return
     seen: set[str] = set()
@@ -75,12 +75,12 @@ def _list_folder(name: str) -> Iterator[str]:
 def read_pictures(
     paths: Sequence[str], sizes_px: Sequence[int], grey_bits: int | None = None
 ) -> Iterator[tuple[str, dict[int, np.ndarray] | str]]:
-    """Yield each path with its picture in each size, uint8 (size_px, size_px, 3), or with why there is none.
+    """Yield each path with its picture in each size, uint8 (size_px, size_px, 3), or with the reason for a failure.
 
-    A file is read once, and decoded for each size as `pack` does it; over all cores.
+    Each file is read once and decoded for each size as in `pack`, on all cores.
 
     Args:
-        grey_bits: as of stages.pixels.decoding.decode.
+        grey_bits: as in stages.pixels.decoding.decode.
     """
     read = partial(_read, sizes_px=sizes_px, grey_bits=grey_bits)
     yield from zip(paths, map(read, paths) if len(paths) <= FEW else spread(read, paths, FILES_PER_TASK), strict=True)

@@ -1,4 +1,4 @@
-"""What a network says of images: the one path from stored pixels to class probabilities."""
+"""The only path from stored pixels to the class probabilities of a network."""
 
 import numpy as np
 import torch
@@ -13,13 +13,13 @@ BATCH_SIZE = 128
 
 @torch.no_grad()
 def predict_proba(network: nn.Module, images: np.ndarray, view: View, *, bar: bool = True) -> np.ndarray:
-    """Return class probabilities, float32 (n_images, n_classes), in the images' order.
+    """Return class probabilities, float32 (n_images, n_classes), in the order of the images.
 
-    In float32 throughout: a score should not depend on the device's idea of bfloat16 or TF32.
+    It computes in float32: a score should not depend on how a device handles bfloat16 or TF32.
 
     Args:
         images: uint8, shape (n_images, stored_size_px, stored_size_px, 3).
-        bar: shows the progress where stderr is a terminal.
+        bar: show a progress bar if stderr is a terminal.
     """
     network.to(view.device)
     batches = predict_batches(lambda images: network(images).softmax(dim=1).cpu(), images, BATCH_SIZE, view)

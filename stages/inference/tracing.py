@@ -1,4 +1,4 @@
-"""A network becomes an ONNX graph, by running it once with PyTorch's exporter."""
+"""Convert a network to an ONNX graph with PyTorch's exporter, which runs it once."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class UntraceableError(RuntimeError):
-    """The exporter cannot handle a network; says in a few words why."""
+    """The exporter cannot handle a network; the text gives the reason in a few words."""
 
 
 def trace(network: nn.Module, inputs: dict[str, torch.Tensor], output: str) -> Any:
@@ -20,7 +20,7 @@ def trace(network: nn.Module, inputs: dict[str, torch.Tensor], output: str) -> A
 
     Args:
         network: in evaluation mode; maps `inputs`, in their order, to one tensor.
-        inputs: an example of each by its name, of a batch of 2 or more.
+        inputs: {name: an example with a batch of 2 or more}.
     Raises:
         UntraceableError: the exporter gives up.
     """
@@ -36,14 +36,14 @@ def trace(network: nn.Module, inputs: dict[str, torch.Tensor], output: str) -> A
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # it passes on whatever goes wrong, in the network's own code too
+    except Exception as error:  # any error is possible, also in the network's own code
         raise UntraceableError(_find_reason(error)) from error
     return program.model
 
 
 @contextmanager
 def in_silence() -> Iterator[None]:
-    """Keep to itself what the exporter writes of its own insides: hundreds of lines where it fails."""
+    """Hide the output of the exporter, which prints hundreds of lines when it fails."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -56,7 +56,7 @@ def in_silence() -> Iterator[None]:
 
 @contextmanager
 def in_single_steps(network: nn.Module) -> Iterator[None]:
-    """Let timm's attention layers compute in single steps: the exporter has not every shape of the fused one."""
+    """Let timm's attention layers compute in single steps: the exporter cannot handle all fused shapes."""
     fused = [each for each in network.modules() if getattr(each, "fused_attn", False)]
     for each in fused:
         each.fused_attn = False
@@ -68,7 +68,7 @@ def in_single_steps(network: nn.Module) -> Iterator[None]:
 
 
 def _find_reason(error: BaseException) -> str:
-    """Return the beginning of what was said first: the exporter wraps it in pages of advice."""
+    """Return the beginning of the first error: the exporter wraps it in pages of advice."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"

@@ -1,4 +1,4 @@
-"""A vote in a file, vote.json: with the members' model files, all that an answer needs."""
+"""The file vote.json: how the ensemble combines its members. Together with the model files it is all that is needed."""
 
 import json
 from collections.abc import Mapping
@@ -17,56 +17,56 @@ Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class VoteFile(BaseModel, extra="forbid"):
-    """Who votes and how: the members with the temperature at which each answers alone, and the vote's own numbers."""
+    """The members, with the temperature that each uses alone, and the kind and parameters of the ensemble."""
 
     voting: Literal[*VOTES]
     members: Annotated[dict[str, Temperature], Field(min_length=1)]
     weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-    temperatures: list[Temperature] | None = None  # of a linear pool
+    temperatures: list[Temperature] | None = None  # for a linear pool
 
     @model_validator(mode="after")
     def _is_whole(self) -> "VoteFile":
         parts, wanted = self.parts(), VOTES[self.voting].__dataclass_fields__
         if parts.keys() != wanted.keys():
-            raise ValueError(f"{', '.join(parts)} of a {self.voting}, which has {', '.join(wanted)}")
+            raise ValueError(f"the keys {', '.join(parts)}, but a {self.voting} has {', '.join(wanted)}")
         if any(len(part) != len(self.members) for part in parts.values()):
-            raise ValueError(f"another number of {', '.join(parts)} than of members, who are {len(self.members)}")
+            raise ValueError(f"{len(self.members)} members, but another number of {' or '.join(parts)}")
         if not any(self.weights):
-            raise ValueError("weights that are all 0")
+            raise ValueError("only weights of 0")
         return self
 
     def parts(self) -> dict[str, list[float]]:
-        """Return the vote's own numbers, by their names there."""
+        """Return the parameters of the vote by name."""
         return self.model_dump(exclude={"voting", "members"}, exclude_none=True)
 
 
 def write_vote(path: Path, kind: str, vote: Vote, members: Mapping[str, float]) -> None:
-    """Write who votes and how, to the last bit.
+    """Write the members and the vote, with all digits.
 
     Args:
-        members: the temperature at which each answers alone.
+        members: {name: temperature that the member uses alone}.
     """
     write_json(path, {"voting": kind, "members": members, **{key: part.tolist() for key, part in vars(vote).items()}})
 
 
 def read_vote(path: Path) -> tuple[list[str], Vote]:
-    """Return the members' names, and the vote that takes their probabilities in that order.
+    """Return the names of the members, and the vote, which expects their probabilities in that order.
 
     Raises:
-        UserError: there is no such file, it is cut short, or another version has written it.
+        UserError: the file is missing, truncated or written by another version.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro ensemble`, or ask one model with --model")
+        raise UserError(f"{path}: no such file; run `dvc repro ensemble`, or ask a single model with --model")
     content = _read(path)
     vote = VOTES[content.voting](**{key: np.array(part) for key, part in content.parts().items()})
     return list(content.members), vote
 
 
 def read_lone_vote(path: Path, name: str) -> Vote | None:
-    """Return the vote of a member alone, which is its probabilities at its temperature; None where that is unknown.
+    """Return the vote of a single member: its probabilities at its temperature; None if the temperature is unknown.
 
     Raises:
-        UserError: the file is cut short, or another version has written it.
+        UserError: the file is truncated or written by another version.
     """
     members = _read(path).members if path.is_file() else {}
     return LogarithmicPool(np.array([1 / members[name]])) if name in members else None
@@ -78,9 +78,9 @@ def _read(path: Path) -> VoteFile:
     except ValidationError as error:
         fault = describe_faults(error)
     except ValueError as error:
-        fault = f"no JSON ({error})"
+        fault = f"invalid JSON ({error})"
     raise UserError(
-        f"{path}: expected who votes and how, as this clone of Quintet writes it ({', '.join(VoteFile.model_fields)}), "
-        f"found {fault}; get it again with its models (`dvc pull`, `dvc artifacts get`), check out the revision that "
-        "has written it, or run `dvc repro ensemble`"
+        f"{path}: expected the members and weights of an ensemble ({', '.join(VoteFile.model_fields)}), as this "
+        f"version of Quintet writes them, found {fault}; get the file again together with its models (`dvc pull`, `dvc "
+        "artifacts get`), check out the revision that wrote it, or run `dvc repro ensemble`"
     )

@@ -1,6 +1,6 @@
-"""Architectures, a file each: its `Arguments` (the keys of a model's block) and `build_model`; here they are found.
+"""Architectures, one file each, with `Arguments` (the keys of a model's block) and `build_model`; this file finds them.
 
-Nothing imports an architecture but by the name that the parameters say, so that an edited one reruns its own models.
+An architecture is imported only through its name in the parameters, so that an edit reruns only its own models.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 def list_architectures() -> list[str]:
-    """Return the names of the files beside this one; those with a leading underscore are parts of architectures."""
+    """Return the names of the files beside this one, without parts of architectures (a leading underscore)."""
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 

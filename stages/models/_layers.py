@@ -1,4 +1,4 @@
-"""Parts of architectures: the joint of backbone and head, and He's initialisation."""
+"""Parts of architectures: joining backbone and head, and He's initialisation."""
 
 from collections import OrderedDict
 
@@ -9,12 +9,12 @@ from stages.runtime.errors import UserError
 
 
 def join_head(backbone: nn.Module, image_size_px: int, dense_units: int, n_classes: int, dropout: float):
-    """Join a backbone and a dense head that fits its real feature size.
+    """Join a backbone and a dense head that fits the number of its features.
 
     Args:
         backbone: maps (batch, 3, image_size_px, image_size_px) to features of any shape.
-        dense_units: the width of the two hidden dense layers, each followed by ReLU and dropout; 0: none, and dropout
-            of the features.
+        dense_units: width of the two hidden dense layers, each followed by ReLU and dropout; 0: no hidden layers, and
+            dropout on the features.
     Returns:
         nn.Sequential with the children `backbone` and `head`; maps images to logits (batch, n_classes).
     """
@@ -36,13 +36,15 @@ def count_features(backbone: nn.Module, image_size_px: int) -> int:
     try:
         n_features = backbone(torch.zeros(1, 3, image_size_px, image_size_px)).numel()
     except RuntimeError as error:
-        raise UserError(f"image_size_px: {image_size_px} leaves nothing of an image ({error}); choose more") from None
+        raise UserError(
+            f"image_size_px: {image_size_px} is too small for this network ({error}); choose a larger size"
+        ) from None
     backbone.train()
     return n_features
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw the weights of all convolutions and dense layers anew; biases start at zero.
+    """Draw new random weights for all convolutions and dense layers; biases start at zero.
 
     Source: He et al. 2015, normal with variance 2 / fan-in, for layers followed by ReLU.
     """
@@ -55,6 +57,6 @@ def initialise(network: nn.Module) -> None:
 
 
 def start_near_zero(layer: nn.Linear) -> None:
-    """Draw the weights of the last layer, which no ReLU follows, so that all classes start alike."""
+    """Draw small weights for the last layer, which no ReLU follows, so that all classes start equal."""
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)

@@ -8,9 +8,9 @@ MIN_SIZE_VALID_PX = 76  # four times (size - 4) / 2 must leave a pixel
 
 
 class Arguments(BaseModel):
-    """`filters` are the first block's, and double from block to block; `valid` padding is the assignment's.
+    """`filters` is the width of the first block and doubles with each block. The assignment uses `valid` padding.
 
-    `dense_units` is the width of both hidden layers; 0: there are none, and the features are averaged over the image.
+    `dense_units` is the width of both hidden layers; 0: no hidden layers, and the features are averaged over the image.
     """
 
     filters: Annotated[int, Field(ge=1, le=1024)]
@@ -21,13 +21,13 @@ class Arguments(BaseModel):
     def check(self, image_size_px: int) -> None:
         if self.padding == "valid" and image_size_px < MIN_SIZE_VALID_PX:
             raise ValueError(
-                f"padding is 'valid', which needs images of {MIN_SIZE_VALID_PX} px or more, but image_size_px is "
-                f"{image_size_px}; set the one to 'same', or raise the other"
+                f"padding: valid needs images of {MIN_SIZE_VALID_PX} px or more, but image_size_px is {image_size_px}; "
+                "set padding to same, or raise image_size_px"
             )
 
 
 def build_model(n_classes: int, image_size_px: int, *, filters: int, padding: str, dense_units: int, dropout: float):
-    """Build the network, of `backbone` and `head`."""
+    """Build the network with its children `backbone` and `head`."""
     from torch import nn
 
     from stages.models._layers import initialise, join_head

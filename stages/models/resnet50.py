@@ -1,7 +1,7 @@
 """ResNet50: 7x7/2 stem, bottlenecks 3, 4, 6, 3, average pooling, one dense layer.
 
-Source: He et al. 2015; the stride lies in the 3x3 convolution and parameters are named as in torchvision and timm, so
-that their weights fit. Put together here for its width, which torchvision's own does not let choose.
+Source: He et al. 2015. The stride is in the 3x3 convolution, and parameters have the names of torchvision and timm, so
+that their weights fit. It is built here because torchvision's version has a fixed width.
 """
 
 from typing import Annotated
@@ -12,13 +12,13 @@ BLOCKS = (3, 4, 6, 3)
 
 
 class Arguments(BaseModel):
-    """`filters` are the stem's, and double from layer to layer; average pooling takes images of any size."""
+    """`filters` is the width of the stem and doubles with each layer; average pooling accepts images of any size."""
 
     filters: Annotated[int, Field(ge=1, le=1024)] = 64
 
 
 def build_model(n_classes: int, image_size_px: int, *, filters: int):
-    """Build the network, of `backbone` and `head`; its residual branches start at zero."""
+    """Build the network with its children `backbone` and `head`; its residual branches start at zero."""
     from collections import OrderedDict
 
     from torch import nn

@@ -1,7 +1,7 @@
-"""Any network of timm's, by its name: `{architecture: timm, network: convnext_atto, ...}`.
+"""Any network of timm, by its name: `{architecture: timm, network: convnext_atto, ...}`.
 
-A name may carry a tag (`resnet18.a1_in1k`): the network is the same, and the pixels are normalised as those weights
-expect. The weights themselves come from the block's `weights`, as with every architecture.
+A name may have a tag (`resnet18.a1_in1k`): the network is the same, and the pixels are normalised as those weights
+expect. The weights themselves come from `weights` in the block, as with every architecture.
 """
 
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ class Arguments(BaseModel):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def check(self, image_size_px: int) -> None:
-        """Refuse a name that timm does not know, and images that the network cannot look at."""
+        """Refuse a name that timm does not know, and an image size that the network cannot process."""
         import difflib
 
         import timm
@@ -39,7 +39,7 @@ class Arguments(BaseModel):
             self._look_at_images(image_size_px)
             return
         close = difflib.get_close_matches(self.network, known, n=3, cutoff=0.4)
-        meant = f"; did you mean {' or '.join(close)}?" if close else "; timm.list_models() has all names"
+        meant = f"; did you mean {' or '.join(close)}?" if close else "; timm.list_models() returns all names"
         raise ValueError(f"network: timm has no {self.network!r}{meant}")
 
     def _look_at_images(self, image_size_px: int) -> None:
@@ -52,19 +52,19 @@ class Arguments(BaseModel):
         except REFUSALS as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
         else:
-            if not rest_px or _takes(network, image_size_px - rest_px):  # as convolutions do, which lose edges, too
+            if not rest_px or _takes(network, image_size_px - rest_px):  # convolutions lose edges as well
                 return
-            reason = f"its patches leave out {rest_px} px at the right and lower edges"
+            reason = f"its patches do not cover {rest_px} px at the right and lower edges"
         raise ValueError(
-            f"network: {self.network} cannot look at images of image_size_px = {image_size_px} ({reason}); choose "
-            "another size, or another network"
+            f"network: {self.network} cannot process images of image_size_px = {image_size_px} ({reason}); choose "
+            "another image_size_px, or another network"
         )
 
 
 def _show_picture(network: Any, size_px: int) -> int:
-    """Let a network on the meta device look at a picture; return how many of its columns are in no patch.
+    """Run a network on the meta device; return how many columns of the picture are in no patch.
 
-    Patches are what a convolution cuts the picture itself into, if its windows do not overlap.
+    Patches are the windows of a convolution on the picture itself, if they do not overlap.
     """
     import torch
     from torch import nn
@@ -101,7 +101,7 @@ def normalisation(*, network: str, **_: Any) -> tuple[tuple[float, ...], tuple[f
 
 
 def build_model(n_classes: int, image_size_px: int, *, network: str, dropout: float, drop_path: float):
-    """Build the network, of `backbone` (timm's, up to its pooled features, with its initialisation) and `head`."""
+    """Build the network: `backbone` (of timm, with its initialisation, up to the pooled features) and `head`."""
     from stages.models._layers import join_head, start_near_zero
 
     joined = join_head(_create(network, image_size_px, drop_path), image_size_px, 0, n_classes, dropout)
@@ -114,6 +114,6 @@ def _create(network: str, image_size_px: int, drop_path: float):
 
     options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     config = timm.get_pretrained_cfg(network)
-    if config and config.fixed_input_size:  # a transformer's: its positions are made for one size
+    if config and config.fixed_input_size:  # transformers have position embeddings for one size
         options["img_size"] = image_size_px
     return timm.create_model(network, num_classes=0, **options)

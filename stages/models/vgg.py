@@ -1,7 +1,8 @@
 """VGG11 to VGG19: five blocks of 3x3 convolutions, and two dense layers or average pooling.
 
-Source: Simonyan and Zisserman 2014, configurations A, B, D and E; parameters are named as in torchvision and timm, so
-that their weights fit. Unlike timm's, the dense layers take what is there: at 64 px 2 x 2 x 512, not 7 x 7 x 512.
+Source: Simonyan and Zisserman 2014, configurations A, B, D and E. Parameters have the names of torchvision and timm, so
+that their weights fit. Unlike in timm, the dense layers take the features as they are: 2 x 2 x 512 at 64 px, not
+7 x 7 x 512.
 """
 
 from typing import Annotated, Literal
@@ -9,14 +10,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # of each block
-MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel has to be left
+MIN_SIZE_PX = 32  # five poolings halve the image, and one pixel must remain
 
 
 class Arguments(BaseModel):
-    """`depth` counts the layers with weights; `filters` are the first block's, and double up to eightfold.
+    """`depth` counts the layers with weights; `filters` is the width of the first block, and doubles up to eightfold.
 
-    `dense_units` is the width of both hidden layers; 0: there are none, and the features are averaged over the image.
-    Plain deep nets hardly start without batch normalisation.
+    `dense_units` is the width of both hidden layers; 0: no hidden layers, and the features are averaged over the image.
+    Without batch normalisation, plain deep networks hardly start to learn.
     """
 
     depth: Literal[11, 13, 16, 19]
@@ -28,7 +29,8 @@ class Arguments(BaseModel):
     def check(self, image_size_px: int) -> None:
         if image_size_px < MIN_SIZE_PX:
             raise ValueError(
-                f"needs images of {MIN_SIZE_PX} px or more, found image_size_px = {image_size_px}; raise it"
+                f"VGG needs images of {MIN_SIZE_PX} px or more, found image_size_px = {image_size_px}; raise "
+                "image_size_px"
             )
 
 
@@ -42,7 +44,7 @@ def build_model(
     dense_units: int,
     dropout: float,
 ):
-    """Build the network, of `backbone` and `head`, with He's initialisation."""
+    """Build the network with its children `backbone` and `head`, with He's initialisation."""
     from collections import OrderedDict
 
     from torch import nn

@@ -1,1 +1,1 @@
-"""A network: built, started, placed on a device, fed with batches, kept in a file. For `training`, train, evaluate."""
+"""Build a network, load start weights, place it on a device, feed it with batches, save it."""

@@ -1,4 +1,4 @@
-"""Where a network looks for its answer: Grad-CAM on the deepest feature map that is still a map.
+"""Where a network looks: Grad-CAM on the deepest feature map that still has enough pixels.
 
 Source: Selvaraju et al. 2017.
 """
@@ -11,12 +11,12 @@ from torch import nn
 
 from stages.networks.batches import View, make_batch
 
-MIN_SIDE_PX = 4  # of a feature map: on fewer pixels it says of every image the same
-BATCH_SIZE = 20  # a backward pass keeps every layer's output
+MIN_SIDE_PX = 4  # of a feature map; smaller maps look the same for every image
+BATCH_SIZE = 20  # a backward pass keeps the output of every layer
 
 
 class FeatureMap(NamedTuple):
-    """A layer or block whose output has a row and a column for each place, and which of its dimensions is neither."""
+    """A layer or block whose output is a map, and the dimension of the output that holds the channels."""
 
     layer: nn.Module
     channels: int  # 1 in most networks, 3 in those that keep channels last
@@ -26,8 +26,8 @@ class FeatureMap(NamedTuple):
 def find_map(network: nn.Module, image: torch.Tensor) -> FeatureMap | None:
     """Return the deepest layer or block whose output is a feature map of 4 x 4 pixels or more.
 
-    Only convolutions whose windows overlap count, and blocks that hold one: what cuts an image into patches, as a
-    transformer does, looks at none of it. Outputs of which nobody can say where the channels are do not count either.
+    Only convolutions with overlapping windows count, and blocks that contain one: cutting an image into patches, as a
+    transformer does, is not looking. Outputs with an unclear channel dimension do not count either.
 
     Args:
         image: float, shape (1, 3, height, width), normalised.
@@ -35,8 +35,8 @@ def find_map(network: nn.Module, image: torch.Tensor) -> FeatureMap | None:
     try:
         larger = _record_shapes(network, torch.cat([torch.cat([image, image], dim=2)] * 2, dim=3))
     except (AssertionError, RuntimeError, ValueError, TypeError):
-        larger = []  # it is made for one size
-    outputs = _record_shapes(network, image)  # the last one, should the network remember a size
+        larger = []  # the network accepts one size only
+    outputs = _record_shapes(network, image)  # last, in case the network remembers a size
     if [layer for layer, _ in outputs] != [layer for layer, _ in larger]:
         larger = outputs
     for (layer, shape), (_, changed) in reversed(list(zip(outputs, larger, strict=True))):
@@ -47,12 +47,14 @@ def find_map(network: nn.Module, image: torch.Tensor) -> FeatureMap | None:
 
 
 def find_channels(shape: tuple[int, ...], larger: tuple[int, ...]) -> int | None:
-    """Return which dimension of an output holds the channels: the one that a larger image leaves as it is.
+    """Return which dimension of an output holds the channels: the one that a larger image does not change.
 
     Args:
         shape: (1, a, b, c), of a square image.
-        larger: of an image of twice the sides; the same as `shape` where the network takes one size alone: then rows
-            and columns are the two neighbours of equal length. None, if all three are of one length.
+        larger: the shape for an image twice as large; equal to `shape` if the network accepts one size only. In that
+            case rows and columns are the two adjacent dimensions of equal length.
+    Returns:
+        1, 2 or 3; None if the dimensions are ambiguous.
     """
     same = [axis for axis in (1, 2, 3) if shape[axis] == larger[axis]]
     if len(same) != 1:
@@ -61,7 +63,7 @@ def find_channels(shape: tuple[int, ...], larger: tuple[int, ...]) -> int | None
 
 
 def _record_shapes(network: nn.Module, image: torch.Tensor) -> list[tuple[nn.Module, tuple[int, ...]]]:
-    """Return what could be feature maps, in the order of the computation."""
+    """Return the layers whose outputs could be feature maps, in the order of computation."""
     found: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def remember(module: nn.Module, _: object, output: object) -> None:
@@ -84,14 +86,14 @@ def _overlaps(module: nn.Module) -> bool:
 
 
 def draw_attention(network: nn.Module, images: np.ndarray, rows: np.ndarray, view: View) -> np.ndarray:
-    """Return where the network looks, in each of these images, for the class that it answers.
+    """Return where the network looks in each of these images, for the class that it predicts.
 
     Args:
         network: in evaluation mode, on the view's device.
         images: uint8, shape (n_images, stored, stored, 3).
         rows: int, shape (k,).
     Returns:
-        uint8, shape (k, height, width), of the feature map's size, 255 where it looks most; of shape (0, 0, 0) where
+        uint8, shape (k, height, width), with the size of the feature map, 255 where it looks most; shape (0, 0, 0) if
         there is no image, or no feature map that is large enough.
     """
     maps = []
@@ -105,12 +107,12 @@ def draw_attention(network: nn.Module, images: np.ndarray, rows: np.ndarray, vie
 
 
 def _grad_cam(network: nn.Module, found: FeatureMap, images: torch.Tensor) -> np.ndarray:
-    torch.backends.cudnn.deterministic = True  # a GPU's backward pass would else give other bits each time
+    torch.backends.cudnn.deterministic = True  # otherwise a GPU's backward pass gives other bits each time
     outputs: list[torch.Tensor] = []
 
     def remember(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
         outputs.append(output)
-        return output.clone()  # what follows may change it in place
+        return output.clone()  # the next layer may change it in place
 
     hook = found.layer.register_forward_hook(remember)
     answers = network(images.requires_grad_()).max(dim=1).values

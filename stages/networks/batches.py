@@ -1,6 +1,6 @@
-"""Whole batches of packed images, ready for a network: cropped, flipped, changed and normalised on the device.
+"""Make batches of packed images for a network: cropped, flipped, changed and normalised, on the device.
 
-What changes is drawn elsewhere (training/augmentations.py), before an epoch and for all of its images.
+training/augmentations.py draws the random changes, before an epoch and for all of its images.
 """
 
 import functools
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-# the mean and deviation of ImageNet's pixels, which most of timm's and torchvision's weights expect
+# mean and deviation of ImageNet's pixels, which most weights of timm and torchvision expect
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class View:
-    """How a network looks at stored images: which square of them, normalised how, on which device."""
+    """How a network sees stored images: which square, which normalisation, on which device."""
 
     stored_size_px: int
     size_px: int
@@ -28,15 +28,15 @@ class View:
 
     @property
     def margin_px(self) -> int:
-        """By how much a stored image is larger than what the network sees of it."""
+        """Number of pixels by which a stored image is larger than the part that the network sees."""
         return self.stored_size_px - self.size_px
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The random changes of n images; every field has shape (n,), or (n, k)."""
+    """Random changes of n images; every field has shape (n,) or (n, k)."""
 
-    top: torch.Tensor | None  # int64, rows; None: no crop, and the affine looks at the whole stored picture
+    top: torch.Tensor | None  # int64, rows; None: no crop, the affine map sees the whole stored picture
     left: torch.Tensor | None  # int64, columns
     flip: torch.Tensor  # bool
     affine: torch.Tensor | None = None  # float, (n, 2, 3): output to input coordinates
@@ -49,7 +49,7 @@ class Changes:
 
 
 def centre_crops(n: int, view: View) -> Changes:
-    """Return the changes of an evaluation: the centre of each of n images, and nothing else."""
+    """Return the changes for evaluation: the centre of each of n images, and no other change."""
     centre = torch.full((n,), view.margin_px // 2)
     return Changes(centre, centre, torch.zeros(n, dtype=torch.bool))
 
@@ -79,11 +79,11 @@ def make_batch(
     batch = send(batch, view.device)
     if changes.flip.any():
         flipped = send(changes.flip.nonzero().flatten(), view.device)
-        batch[flipped] = batch[flipped].flip(2)  # on a GPU in no time; the host is slow at it
+        batch[flipped] = batch[flipped].flip(2)  # fast on a GPU, slow on the host
     batch = batch.float()
     if changes.colour is not None:
         batch = _change_colour(batch, send(changes.colour, batch.device))
-    # in rows of pixels: broadcasting over channels_last is several times slower
+    # on rows of pixels: broadcasting over channels_last is several times slower
     shape, (scale, offset) = batch.shape, _normalisation(view, batch.shape[2])
     batch = torch.addcmul(offset, batch.flatten(2), scale).view(shape).permute(0, 3, 1, 2)
     if changes.affine is not None:
@@ -96,7 +96,7 @@ def make_batch(
 
 
 def _crop(images: np.ndarray, indices: torch.Tensor, changes: Changes, size_px: int) -> torch.Tensor:
-    """Take slices: they copy whole rows, where an index copies one pixel at a time."""
+    """Crop with slices, which copy whole rows; an index would copy one pixel at a time."""
     if changes.top is None:
         return torch.from_numpy(np.asarray(images)[indices.numpy()])
     batch = np.empty((len(indices), size_px, size_px, 3), np.uint8)
@@ -132,7 +132,7 @@ def _erase(batch: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Send a tensor without waiting for it: pinned memory is kept until it has arrived."""
+    """Send a tensor to a device without waiting: pinned memory is kept until the tensor has arrived."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -148,10 +148,10 @@ def predict_batches(
 ) -> Iterator[torch.Tensor]:
     """Yield predictions (batch, ...) for all images, in order.
 
-    A batch that does not fit into the device's memory is halved, and so are all that follow.
+    A batch that does not fit in the device's memory is halved, and so are all following batches.
 
     Args:
-        predict: maps normalised images to predictions; in evaluation mode, so that a batch may be of any size.
+        predict: maps normalised images to predictions; in evaluation mode, so that a batch may have any size.
         images: uint8, shape (n_images, stored, stored, 3).
         changes: of each image; None: centre crops. `policy` is as in `make_batch`.
     Raises:

@@ -1,7 +1,7 @@
-"""Names to read of the classes, in a file beside the models.
+"""Readable names of the classes, in a file beside the models.
 
-A model knows a class by its folder's name, or by its label in labels.csv. What people call it is in classes.txt, and
-may be corrected at any time: only what shows it to people reads this file.
+A model knows a class by the name of its folder, or by its label in labels.csv. The readable name is in classes.txt and
+may be corrected at any time: only code that shows names to people reads this file.
 """
 
 import json
@@ -14,12 +14,12 @@ NAMES_FILE = "names.json"
 
 
 def read_names(path: Path, classes: Sequence[str]) -> list[str]:
-    """Return a name for each class: that of the file, or the class itself where there is no file or no name in it.
+    """Return a name for each class: from the file, or the class itself if the file or the name is missing.
 
     Args:
-        path: of JSON, {class: name}.
+        path: path of a JSON file, {class: name}.
     Raises:
-        UserError: the file is another one, or cut short.
+        UserError: the file has other content, or is truncated.
     """
     if not path.is_file():
         return list(classes)
@@ -29,7 +29,7 @@ def read_names(path: Path, classes: Sequence[str]) -> list[str]:
         names = None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(
-            f"{path}: expected JSON with a name for each class, found another file, or a part of one; fetch it again, "
-            "run `dvc repro split`, or remove it, to have classes called as their folders"
+            f"{path}: expected JSON with a name for each class, found other or incomplete content; get the file again "
+            "(`dvc pull`), run `dvc repro split`, or delete it to show the folder names instead"
         )
     return [names.get(each, each) for each in classes]

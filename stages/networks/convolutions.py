@@ -1,18 +1,18 @@
-"""Convolutions that oneDNN, PyTorch's library on x86 processors, computes wrongly are put in other words.
+"""Replace convolutions that oneDNN, PyTorch's library on x86 processors, computes wrongly.
 
-The gradient of a 1 x 1 convolution with a stride and few channels, in the memory format channels_last, is written past
-the end of its memory: the process dies, or the gradient is wrong. RepVGG and MobileOne begin with one.
+oneDNN writes the gradient of a 1 x 1 convolution with a stride and few channels, in the memory format channels_last,
+past the end of its memory: the process dies, or the gradient is wrong. RepVGG and MobileOne start with such a layer.
 
 Source: https://github.com/uxlfoundation/oneDNN/issues/6035
 """
 
 from torch import nn
 
-BLOCK = 16  # channels that AVX-512 computes at a time, AVX2 8; with as many, all is well
+BLOCK = 16  # channels that AVX-512 computes at a time (AVX2: 8); with as many channels, the result is right
 
 
 def spare_strides(network: nn.Module) -> nn.Module:
-    """Let such convolutions look at the pixels between their strides no more, and then have a stride of 1: the same."""
+    """Drop the pixels that these convolutions skip, and set their stride to 1; the result is the same."""
     for layer in network.modules():
         is_point = isinstance(layer, nn.Conv2d) and (layer.kernel_size, layer.padding) == ((1, 1), (0, 0))
         if is_point and max(layer.stride) > 1 and layer.in_channels < BLOCK and layer.groups == 1:

@@ -1,4 +1,4 @@
-"""The environment in, the device to compute on out: where a stage runs is no parameter, since it is no idea."""
+"""Choose the device from the environment: where a stage runs is not a parameter, because it must not change results."""
 
 import ctypes
 import os
@@ -13,33 +13,38 @@ from stages.runtime.workers import count_cores
 
 
 def choose_device() -> torch.device:
-    """Return the device that QUINTET_DEVICE names ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
+    """Return the device in QUINTET_DEVICE ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
 
-    From then on, this process keeps the memory that it frees. PyTorch is held to the cores that a container may use: it
-    counts those of the whole machine.
+    The process then keeps memory that it frees, and PyTorch uses only the cores that a container may use (by itself it
+    counts all cores of the machine).
 
     Raises:
-        UserError: QUINTET_DEVICE names no device, one that this machine lacks, or one GPU for several processes.
+        UserError: QUINTET_DEVICE is not a device, or this machine lacks it, or it is one GPU for several processes.
     """
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
     name = os.environ.get("QUINTET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine: a GPU each
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers the processes of a machine; one GPU each
     elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
-        raise UserError(f"QUINTET_DEVICE={name}: several processes need a GPU each; set CUDA_VISIBLE_DEVICES instead")
+        raise UserError(
+            f"QUINTET_DEVICE={name}: expected one GPU for each of several processes, found a single GPU; unset "
+            "QUINTET_DEVICE and choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"QUINTET_DEVICE={name}: no such device here ({reason}); set it to cpu, or unset it") from None
+        raise UserError(
+            f"QUINTET_DEVICE={name}: this machine has no such device ({reason}); set it to cpu, or unset it"
+        ) from None
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, where it is glibc's: a CPU's tensors are large, and as large again at each step.
+    """Tell glibc's malloc to keep freed memory: the next training step needs tensors of the same sizes.
 
-    Otherwise each of them is mapped, and filled with zeros page by page, anew: a third of a training's time at 160 px.
+    Otherwise the system maps each tensor again and fills it with zeros, page by page: a third of the time at 160 px.
     Source: mallopt(3).
     """
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
@@ -49,7 +54,7 @@ def keep_freed_memory() -> None:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Say whether a device has instructions for bfloat16: what emulates them is several times slower than float32."""
+    """Return whether a device has instructions for bfloat16; emulation is several times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
@@ -59,7 +64,7 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def prepare_for_training(device: torch.device) -> None:
-    """Let a GPU use TF32 where bf16 is not asked for, and of cuDNN only what gives the same bits again."""
+    """Let a GPU use TF32 for float32, and only those kernels of cuDNN that repeat their bits."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
@@ -68,7 +73,7 @@ def prepare_for_training(device: torch.device) -> None:
 
 @contextmanager
 def in_exact_float32() -> Iterator[None]:
-    """Let a GPU compute in float32 as a CPU does, without TF32: scores should not depend on the device."""
+    """Let a GPU compute in real float32, without TF32: scores should not depend on the device."""
     kept = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")

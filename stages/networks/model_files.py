@@ -1,4 +1,4 @@
-"""A trained network in one safetensors file, with all that is needed to use it: architecture, class names, pixels."""
+"""A trained network in one safetensors file, with everything needed to use it: architecture, classes, normalisation."""
 
 import json
 import os
@@ -26,13 +26,13 @@ def build_network(card: ModelCard) -> nn.Module:
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
-    """Write a state dict with what the file says of itself; the same content gives the same bytes.
+    """Write a state dict and its metadata; the same content gives the same bytes.
 
     Args:
-        card: a ModelCard's fields; those that are None are left out.
+        card: fields of a ModelCard; fields that are None are left out.
     Raises:
-        OSError: the disk is full, or not to be written to.
-    Source: safetensors; one metadata key, since the order of several is not fixed.
+        OSError: the disk is full or read-only.
+    Source: safetensors; one metadata key, because the order of several is not fixed.
     """
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     says = json.dumps({key: value for key, value in card.items() if value is not None}, ensure_ascii=False)
@@ -40,7 +40,7 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], card: dict[str, Any
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata={KEY: says})
     except SafetensorError as error:
-        if found := re.search(r"os error (\d+)", str(error)):  # all that it tells of what the system refused
+        if found := re.search(r"os error (\d+)", str(error)):  # the only trace of the system error
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
         raise
 
@@ -49,26 +49,26 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Rebuild a network with its weights, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: there is no such file, it is cut short or another one, or this clone has no such network.
+        UserError: the file is missing, truncated or not a model, or this version cannot build its network.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such model; run `dvc repro train@{path.stem}`")
-    path.open("rb").close()  # safetensors would not say with a number what the machine refuses
+        raise UserError(f"{path}: no such model file; run `dvc repro train@{path.stem}`")
+    path.open("rb").close()  # raises OSError with a number, unlike safetensors
     try:
         with safe_open(path, framework="pt") as file:
             card = read_card(path, file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise UserError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are none ({error}); "
-            f"get it again (`dvc pull`, `dvc artifacts get`), or run `dvc repro train@{path.stem}`"
+            f"{path}: expected a complete safetensors file, found {path.stat().st_size:,} bytes that cannot be read "
+            f"({error}); get it again (`dvc pull`, `dvc artifacts get`), or run `dvc repro train@{path.stem}`"
         ) from None
     network = _build(path, card, state)
     return network.to(memory_format=torch.channels_last).eval(), card
 
 
 def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Module:
-    """Build a network that these weights fit; versions of Quintet, torchvision and timm build others of one name."""
+    """Build a network that fits the weights; other versions of Quintet, torchvision or timm may build another."""
     try:
         network = build_network(card)
         fault = find_misfit(network.state_dict(), state)
@@ -77,21 +77,21 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
     if fault:
         versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "timm"))
         raise UserError(
-            f"{path}: expected the weights of {card.architecture} {card.arguments}, of {len(card.class_names)} "
-            f"classes, as this clone of Quintet builds it ({versions}), found {fault}; check out the revision that has "
-            "trained it, and install its packages"
+            f"{path}: expected weights for {card.architecture} {card.arguments} with {len(card.class_names)} classes, "
+            f"as this version of Quintet builds it ({versions}), found {fault}; check out the revision that trained "
+            "it, and install its packages (`make .venv/installed`)"
         )
     network.load_state_dict(state)
     return network
 
 
 def find_misfit(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
-    """Say which weight of a network is missing, of another shape, or unknown to it; nothing if all fit."""
+    """Return which weight of a network is missing, of another shape or unknown; "" if all fit."""
     for key in [*wanted, *found]:
         if key not in found:
             return f"no {key}"
         if key not in wanted:
-            return f"{key}, which that network lacks"
+            return f"{key}, which this network does not have"
         if found[key].shape != wanted[key].shape:
             return f"{key} of shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
     return ""

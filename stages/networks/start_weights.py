@@ -1,6 +1,6 @@
-"""Where a network starts from: nothing, or a file of weights for its backbone.
+"""Start weights of a network: none, or a file of weights for its backbone.
 
-The file may be timm's or torchvision's weights, a model that Quintet trained, or the user's own safetensors.
+The file may have weights of timm or torchvision, a model that Quintet trained, or the user's own weights.
 """
 
 import hashlib
@@ -24,55 +24,57 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # what wraps a network while it 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file of weights says of itself: where they are from, and how the pixels before them are normalised."""
+    """Metadata of a file of start weights: their origin, and the normalisation of pixels that they expect."""
 
-    source: str  # ends with the licence in brackets, where it is known
+    source: str  # ends with the licence in brackets, if known
     mean: tuple[float, ...]  # of the pixels in 0..1
     std: tuple[float, ...]
 
 
 def write_start_weights(path: Path, state: dict[str, torch.Tensor], origin: Origin) -> None:
-    """Write weights, and where they are from; the same content gives the same bytes.
+    """Write weights and their origin; the same content gives the same bytes.
 
     Raises:
-        OSError: the disk is full, or not to be written to.
-    Source: safetensors; one metadata key, since the order of several is not fixed.
+        OSError: the disk is full or read-only.
+    Source: safetensors; one metadata key, because the order of several is not fixed.
     """
-    # copies, since tensors that share their memory are refused
+    # copies, because safetensors refuses tensors that share memory
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     with written_whole(path) as temporary:
-        # save_file would hide whether the disk is full
+        # save_file hides the error of a full disk
         temporary.write_bytes(save(tensors, metadata={"quintet": json.dumps(asdict(origin))}))
 
 
 def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    """Copy a file's weights into `network.backbone`; the head starts anew, and a classifier in the file is left out.
+    """Copy the weights of a file into `network.backbone`; the head stays new, and a classifier in the file is ignored.
 
     Args:
-        path: safetensors in any floating-point type, whose names are the backbone's (as timm's and torchvision's are),
-            or those after `backbone.`, or after one of PREFIXES before all; or a file called `scratch`.
-        mean, std: how the network's pixels are normalised.
+        path: a safetensors file of any floating-point type. Its names are those of the backbone (as in timm and
+            torchvision), perhaps after `backbone.` or after PREFIXES that all names share. Or a file named `scratch`.
+        mean, std: normalisation of the network's pixels.
     Returns:
-        What the model starts from: "scratch", or what the file says of its source, else its path; with the beginning of
+        The origin of the weights: "scratch"; or the source in the file's metadata, else its path, with the beginning of
         the file's sha256.
     Raises:
-        UserError: the file is missing or no safetensors, or lacks a weight of the backbone, or has it in another shape
-            or with numbers that are not finite, or it says that its pixels were normalised in another way.
+        UserError: the file is missing or not safetensors; a weight of the backbone is missing, has another shape or is
+            not finite; or the metadata name another normalisation.
     """
     if path.name == SCRATCH:
         return SCRATCH
-    # a count that nothing reads, and that older files lack
+    # a counter that nothing reads, and that older files lack
     wanted = {key: old for key, old in network.backbone.state_dict().items() if "num_batches_tracked" not in key}
     state, says = _read(path)
     state = _strip_prefixes(path, state, wanted)
     if fault := _find_fault(wanted, state):
         has = _describe(state, says)
-        raise UserError(f"{path}: expected weights of this network's backbone, found {fault} ({has}); choose others")
+        raise UserError(
+            f"{path}: expected weights that fit this network's backbone, found {fault} ({has}); choose other weights"
+        )
     theirs = {"mean": tuple(says.get("mean", mean)), "std": tuple(says.get("std", std))}
     if theirs != (ours := {"mean": tuple(mean), "std": tuple(std)}):
         raise UserError(
-            f"{path}: expected weights for pixels normalised as this network's, {ours}, found {theirs}; let the "
-            "block's `network` carry the tag of these weights, as timm lists it, or choose others"
+            f"{path}: expected weights trained with this network's normalisation {ours}, found {theirs}; add the tag "
+            "of the weights to `network` in params.yaml (for example resnet18.a1_in1k), or choose other weights"
         )
     network.backbone.load_state_dict({key: state[key] for key in wanted}, strict=False)
     source = says.get("source", path.as_posix())
@@ -80,33 +82,40 @@ def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], 
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the weights, and what the file says of itself: an Origin's fields, a ModelCard's, or nothing."""
+    """Return the weights and the metadata: the fields of an Origin or of a ModelCard, or none."""
     try:
-        path.open("rb").close()  # safetensors would not say with a number what the machine refuses
+        path.open("rb").close()  # raises OSError with a number, unlike safetensors
         with safe_open(path, framework="pt") as file:
             says = file.metadata() or {}
             state = {name.removeprefix("backbone."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: expected a safetensors file, found none") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, but there is no such file; correct `weights` in params.yaml"
+        ) from None
     except SafetensorError as error:
-        raise UserError(f"{path}: expected a safetensors file, found none that can be read ({error})") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, but it cannot be read ({error}); save the weights again, or choose "
+            "other weights"
+        ) from None
     try:
         return state, dict(json.loads(says.get("quintet", "{}")))
     except (ValueError, TypeError):
-        raise UserError(f"{path}: expected JSON in its metadata `quintet`, found {says['quintet']!r:.60}") from None
+        raise UserError(
+            f"{path}: expected JSON in the metadata key `quintet`, found {says['quintet']!r:.60}; choose other weights"
+        ) from None
 
 
 def _strip_prefixes(path: Path, state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]):
-    """Take off what stands before every name, unless it stands before the network's own names, too."""
-    for prefix in (*PREFIXES, *PREFIXES):  # one may stand before another, in either order
+    """Remove prefixes that all names share, unless the network's own names have them too."""
+    for prefix in (*PREFIXES, *PREFIXES):  # two prefixes may come in either order
         if state and all(name.startswith(prefix) for name in state) and not wanted.keys() & state.keys():
-            print(f"{path}: every name begins with `{prefix}`, which is left out", flush=True)
+            print(f"{path}: every name starts with `{prefix}`; the prefix is ignored", flush=True)
             state = {name.removeprefix(prefix).removeprefix("backbone."): tensor for name, tensor in state.items()}
     return state
 
 
 def _describe(state: dict[str, torch.Tensor], says: dict[str, Any]) -> str:
-    """Say in a few words what a file contains."""
+    """Summarise the content of a file in a few words."""
     of = says.get("source") or (f"a model of architecture {says['architecture']}" if "architecture" in says else "")
     names = ", ".join([*state][:3])
     return f"the file has {len(state)} tensors{f' of {of}' if of else ''}: {names}{', …' if len(state) > 3 else ''}"
@@ -115,10 +124,10 @@ def _describe(state: dict[str, torch.Tensor], says: dict[str, Any]) -> str:
 def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
     needs, has = (any("running_mean" in key for key in tensors) for tensors in (wanted, state))
     if needs != has and any(key in state for key in wanted):
-        return f"{'' if has else 'no '}batch normalisation (the block's `batch_norm` has to be {str(has).lower()})"
+        return f"{'' if has else 'no '}batch normalisation (set `batch_norm: {str(has).lower()}` in params.yaml)"
     if misfit := find_misfit(wanted, {key: state[key] for key in wanted if key in state}):
         return misfit
     for key, tensor in wanted.items():
         if tensor.is_floating_point() and not state[key].float().isfinite().all():
-            return f"numbers in {key} that are not finite"
+            return f"values in {key} that are not finite"
     return ""

@@ -1,1 +1,1 @@
-"""Image files become arrays, once: decoding, resizing, and the packed splits that training reads. For all above it."""
+"""Turn image files into arrays, once: decoding, resizing, and the packed splits that training reads."""

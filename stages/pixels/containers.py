@@ -1,4 +1,4 @@
-"""What there is to know of an image file before it is decoded: what it is if it is none, and what matters in it."""
+"""Inspect image files before decoding: name other formats, and remove parts that do not affect the picture."""
 
 import io
 import re
@@ -7,28 +7,28 @@ import zlib
 
 from PIL import TiffImagePlugin
 
-OTHER_FORMATS = {  # by how their files begin
-    rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "it is HEIC, as phones save it; convert it to JPEG or PNG",
-    rb"version https://git-lfs\.github\.com/": "it is a pointer of Git LFS, not the picture; run `git lfs pull`",
-    rb"([^\0]*\n)?outs:\n- ": "it is a pointer of DVC, not the picture; run `dvc pull`",
+OTHER_FORMATS = {  # by the first bytes
+    rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "a HEIC picture, as phones save them; convert it to JPEG or PNG",
+    rb"version https://git-lfs\.github\.com/": "a Git LFS pointer instead of the picture; run `git lfs pull`",
+    rb"([^\0]*\n)?outs:\n- ": "a DVC pointer instead of the picture; run `dvc pull`",
 }
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-MAX_PROFILE = 2**24  # bytes of an ICC profile; those of printers have a few million
+MAX_PROFILE = 2**24  # bytes of an ICC profile; profiles of printers have a few million
 PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # beside those without which there is no picture
+PNG_CHUNKS = (b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # kept besides the required chunks
 
 
 def name_other_format(start: bytes) -> str | None:
-    """Say what a file is that is no image, and what to do; None of an unknown one.
+    """Return what a file is that is not an image, and what to do; None if unknown.
 
     Args:
-        start: its first bytes.
+        start: first bytes of the file.
     """
     return next((text for begin, text in OTHER_FORMATS.items() if re.match(begin, start, re.DOTALL)), None)
 
 
 def strip_png(content: bytes) -> bytes:
-    """Leave out the chunks of a PNG that do not matter to its picture: Pillow refuses it for a long or damaged text."""
+    """Remove the chunks of a PNG that do not affect its picture: Pillow refuses files with a long or damaged text."""
     if not content.startswith(PNG_START):
         return content
     kept, place = [PNG_START], len(PNG_START)
@@ -43,7 +43,7 @@ def strip_png(content: bytes) -> bytes:
 
 
 def _can_unpack(chunk: bytes) -> bool:
-    """Tell whether there is a profile in a chunk iCCP: a name, a zero, the method, and what zlib has packed."""
+    """Return whether an iCCP chunk contains a profile: name, zero, method, and data packed by zlib."""
     try:
         unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
     except zlib.error:
@@ -52,15 +52,15 @@ def _can_unpack(chunk: bytes) -> bool:
 
 
 def describe_tiff(content: bytes) -> str | None:
-    """Return which pixels a TIFF has that Pillow cannot read; None of what is no TIFF, or a damaged one."""
+    """Return the kind of pixels of a TIFF that Pillow cannot read; None for other or damaged files."""
     try:
         directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
         file = io.BytesIO(content)
         file.seek(directory.next)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd tags
+            warnings.simplefilter("ignore")  # about odd tags
             directory.load(file)
         bits = directory[TiffImagePlugin.BITSPERSAMPLE]
-        return f"a TIFF whose pixels are of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
-    except Exception:  # as of damaged bytes
+        return f"a TIFF with pixels of {directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)} x {max(bits)} bits"
+    except Exception:  # damaged bytes
         return None

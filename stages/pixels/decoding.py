@@ -1,4 +1,4 @@
-"""Decodes an image file to the picture that a person sees: upright, in sRGB, on white; or says why there is none."""
+"""Decode an image file to the picture that a person sees: upright, in sRGB, on white; or say why that fails."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from stages.pixels.profiles import convert_to_srgb
 from stages.runtime.errors import UserError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
-TURNS = {  # by the orientation in EXIF
+TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -26,7 +26,7 @@ TURNS = {  # by the orientation in EXIF
 
 
 class UnusableImageError(ValueError):
-    """No picture can be made of a file; `reason` is a key of stages.dataset.rejections.REASONS."""
+    """The file is not a usable picture; `reason` is a key of stages.dataset.rejections.REASONS."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -34,18 +34,18 @@ class UnusableImageError(ValueError):
 
 
 class Picture(NamedTuple):
-    """A decoded image, mode RGB, and how many frames or pages its file has; it is the first of them."""
+    """The first frame of an image file, mode RGB, and the number of frames or pages in the file."""
 
     image: Image.Image
     n_frames: int
-    grey_bits: int = 0  # that the largest value of grey pixels wider than 8 bits takes; 0 of all others
+    grey_bits: int = 0  # bits of the largest value of grey pixels wider than 8 bits; 0 for all other pictures
 
 
 def read_content(path: Path) -> bytes:
-    """Read a file whole, if its first bytes are those of an image format: a film is not read to its end.
+    """Read a whole file if it starts like an image; films, for example, are not read to the end.
 
     Raises:
-        UnusableImageError: it is empty, of another format, or cannot be read.
+        UnusableImageError: the file is empty, has another format, or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -64,21 +64,21 @@ def read_content(path: Path) -> bytes:
 def decode(
     content: bytes, max_pixels: int | None = None, shrink_to_px: int | None = None, grey_bits: int | None = None
 ) -> Picture:
-    """Decode an image file's bytes: orientation applied, colours made sRGB, transparency laid on white, 16 bits made 8.
+    """Decode the bytes of an image file: upright, in sRGB, on white, with 8 bits.
 
     Args:
-        max_pixels: width x height beyond which nothing is decoded; None is no limit.
-        shrink_to_px: allows a JPEG to be decoded at a fraction of its size, no side smaller than twice this.
-        grey_bits: how many bits of grey pixels of 16 or 32 bits are used; None is as many as the largest value takes.
+        max_pixels: largest width x height that is decoded; None: no limit.
+        shrink_to_px: decode a JPEG at a fraction of its size, with no side smaller than twice this.
+        grey_bits: number of bits used of grey pixels of 16 or 32 bits; None: as many as the largest value needs.
     Raises:
-        UnusableImageError: it is damaged, too large, or its pixels have no known meaning.
+        UnusableImageError: the file is damaged or too large, or its pixels have no known meaning.
     """
     try:
         return _decode(content, max_pixels, shrink_to_px, grey_bits)
     except UnusableImageError as error:
         if error.reason != "damaged" or not content.startswith(JPEG_START):
             raise
-        # it may lack no more than its end: then further bytes before that change nothing
+        # perhaps only the end is missing: then additional bytes before the end change nothing
         ended = [content.rstrip(b"\xff") + more + JPEG_END for more in (b"", b"\x5a" * 64, b"\xff\0" * 64)]
         first, *others = (_decode(each, max_pixels, shrink_to_px, grey_bits) for each in ended)
         if any(each.image.tobytes() != first.image.tobytes() for each in others):
@@ -87,18 +87,18 @@ def decode(
 
 
 def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, grey_bits: int | None) -> Picture:
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
-    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # what it takes for text is the profile
+    Image.MAX_IMAGE_PIXELS = None  # max_pixels is the limit
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # Pillow counts the profile as text
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata: the pixels decide
+            warnings.simplefilter("ignore")  # about odd metadata: only pixels matter
             with Image.open(io.BytesIO(strip_png(content)), formats=FORMATS) as image:
                 width, height = image.size
                 if max_pixels and width * height > max_pixels:
                     detail = f"{width} x {height} = {width * height:,} pixels, images_max_pixels is {max_pixels:,}"
                     raise UnusableImageError("size", detail)
                 if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
-                    detail = "it begins with a small copy, as the raw files of cameras do; convert it to JPEG or PNG"
+                    detail = "it starts with a small preview, as raw files of cameras do; convert it to JPEG or PNG"
                     raise UnusableImageError("format", detail)
                 if shrink_to_px:
                     image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
@@ -111,28 +111,28 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
         raise
     except UnidentifiedImageError:
         if pixels := describe_tiff(content):
-            raise UnusableImageError("format", f"{pixels}; save it as RGB or grey of 8 bits") from None
-        raise UnusableImageError("damaged", "its header is not readable") from None
-    # damaged bytes make Pillow's decoders raise whatever their code comes to: struct.error, KeyError, TypeError, ...
+            raise UnusableImageError("format", f"{pixels}; save it as 8-bit RGB or grey") from None
+        raise UnusableImageError("damaged", "its header cannot be read") from None
+    # damaged bytes make Pillow's decoders raise any error: struct.error, KeyError, TypeError, ...
     except Exception as error:
         raise UnusableImageError("damaged", str(error) or type(error).__name__) from None
 
 
 def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn a picture as the EXIF of its image file says; nothing else of the metadata is read, and nothing written."""
+    """Turn a picture as the EXIF orientation says; no other metadata are read."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # as of damaged bytes
+    except Exception:  # damaged bytes
         return picture
     return picture if turn is None else picture.transpose(turn)
 
 
 def _count_grey_bits(image: Image.Image) -> int:
-    """Return how many bits the largest value of wide grey pixels takes: 8, 10, 12, 14 or 16; 0 of other pixels."""
+    """Return the bits of the largest value of wide grey pixels: 8, 10, 12, 14 or 16; 0 for other pixels."""
     smallest, largest = image.getextrema() if image.mode in ("F", "I") else (0, 0)
     if image.mode == "F" or not 0 <= smallest <= largest < 2**16:
-        raise UnusableImageError("format", f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
-    if not image.mode.startswith("I") or image.format == "PPM":  # of PPM, which declares it, Pillow makes 16 bits
+        raise UnusableImageError("format", f"32-bit pixels (mode {image.mode}); save it with 8 or 16 bits")
+    if not image.mode.startswith("I") or image.format == "PPM":  # PPM declares its depth; Pillow converts it to 16 bits
         return 0
     n_bits = int(np.asarray(image).max()).bit_length()
     return max(8, n_bits + n_bits % 2)
@@ -140,12 +140,12 @@ def _count_grey_bits(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
     profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):  # wide grey, which Pillow would clip at 255
+    if image.mode.startswith("I"):  # wide grey; Pillow would clip it at 255
         pixels = np.minimum(np.asarray(image) >> ((16 if image.format == "PPM" else grey_bits) - 8), 255)
         is_inverted = image.format == "TIFF" and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
         image = Image.fromarray((255 - pixels if is_inverted else pixels).astype(np.uint8))
     if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
-        image = image.convert("RGB")  # its alpha was never written: browsers show it
+        image = image.convert("RGB")  # alpha was never written; browsers show the picture
     rgb = convert_to_srgb(image, profile) or image.convert("RGB")
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
         rgb.putalpha(image.convert("RGBA").getchannel("A"))
@@ -154,40 +154,42 @@ def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
 
 
 def hash_pixels(image: Image.Image) -> str:
-    """Return the sha256 of an RGB image's size and pixels, in hexadecimal: the same for every lossless copy."""
+    """Return the sha256 (hexadecimal) of size and pixels of an RGB image, equal for all lossless copies."""
     return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
 def fit_square(content: bytes, size_px: int, max_pixels: int | None = None, grey_bits: int | None = None) -> np.ndarray:
-    """Decode an image file's bytes, centre-crop the picture to a square and resize it.
+    """Decode the bytes of an image file, crop the central square and resize it.
 
     Args:
-        max_pixels: width x height beyond which nothing is decoded; None is no limit.
-        grey_bits: as of `decode`.
+        max_pixels: largest width x height that is decoded; None: no limit.
+        grey_bits: as in `decode`.
     Returns:
         uint8, shape (size_px, size_px, 3), RGB.
     Raises:
-        UnusableImageError: no picture can be made of them.
+        UnusableImageError: the bytes are not a usable picture.
     """
     image = decode(content, max_pixels, size_px, grey_bits).image
     return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC))
 
 
 def read_square(path: Path | str, size_px: int, sha256: str | None = None, grey_bits: int | None = None) -> np.ndarray:
-    """Decode and resize an image file, as `fit_square` does: the pixels that models learn from, and are asked about.
+    """Decode and resize an image file with `fit_square`: the pixels for training and for predictions.
 
     Args:
-        sha256: of the file's bytes, as the manifest lists it; None is not checked.
-        grey_bits: as of `decode`.
+        sha256: expected sha256 of the file, from the manifest; None: not checked.
+        grey_bits: as in `decode`.
     Returns:
         uint8, shape (size_px, size_px, 3), RGB.
     Raises:
-        UserError: the file is no image, a damaged one, or not the one that was listed.
+        UserError: the file is not an image, damaged, or differs from the manifest.
     """
     try:
         content = read_content(Path(path))
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise UserError(f"{path}: not the file that the manifest lists (other bytes); run `dvc repro`")
+            raise UserError(f"{path}: the file changed after `split` listed it; run `dvc repro` again")
         return fit_square(content, size_px, grey_bits=grey_bits)
     except UnusableImageError as error:
-        raise UserError(f"{path}: no usable image ({error.detail}); mend or remove it, and run `dvc repro`") from None
+        raise UserError(
+            f"{path}: not a usable image ({error.detail}); repair or remove it, and run `dvc repro`"
+        ) from None

@@ -1,8 +1,8 @@
-"""The decoded images of one split, as a memory map on disk that is opened without being read.
+"""The decoded images of one split, as a memory map on disk that opens without reading the pixels.
 
 A packed split is a folder with `images.npy`, uint8 (n_images, size, size, 3), and `labels.npy`, int64 (n_images,);
-`groups.npy`, int64 (n_images,), has the same number for pictures that are copies of each other. `grey_bits.json` is
-there if the image folder has grey pictures of more than 8 bits: it says how many of their bits were used.
+`groups.npy`, int64 (n_images,), has the same number for copies of a picture. `grey_bits.json` exists if the image
+folder has grey pictures of more than 8 bits; it contains the number of bits that were used.
 """
 
 import json
@@ -24,21 +24,21 @@ class PackedSplit:
 
     images: np.ndarray
     labels: np.ndarray
-    grey_bits: int | None = None  # as of stages.pixels.decoding.decode, in the whole image folder
+    grey_bits: int | None = None  # as in stages.pixels.decoding.decode, for the whole image folder
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def open_splits(packed: Path, splits: Sequence[str]) -> tuple[list[str], list[PackedSplit]]:
-    """Return the classes in label order, and some splits; their images are read from disk as they are used.
+    """Return the classes in label order, and some splits; images are read from disk when they are used.
 
-    A class is called as its folder or label: what people call it is in another file (networks/class_names.py).
+    A class has the name of its folder or label; readable names are in another file (networks/class_names.py).
 
     Args:
-        packed: the folder that `pack` wrote.
+        packed: folder written by `pack`.
     Raises:
-        UserError: it is not there.
+        UserError: the folder is missing.
     """
     try:
         names = json.loads((packed / "classes.json").read_text(encoding="utf-8"))
@@ -55,5 +55,5 @@ def _open_split(folder: Path) -> PackedSplit:
 
 
 def read_groups(packed: Path, split: str) -> np.ndarray:
-    """Return the group of each image of a split, int64 (n_images,): copies have one number."""
+    """Return the group of each image of a split, int64 (n_images,); copies share a number."""
     return np.load(packed / split / "groups.npy")

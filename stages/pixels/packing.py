@@ -1,4 +1,4 @@
-"""Writes a packed split: every image file decoded and resized once, over all cores, whatever their number."""
+"""Write a packed split: decode and resize every image once, on all cores; their number does not change the result."""
 
 import hashlib
 import os
@@ -25,13 +25,13 @@ def write_packed_split(
     size_px: int,
     grey_bits: int | None = None,
 ) -> None:
-    """Decode and resize the images, and write them and their labels; memory holds a few of them at a time.
+    """Decode and resize the images, and write images and labels; memory holds only a few images at a time.
 
     Args:
-        grey_bits: as of stages.pixels.decoding.decode.
+        grey_bits: as in stages.pixels.decoding.decode.
     Raises:
-        UserError: a file is not the one of its sha256, or no image.
-        OSError: there is no room.
+        UserError: a file does not have its sha256, or is not an image.
+        OSError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "images.npy") as temporary:
@@ -57,22 +57,22 @@ def write_packed_split(
 
 
 def number_groups(groups: Iterable[str]) -> np.ndarray:
-    """Return a number for each image, made of the name of its group alone: the same in every split and every run."""
+    """Return a number for each image, made from the name of its group only: the same in every split and run."""
     digests = b"".join(hashlib.sha256(group.encode()).digest()[:8] for group in groups)
     return np.frombuffer(digests, dtype="<i8")
 
 
 def write_groups(folder: Path, groups: Sequence[str]) -> None:
-    """Write the number of each image's group."""
+    """Write the group number of each image."""
     with written_whole(folder / "groups.npy") as temporary:
         np.save(temporary, number_groups(groups))
 
 
 def take_room(path: Path) -> None:
-    """Give a sparse file all of its blocks: a disk that fills up later would kill whoever writes through a memory map.
+    """Allocate all blocks of a sparse file: if the disk filled up later, writing through a memory map would kill us.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:

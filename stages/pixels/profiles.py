@@ -1,4 +1,4 @@
-"""Converts images to sRGB by their ICC profiles, as browsers do: the numbers of a file mean what its profile says."""
+"""Convert images to sRGB with their ICC profiles, as browsers do."""
 
 import io
 from functools import lru_cache
@@ -6,12 +6,12 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-SRGB_LEVELS = 2  # of 255, by which profiles that are all called sRGB differ
-PROFILED_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # by the colour space of an ICC profile
+SRGB_LEVELS = 2  # of 255; profiles named sRGB differ by so much
+PROFILED_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # mode for the colour space of a profile
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
-    """Convert an image by its ICC profile as browsers do; None without one, or if it is broken or does not fit."""
+    """Convert an image with its ICC profile; None if the profile is missing, broken or does not fit."""
     mode, transform = _read_profile(profile) if isinstance(profile, bytes) else (None, None)
     is_grey = image.mode in ("1", "L", "LA")
     if not transform or (image.mode == "CMYK") != (mode == "CMYK") or (mode == "L" and not is_grey):
@@ -19,9 +19,9 @@ def convert_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | 
     return transform.apply(image.convert("RGB").convert(mode) if mode != "CMYK" else image)
 
 
-@lru_cache(maxsize=8)  # the pictures of one camera, or of one program, have the same profile
+@lru_cache(maxsize=8)  # pictures of one camera or program share a profile
 def _read_profile(profile: bytes) -> tuple[str | None, ImageCms.ImageCmsTransform | None]:
-    """Return the mode of the pixels that a profile describes, and what makes them sRGB: None if they are it already."""
+    """Return the pixel mode of a profile, and its conversion to sRGB; None if the pixels are sRGB already."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = PROFILED_MODES[source.profile.xcolor_space]

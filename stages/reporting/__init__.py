@@ -1,1 +1,1 @@
-"""Results become what people read: figures, tables, sentences and a page. All figures of the stages are drawn here."""
+"""Turn results into figures, tables, sentences and pages. All figures of the stages are drawn here."""

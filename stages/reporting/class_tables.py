@@ -1,4 +1,4 @@
-"""The scores of each class and the confusion matrix, written down as tables and as a figure."""
+"""Write the scores of each class and the confusion matrix, as tables and as a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path

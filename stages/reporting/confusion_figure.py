@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: which class is taken for which."""
+"""The figure of a confusion matrix: which class is predicted as which."""
 
 from pathlib import Path
 
@@ -13,28 +13,28 @@ from scipy.spatial.distance import squareform
 
 from stages.reporting.figures import DPI, save_figure, shorten
 
-AXES_PX = 1400  # side of the matrix, about
+AXES_PX = 1400  # approximate side of the matrix
 MAX_CELL_PX = 48
-LABEL_PX = 11  # smallest pitch at which names are read one by one
-ALL_LABELS = 150  # up to so many classes the matrix grows until every name has its pitch
+LABEL_PX = 11  # smallest row height at which every name can be read
+ALL_LABELS = 150  # up to this number of classes the matrix grows until every name fits
 MAX_NAME = 28  # columns
-GAMMA = 0.6  # colour = share ** GAMMA: one image in twenty must not look like none
+GAMMA = 0.6  # colour = share ** GAMMA: one image in twenty must be visible
 WRONG, RIGHT = ("#7f2704", "#d94801", "#fdae6b"), ("#9ecae1", "#2171b5", "#08306b")
 COLOURS = LinearSegmentedColormap.from_list("wrong-right", [*WRONG, "#ffffff", *RIGHT])
 
 
 def draw_confusion(frame: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw the matrix as a PNG: right in blue, wrong in orange, as deep as the share of the actual class.
+    """Draw the matrix as a PNG: correct in blue, wrong in orange; darker for a larger share of the actual class.
 
-    Classes that are taken for each other stand together.
-    A cell is a whole number of pixels, so that no class looks wider than another. Up to 150 classes every name is
-    written, beyond that as many as can be read. The same matrix gives the same bytes.
+    Classes that are often confused are next to each other. A cell is a whole number of pixels, so that all classes have
+    the same width. Up to 150 classes all names are written, beyond that as many as can be read. The same matrix gives
+    the same bytes.
     """
     n_classes, order = len(frame), order_alike(frame.to_numpy())
     frame = frame.iloc[order, order]
     cell_px = max(min(AXES_PX // n_classes, MAX_CELL_PX), LABEL_PX if n_classes <= ALL_LABELS else 2)
     side, margin = cell_px * n_classes, 340
-    width, height = margin + side + max(150, 700 - side), margin + side + 60  # room to spare: it is cut off again
+    width, height = margin + side + max(150, 700 - side), margin + side + 60  # generous: the empty border is cropped
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     shares = row_shares(frame.to_numpy())
@@ -54,7 +54,7 @@ def draw_confusion(frame: pd.DataFrame, title: str, path: Path) -> None:
 def _label_classes(axes: Axes, frame: pd.DataFrame, cell_px: int) -> None:
     n_classes = len(frame)
     shown = range(0, n_classes, -(-LABEL_PX // cell_px))
-    size = min(cell_px * shown.step * 0.72 * 0.72, 9)  # 0.72 of the pitch, in points of 1/72 inch at 100 dpi
+    size = min(cell_px * shown.step * 0.72 * 0.72, 9)  # 0.72 of the row height, in points of 1/72 inch at 100 dpi
     names = [shorten(name, MAX_NAME) for name in map(str, frame.index[shown])]
     axes.set_xticks(shown, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(shown, names, fontsize=size, parse_math=False)
@@ -86,14 +86,14 @@ def _draw_colour_bar(figure: Figure, image: AxesImage, bar: Axes) -> None:
 
 
 def order_alike(counts: np.ndarray) -> np.ndarray:
-    """Return the classes in an order in which those that are taken for each other stand together.
+    """Return an order of the classes in which confused classes are next to each other.
 
     Args:
         counts: int, shape (n_classes, n_classes).
     Returns:
         int, shape (n_classes,); positions in the matrix.
-    Source: average linkage on one less the share of the one class that is taken for the other, both ways; the leaves
-        ordered as by Bar-Joseph et al. 2001 where that takes no minutes.
+    Source: average linkage on one minus the share of confusions in both directions; leaves ordered as in Bar-Joseph et
+        al. 2001, unless that takes minutes.
     """
     shares = row_shares(counts)
     distances = 1 - (shares + shares.T) / 2

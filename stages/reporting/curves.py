@@ -11,9 +11,9 @@ CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 
 
 def join_histories(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Put the models' histories under each other, with the columns model, epoch, and those of CURVES.
+    """Join the histories of the models into one table with the columns model, epoch, and those of CURVES.
 
-    `dvc plots` cannot list files that parameters name, but its template can colour the rows of one by their model.
+    `dvc plots` cannot list files named by parameters, but its template can colour the rows of one file by model.
     """
     tables = [history[["epoch", *CURVES]].assign(model=name) for name, history in histories.items()]
     return pd.concat(tables)[["model", "epoch", *CURVES]]
@@ -24,10 +24,10 @@ def plot_training(histories: dict[str, pd.DataFrame], n_classes: int) -> list[di
 
     Args:
         histories: {model: its history.csv}.
-        n_classes: the scale of the loss ends at twice the loss of guessing, ln(n_classes): a first epoch that
-            explodes would else press all curves flat.
+        n_classes: the scale of the loss ends at twice the loss of guessing, ln(n_classes). Otherwise one diverging
+            first epoch would flatten all curves.
     Returns:
-        A dict a model: name, n_epochs, best (epoch), plots (of accuracy and loss).
+        A dict per model: name, n_epochs, best (epoch), plots (of accuracy and loss).
     """
     losses = pd.concat([history[["train_loss", "val_loss"]] for history in histories.values()])
     top = min(losses.max(axis=None), 2 * math.log(n_classes))
@@ -68,10 +68,10 @@ def plot_reliability(calibration: dict[str, dict[str, Any]]) -> list[dict[str, A
     """Turn the bins into coordinates.
 
     Args:
-        calibration: {model: temperature, ece, tempered_ece, bins, tempered_bins}, as comparison.json has it.
+        calibration: {model: temperature, ece, tempered_ece, bins, tempered_bins}, as in comparison.json.
     Returns:
-        The same, with `before` and `after` a temperature instead of the bins: lists of dicts with x, y, radius, words.
-    Source: reliability diagrams, Niculescu-Mizil and Caruana 2005; here a dot's area is its share of the images.
+        The same, with `before` and `after` (the temperature) instead of the bins: lists of dicts x, y, radius, words.
+    Source: reliability diagrams, Niculescu-Mizil and Caruana 2005; here the area of a dot is its share of the images.
     """
     return [
         {"name": name, **row, "before": _dots(row["bins"]), "after": _dots(row["tempered_bins"])}

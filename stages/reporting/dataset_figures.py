@@ -1,4 +1,4 @@
-"""The data set at a glance: a chart of the class counts, and ten of the images."""
+"""Figures of the data set: a chart of the class counts, and ten images."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from stages.reporting.figures import DPI, break_lines, save_figure, shorten
 from stages.reporting.fonts import complete_fonts
 from stages.runtime.files import written_whole
 
-ROW_PX = 15  # pitch at which class names are read one by one
+ROW_PX = 15  # row height at which every class name can be read
 COLOURS = {"train": "#9ecae1", "val": "#4292c6", "test": "#08519c"}
 GREY = "#7d7d7d"  # readable on a light page and on a dark one
 TOTAL = {"va": "center", "fontsize": 7.5, "color": GREY, "annotation_clip": False}
@@ -20,11 +20,11 @@ TOTAL = {"va": "center", "fontsize": 7.5, "color": GREY, "annotation_clip": Fals
 def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     """Draw images per class and split as dots on a logarithmic scale, the largest class first, in one to three columns.
 
-    On a linear scale a few large classes would press all others into the margin.
+    On a linear scale a few large classes would push all others into the margin.
 
     Args:
-        counts: columns class, train, val, test, total; one row a class.
-        path: of the PNG; the same counts give the same bytes.
+        counts: columns class, train, val, test, total; one row per class.
+        path: path of the PNG; the same counts give the same bytes.
     """
     counts = counts.sort_values(["total", "class"], ascending=[False, True])
     n_columns = min(3, -(-len(counts) // 40))
@@ -34,7 +34,7 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
     grid = figure.subplots(1, n_columns, squeeze=False)[0]
     numbers = counts[[*COLOURS]].to_numpy()
     extent = (0.8 * numbers[numbers > 0].min(), 1.25 * numbers.max())
-    for column, axes in enumerate(grid):  # read down the columns, which have one scale
+    for column, axes in enumerate(grid):  # fill column by column; all have one scale
         _draw_dots(axes, counts[column * n_rows : (column + 1) * n_rows], n_rows, extent)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=10)
     save_figure(figure, path)
@@ -42,7 +42,7 @@ def draw_class_counts(counts: pd.DataFrame, path: Path) -> None:
 
 def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[float, float]) -> None:
     rows = np.arange(len(counts))
-    some = counts[[*COLOURS]].where(lambda numbers: numbers > 0)  # of none there is no dot
+    some = counts[[*COLOURS]].where(lambda numbers: numbers > 0)  # no dot for 0
     axes.hlines(rows, some.min(axis=1), some.max(axis=1), color="#d0d0d0", linewidth=1, zorder=1)
     for (split, colour), marker, size in zip(COLOURS.items(), "oDo", (34, 26, 12), strict=True):
         axes.scatter(some[split], rows, size, colour, marker=marker, label=split, linewidths=0, zorder=2)
@@ -61,12 +61,12 @@ def _draw_dots(axes: Axes, counts: pd.DataFrame, n_rows: int, extent: tuple[floa
 
 
 def draw_samples(images: list[np.ndarray], titles: list[str], path: Path) -> None:
-    """Draw images in rows of five, each under its class's name, on a transparent ground.
+    """Draw images in rows of five, each below the name of its class, on a transparent background.
 
     Args:
         images: uint8, each of shape (side, side, 3).
         titles: a class name for each image.
-        path: of the PNG; the same images give the same bytes.
+        path: path of the PNG; the same images give the same bytes.
     """
     n_columns = min(5, len(images))
     n_rows = -(-len(images) // n_columns)

@@ -1,4 +1,4 @@
-"""A figure becomes a small PNG file, in which names keep to their room: the same figure gives the same bytes."""
+"""Save figures as small PNG files, and fit names into their space; the same figure gives the same bytes."""
 
 from itertools import accumulate
 from pathlib import Path
@@ -18,10 +18,10 @@ BORDER_PX = 12
 
 
 def save_figure(figure: Figure, path: Path, *, crop: bool = False) -> None:
-    """Save a figure with a palette of 256 colours, which makes it a third of the bytes.
+    """Save a figure with a palette of 256 colours, which reduces it to a third of the bytes.
 
     Args:
-        crop: cut the empty border off.
+        crop: cut off the empty border.
     """
     canvas = FigureCanvasAgg(figure)
     with complete_fonts(figure):
@@ -35,7 +35,7 @@ def save_figure(figure: Figure, path: Path, *, crop: bool = False) -> None:
 
 
 def count_columns(text: str) -> int:
-    """Return how wide a text is, in characters of a usual width."""
+    """Return the width of a text, in characters of usual width."""
     return sum(_widths(text))
 
 
@@ -44,13 +44,13 @@ def _widths(text: str) -> list[int]:
 
 
 def shorten(text: str, n_columns: int) -> str:
-    """Return a text that is no wider, its end replaced by an ellipsis where it is cut."""
+    """Cut a text to a width; an ellipsis replaces the end."""
     if count_columns(text) <= n_columns:
         return text
     return text[: sum(end < n_columns for end in accumulate(_widths(text)))] + "…"
 
 
 def break_lines(text: str, n_columns: int) -> str:
-    """Return a text in two lines of about this width at most."""
+    """Break a text into at most two lines of about this width."""
     width = max(1, round(n_columns * len(text) / max(1, count_columns(text))))
     return "\n".join(wrap(text, width, max_lines=2, placeholder=" …"))

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: figures draw with those of the machine what matplotlib's own font lacks."""
+"""Fonts for names in any script: figures use fonts of the machine for characters that matplotlib's font lacks."""
 
 import logging
 import os
@@ -12,22 +12,22 @@ from matplotlib.font_manager import FontEntry, findfont, findSystemFonts, fontMa
 from matplotlib.ft2font import FT2Font, LoadFlags
 from matplotlib.text import Text
 
-REGIONS = {"HIRAGANA": "JP", "KATAKANA": "JP", "HANGUL": "KR"}  # whose forms of Chinese characters go with these
-REMEDIES = {  # fonts that have much of what is missing, and Debian's packages of them; colour fonts cannot be drawn
+REGIONS = {"HIRAGANA": "JP", "KATAKANA": "JP", "HANGUL": "KR"}  # forms of Chinese characters beside these scripts
+REMEDIES = {  # fonts with many of the missing characters, and their Debian packages; colour fonts cannot be drawn
     "East Asian": ("Noto Sans CJK", "fonts-noto-cjk"),
     "symbols": ("Symbola", "fonts-symbola"),
     "others": ("Noto Sans", "fonts-noto-core"),
 }
 
-_said: list[str] = []  # the line that this process has printed
+_said: list[str] = []  # the line that this process already printed
 
 
 @contextmanager
 def complete_fonts(figure: Figure) -> Iterator[None]:
-    """Give texts other fonts of this machine where matplotlib's own lacks characters, while the figure is drawn.
+    """While a figure is drawn, use other fonts of this machine for texts with characters that matplotlib's font lacks.
 
-    Other texts are left alone: without such characters a figure has the same bytes on every machine. What no font has
-    is drawn as boxes, and one line a process says so.
+    All other texts stay unchanged: without such characters a figure has the same bytes on every machine. Characters
+    that no font has are drawn as boxes, and each process prints one line about them.
     """
     lacking = {text: missing for text in figure.findobj(Text) if (missing := find_missing(text))}
     families, missing = find_families(set().union(*lacking.values()))
@@ -37,7 +37,7 @@ def complete_fonts(figure: Figure) -> Iterator[None]:
         say_missing(missing)
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # that the only weight of a font is another one is no news
+    logger.setLevel(logging.ERROR)  # hide messages about missing font weights
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
@@ -47,22 +47,22 @@ def complete_fonts(figure: Figure) -> Iterator[None]:
 
 
 def find_missing(text: Text) -> set[str]:
-    """Return the visible characters of a text that its font lacks."""
+    """Return the visible characters of a text that are missing in its font."""
     font = get_font(findfont(text.get_fontproperties()))
     return {each for each in text.get_text() if not font.get_char_index(ord(each)) and _is_drawn(each)}
 
 
 def _is_drawn(character: str) -> bool:
-    """Tell a character from what steers others: joiners, variation selectors, tags, line ends."""
+    """Return whether a character is visible: not a joiner, variation selector, tag or line end."""
     return category(character) not in ("Cc", "Cf") and "VARIATION SELECTOR" not in name(character, "")
 
 
 def find_families(characters: Set[str]) -> tuple[list[str], set[str]]:
-    """Return the families of installed fonts that have these characters, and the characters that no font has."""
+    """Return installed font families that have these characters, and the characters that no font has."""
     families, missing = _search(characters)
-    if missing:  # matplotlib keeps a list of fonts, and does not see what was installed since
+    if missing:  # matplotlib's cached list of fonts lacks newly installed ones
         for path in sorted({*findSystemFonts()} - {entry.fname for entry in fontManager.ttflist}):
-            with suppress(Exception):  # whatever is wrong with a font, others may do
+            with suppress(Exception):  # one broken font must not matter
                 fontManager.addfont(path)
         families, missing = _search(characters)
     return families, missing
@@ -83,7 +83,7 @@ def _search(characters: Set[str]) -> tuple[list[str], set[str]]:
 
 
 def _list_families() -> list[FontEntry]:
-    """Return of each family the font that is most like an ordinary one; names of hidden families begin with a dot."""
+    """Return the most regular font of each family; names of hidden families start with a dot."""
 
     def oddity(entry: FontEntry) -> tuple:
         weight = weight_dict.get(entry.weight, entry.weight)
@@ -101,14 +101,14 @@ def _rank(family: str, region: str) -> tuple:
 
 
 def _draws(font: FT2Font, character: str) -> bool:
-    """Say whether a font has an outline of a character: colour fonts have none."""
+    """Return whether a font has an outline for a character; colour fonts have no outlines."""
     code = ord(character)
     is_blank = category(character).startswith("Z")
     return bool(font.get_char_index(code)) and (is_blank or font.load_char(code, LoadFlags.NO_HINTING).width > 0)
 
 
 def say_missing(characters: Set[str]) -> None:
-    """Print once what to install, and how to draw again: DVC does not see fonts."""
+    """Print once which fonts to install, and how to draw the figures again, because DVC does not see fonts."""
     if _said:
         return
     shown = " ".join(sorted(characters)[:8]) + (f" and {len(characters) - 8} more" if len(characters) > 8 else "")
@@ -116,9 +116,9 @@ def say_missing(characters: Set[str]) -> None:
     fonts, packages = zip(*(remedy for kind, remedy in REMEDIES.items() if kind in kinds), strict=True)
     stage = os.environ.get("DVC_STAGE")
     line = (
-        f"figures: no installed font has {shown}, so that names have boxes; install one that has, as "
-        f"{', '.join(fonts)} (Debian: {' '.join(packages)}), and run "
-        f"{f'`dvc repro --force --single-item {stage}`' if stage else 'again'}"
+        f"figures: no installed font has {shown}, so names show boxes; install a font that has these characters, for "
+        f"example {', '.join(fonts)} (Debian: {' '.join(packages)}), and run "
+        f"{f'`dvc repro --force --single-item {stage}`' if stage else 'the command again'}"
     )
     _said.append(line)
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What the vote gets wrong, one image at a time and class by class: what each member said, and where one looked."""
+"""The mistakes of the ensemble, by image and by class: the answer of each member, and where one member looked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from stages.scoring.mistakes import choose_mistakes
 
 N_MISTAKES = 18
 N_PAIRS = 12
-N_EXAMPLES = 5  # of each class of a pair
+N_EXAMPLES = 5  # images per class of a pair
 N_MAPS = 8
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What everybody says of the test images."""
+    """The answers of all models on the test images."""
 
     images: np.ndarray  # uint8, (n_images, size, size, 3)
     labels: np.ndarray  # int, (n_images,)
@@ -26,11 +26,11 @@ class Answers:
 
     @property
     def of_vote(self) -> np.ndarray:
-        """The vote's classes, int, shape (n_images,)."""
+        """The classes that the ensemble predicts, int, shape (n_images,)."""
         return self.probabilities["ensemble"].argmax(axis=1)
 
     def of(self, row: int) -> list[dict[str, Any]]:
-        """Return what each says of an image: name, answer, probability, right."""
+        """Return the answer of each model for an image: name, answer, probability, right."""
         said = {name: each[row] for name, each in self.probabilities.items()}
         return [
             {
@@ -44,7 +44,7 @@ class Answers:
 
 
 def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
-    """List the mistakes that the vote is most sure of: picture, actual (class), said (by each)."""
+    """List the most confident mistakes of the ensemble: picture, actual (class), said (answers of all models)."""
     rows = choose_mistakes(answers.labels, answers.probabilities["ensemble"], N_MISTAKES)
     return [
         {"picture": encode_thumbnail(answers.images[row]), "actual": _label(answers, row), "said": answers.of(row)}
@@ -53,11 +53,11 @@ def show_mistakes(answers: Answers) -> list[dict[str, Any]]:
 
 
 def show_pairs(answers: Answers) -> list[dict[str, Any]]:
-    """Add to the most confused pairs of classes some pictures of both, those that were confused first.
+    """Add pictures to the most confused pairs of classes; pictures that were confused come first.
 
     Returns:
-        A dict a pair, as `confused_pairs` names its columns, with `pictures` of the actual and of the predicted class:
-        each a list of dicts with `picture` and `wrong`.
+        A dict per pair with the columns of `confused_pairs`, and `pictures` of the actual and the predicted class: each
+        a list of dicts with `picture` and `wrong`.
     """
     names = answers.class_names.tolist()
     pairs = confused_pairs(confusion_frame(answers.labels, answers.of_vote, names), N_PAIRS).to_dict("records")
@@ -77,14 +77,14 @@ def _show_class(answers: Answers, label: int, taken_for: int) -> list[dict[str, 
 def show_attention(
     answers: Answers, name: str, maps: dict[int, np.ndarray], image_size_px: int
 ) -> list[dict[str, Any]]:
-    """List some of the vote's surest mistakes that a member makes as well, with the picture under its map.
+    """List confident mistakes of the ensemble that a member makes as well, with the attention map on the picture.
 
     Args:
-        name: of the member.
+        name: name of the member.
         maps: uint8 (height, width), by the row of the test image.
         image_size_px: side of the centre of the images that members see.
     Returns:
-        A dict an image: picture, map (of the same part of it), actual, and the member's answer and probability.
+        A dict per image: picture, map (of the same part), actual, and the answer and probability of the member.
     """
     ranked = choose_mistakes(answers.labels, answers.probabilities["ensemble"], len(answers.labels))
     found = []

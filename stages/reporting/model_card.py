@@ -1,25 +1,25 @@
-"""The model card: whose the images and weights are that the models learnt from, and so what its licence may say.
+"""The model card: the origin of images and weights, and the licence that follows from it.
 
-The card's first lines are YAML in the form that the Hugging Face hub reads: https://huggingface.co/docs/hub/model-cards
+The first lines of the card are YAML in the format of the Hugging Face hub: https://huggingface.co/docs/hub/model-cards
 """
 
 import re
 from typing import Any
 
-EMBEDDED = "data/flowers/images"  # the only images whose licence is known here: Quintet draws them itself
-SOURCE, DRAWN = "data/weights/source/", "data/weights/source/images"  # starts, drawn images to learn them from
+EMBEDDED = "data/flowers/images"  # the only images with a known licence: Quintet draws them
+SOURCE, DRAWN = "data/weights/source/", "data/weights/source/images"  # start weights, and the images they learnt from
 SCRATCH = "data/weights/scratch"
-FREE = re.compile(r"\bapache-2\.0\) \(sha256 ", re.IGNORECASE)  # in the start of weights that are licensed as ours are
+FREE = re.compile(r"\bapache-2\.0\) \(sha256 ", re.IGNORECASE)  # in the name of weights with our licence
 
 
 def describe_models(content: dict[str, Any]) -> dict[str, Any]:
-    """Add to what the page shows what the card says beside it.
+    """Add to the content of the page what the card needs.
 
     Args:
-        content: as the stage gathers it.
+        content: as gathered by the stage.
     Returns:
-        The same, with `is_embedded` (the images), `is_ours` (all that the models learnt from) and `is_free` (all
-        of that is ours, or licensed as ours is).
+        The same, with `is_embedded` (the images), `is_ours` (everything the models learnt from) and `is_free` (all of
+        that is ours or has the same licence).
     """
     starts = [content["scores"][name]["start"] for name in content["models"]]
     source = content["source"]

@@ -1,4 +1,4 @@
-"""Pictures inside the page: as data URIs, small, and with a map of attention laid over them."""
+"""Pictures inside the page: small data URIs, also with an attention map on top."""
 
 import base64
 import io
@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-LARGEST_PX = 112  # side of a thumbnail in the page; smaller ones are enlarged there, pixel by pixel
-LOSSLESS_PX = 48  # up to so many a lossy picture would be all blots, and hardly smaller
+LARGEST_PX = 112  # side of a thumbnail; the page enlarges smaller ones, pixel by pixel
+LOSSLESS_PX = 48  # up to this size lossy compression shows blots and saves little
 OVERLAY_PX = 96
-COLOURS = "inferno"  # of a map, from dark to bright yellow
+COLOURS = "inferno"  # colour map of attention, from dark to bright yellow
 
 
 def embed(content: bytes, kind: str = "png") -> str:
@@ -27,18 +27,18 @@ def encode(image: Image.Image, **options: Any) -> str:
 
 
 def encode_thumbnail(pixels: np.ndarray) -> str:
-    """Return pixels, uint8 (size, size, 3), no larger than they are shown."""
+    """Encode pixels, uint8 (size, size, 3), no larger than they are shown."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.LANCZOS)
     return encode(image, lossless=image.width <= LOSSLESS_PX, method=6)
 
 
 def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Lay a map over a picture: bright where the network looked, dark where it did not.
+    """Put an attention map on a picture: bright where the network looked, dark elsewhere.
 
     Args:
         pixels: uint8, shape (size, size, 3).
-        attention: uint8, shape (height, width), usually of fewer pixels.
+        attention: uint8, shape (height, width), usually with fewer pixels.
     Returns:
         uint8, shape (side, side, 3), with a side of OVERLAY_PX or more.
     """
@@ -50,7 +50,7 @@ def lay_over(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def thumbnail_sizes(size_px: int) -> dict[str, int | str]:
-    """Return how large a picture is shown, large and small, and how: pixel by pixel where that is several times."""
+    """Return the two sizes at which a picture is shown, and the method: pixel by pixel if enlarged several times."""
     if size_px > LOSSLESS_PX:
         return {"large": 104, "small": 64, "rendering": "auto"}
     large, small = (max(1, round(wanted / size_px)) * size_px for wanted in (104, 64))

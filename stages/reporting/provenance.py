@@ -1,4 +1,4 @@
-"""What the results were made from: parameters beside the default recipe's, versions, data, and what was left out."""
+"""What the results were made from: parameters compared with the default recipe, versions, data, files left out."""
 
 import json
 from hashlib import sha256
@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-N_LISTED = 60  # rejected files, and groups of copies; more would be a page of their own
+N_LISTED = 60  # rejected files and groups of copies on the page
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """Read a parameter file as it is written; the stages before have checked it."""
+    """Read a parameter file as it is; earlier stages have checked it."""
     return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
@@ -20,7 +20,7 @@ def compare_parameters(params: Path, default: Path) -> list[dict[str, Any]]:
     """List all parameters, those that differ from the default recipe first.
 
     Returns:
-        A dict a parameter: key, value, default (both as text, "" where it has none), differs.
+        A dict per parameter: key, value, default (both as text, "" if missing), differs.
     """
     ours, theirs = (flatten(read_parameters(path)) for path in (params, default))
     rows = [
@@ -53,7 +53,7 @@ def list_copies(manifest: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def trace(data: Path, params: Path, default: Path) -> dict[str, Any]:
-    """Return what the section on provenance shows."""
+    """Return the content of the section on provenance."""
     manifest = pd.read_csv(data / "manifest.csv", keep_default_na=False, dtype=str)
     rejected = pd.read_csv(data / "rejected.csv", keep_default_na=False, dtype=str).to_dict("records")
     versions = (data / "code" / "versions.txt").read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The scores of all models: read, ranked, and compared. Imports nothing heavy, so that a table is there at once."""
+"""The scores of all models: read, ranked and compared. Imports nothing heavy, so that the table appears at once."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ SMALLER_IS_BETTER = {"loss", "ece"}
 
 
 def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
-    """Read the scores of every member of the vote, and last those of the ensemble.
+    """Read the scores of every member, and last those of the ensemble.
 
     Returns:
-        {model: what its JSON file says}; the last key is "ensemble".
+        {model: content of its JSON file}; the last key is "ensemble".
     Raises:
-        UserError: a file is not there.
+        UserError: a file is missing.
     """
     try:
         ensemble = json.loads((metrics / "ensemble.json").read_text(encoding="utf-8"))
@@ -28,12 +28,12 @@ def read_scores(metrics: Path) -> dict[str, dict[str, Any]]:
 
 
 def list_scores(scores: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return the headings of the scores that there are: top-5 says nothing of five classes."""
+    """Return the headings of the available scores; with five classes or fewer there is no top-5."""
     return {key: heading for key, heading in SCORES.items() if key in scores["ensemble"]}
 
 
 def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
-    """Return for each score the models that have its best value, as printed with four decimals."""
+    """Return the best models for each score, by the value printed with four decimals."""
     best = {}
     for key in list_scores(scores):
         values = {name: round(row[key], 4) for name, row in scores.items()}
@@ -43,13 +43,13 @@ def best_models(scores: dict[str, dict[str, Any]]) -> dict[str, set[str]]:
 
 
 def pair_up(pairs: list[dict[str, Any]], names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Turn the list of pairs into a square, in which a row is compared with a column.
+    """Turn the list of pairs into a square table that compares each row with each column.
 
     Args:
-        pairs: as comparison.json lists them, each pair once.
-        names: the rows and columns.
+        pairs: as in comparison.json, each pair once.
+        names: names of the rows and columns.
     Returns:
-        {row: {column: points (of accuracy, row less column), low, high, p (Holm's), sign}}; sign is 1 or -1 where the
+        {row: {column: points (of accuracy, row less column), low, high, p (Holm's), sign}}; sign is 1 or -1 if the
         row is better or worse by more than noise, else 0.
     """
     square: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}

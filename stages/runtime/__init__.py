@@ -1,1 +1,1 @@
-"""What every stage's process needs, whatever it computes: an orderly end, and files written whole. For all rooms."""
+"""What every process needs: an orderly end, complete files, hashes of code, pools of workers. Used by all rooms."""

@@ -1,4 +1,4 @@
-"""The one error of this project: mistakes that the user can mend."""
+"""The error class for mistakes that the user can correct."""
 
 
 class UserError(ValueError):

@@ -1,6 +1,6 @@
-"""Files that are whole whenever the process or the machine dies: the old one or the new one, never a part.
+"""Write files so that a crash leaves either the old file or the new one, never a part.
 
-Each is written under a temporary name, and renamed when it is complete and on the disk.
+Each file is written under a temporary name, and renamed when it is complete and on the disk.
 """
 
 import csv
@@ -17,12 +17,12 @@ from typing import Any
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path with the same ending to write to; it becomes `path` if the block succeeds.
+    """Yield a temporary path with the same extension; it replaces `path` if the block succeeds.
 
-    The name is the same each time, so that what a killed process left is overwritten by the next.
+    The temporary name is always the same, so that the next process overwrites what a killed process left.
 
     Raises:
-        OSError: it could not be written, and is what it was before; the error names `path`.
+        OSError: the file could not be written and is unchanged; the error names `path`.
     """
     if path.is_dir():
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
@@ -34,7 +34,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _force_to_disk(path.parent)
     except OSError as error:
-        if error.filename in (None, os.fspath(temporary)):  # a full disk does not say whose file it refused
+        if error.filename in (None, os.fspath(temporary)):  # the error of a full disk names no file
             error.filename = os.fspath(path)
         raise
     finally:
@@ -43,13 +43,13 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_together(path: Path) -> Iterator[Path]:
-    """Give a temporary folder for a file called as `path` is, and for files that it names; all move beside each other.
+    """Yield a temporary folder for a file with the name of `path` and for files that it refers to; then move all.
 
-    `path` itself is the last one, so that it never names a file that is not there; but it may name an older file, so
-    that the others need names that no other content has.
+    `path` itself moves last, so that it never refers to a missing file. It may refer to an older file, so the other
+    files need names that depend on their content.
 
     Raises:
-        OSError: they could not be written, and `path` is what it was before; the error names it.
+        OSError: the files could not be written and `path` is unchanged; the error names `path`.
     """
     if path.is_dir():
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
@@ -77,7 +77,7 @@ def _remove(path: Path) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Return the name under which a file or a folder is written; .dvcignore and .gitignore pass over such names."""
+    """Return the temporary name of a file or folder; .dvcignore and .gitignore ignore such names."""
     return path.with_name(f".{path.stem}.unfinished{path.suffix}")
 
 
@@ -103,15 +103,14 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON; NaN is refused, since `dvc metrics diff` would always show it as changed."""
+    """Write indented JSON; NaN is refused, because `dvc metrics diff` would always show it as changed."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def remove_leftovers(folder: Path, ending: str, models: Collection[str]) -> None:
-    """Remove the files MODEL + ending of all models but these: those of models that are no longer in the parameters.
+    """Remove the files MODEL + ending of all models that are not in `models`, because they left the parameters.
 
-    After a stage has run, DVC hashes the whole folders that it depends on: with leftovers in one, a fresh clone, which
-    has none, would run the stage again.
+    DVC hashes whole folders. With leftovers in a folder, a fresh clone, which has no leftovers, would rerun the stage.
     """
     for path in folder.glob(f"*{ending}"):
         if path.name.removesuffix(ending) not in models:

@@ -1,4 +1,4 @@
-"""How a stage's process begins and ends: mistakes of the user and signals are one line each, and the time is noted."""
+"""How the process of a stage starts and ends: one line for each user mistake or signal, and a record of the time."""
 
 import csv
 import errno
@@ -18,23 +18,23 @@ import psutil
 
 from stages.runtime.errors import UserError
 
-TIMINGS = Path("data/timings.csv")  # ignored by git and DVC: a time in a tracked file would never be the same twice
+TIMINGS = Path("data/timings.csv")  # git and DVC ignore it: times differ in every run
 LOOK_S = 0.5
 GRACE_S = 30  # from a signal to SIGKILL
-REMEDIES = {  # of what only the user can mend
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give permission"),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what stands in its place"),
-    errno.ENAMETOOLONG: "shorten it",
+REMEDIES = {  # errors that only the user can correct
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some disk space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give write permission"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away the file or folder that is in its place"),
+    errno.ENAMETOOLONG: "shorten the name",
 }
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the process was."""
+    """SIGTERM as an exception, raised where the process was interrupted."""
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main, and note its time."""
+    """Run the main function of a stage, and record its time."""
     started = time.perf_counter()
     signal.signal(signal.SIGTERM, _raise_terminated)
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
@@ -45,12 +45,12 @@ def run_stage(main: Callable[[], None]) -> None:
         if "WORLD_SIZE" in os.environ:
             _leave(error)
         raise
-    with suppress(OSError):  # the outputs are there, whether or not the time can be noted
+    with suppress(OSError):  # the outputs count, even if the time cannot be recorded
         note_time(time.perf_counter() - started)
 
 
 def _leave(error: BaseException) -> None:
-    """End without all that is done at exit: one of several processes would wait there for the others, for ever."""
+    """End without exit handlers: there, one of several processes would wait forever for the others."""
     if not isinstance(error, SystemExit):
         traceback.print_exception(error)
     sys.stdout.flush()
@@ -61,7 +61,7 @@ def _leave(error: BaseException) -> None:
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # names may have letters that the locale's encoding lacks
+        stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack some letters
     try:
         main()
     except UserError as error:
@@ -75,11 +75,11 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         torch = sys.modules.get("torch")
         if not torch or not isinstance(error, torch.OutOfMemoryError):
             raise
-        what = ". ".join(str(error).split(". ")[:3])  # how much was wanted, and what there is; advice follows
-        _exit_with(2, f"error: {what}; lower batch_size or image_size_px, or stop what else runs there")
+        what = ". ".join(str(error).split(". ")[:3])  # sizes wanted and available, without the advice
+        _exit_with(2, f"error: {what}; lower batch_size or image_size_px, or stop other programs on this device")
     except KeyboardInterrupt as error:
         sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        _exit_with(128 + sign, f"stopped by {sign.name}; run again to go on")
+        _exit_with(128 + sign, f"stopped by {sign.name}; run the same command again to resume")
 
 
 def _exit_with(code: int, *messages: str) -> None:
@@ -89,20 +89,20 @@ def _exit_with(code: int, *messages: str) -> None:
 
 
 def _raise_terminated(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends even a process that is stuck
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second SIGTERM ends even a stuck process
     raise Terminated
 
 
 def end_with_parent(sign: int) -> None:
-    """Send a signal to this process as soon as its parent, or the `dvc` that runs the stage, is no more.
+    """Send a signal to this process as soon as its parent, or the `dvc` that runs the stage, has ended.
 
-    A `dvc` that is killed takes neither its shell nor the shell's child, which is this process, with it. What waits for
-    a GPU answers no signal: it is killed a while later.
+    Killing `dvc` ends neither its shell nor this process, the shell's child. A process that waits for a GPU ignores
+    signals, so it is killed after GRACE_S.
     """
     watched = []
     for parent in psutil.Process().parents():
         watched.append(parent)
-        if not _is_in_stage(parent):  # a stage has DVC_STAGE from dvc, which has none itself
+        if not _is_in_stage(parent):  # dvc sets DVC_STAGE for a stage, but not for itself
             break
 
     def watch() -> None:
@@ -122,14 +122,14 @@ def _is_in_stage(process: psutil.Process) -> bool:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Say whether a process runs; one that has ended, and that nobody has asked about yet, does not."""
+    """Return whether a process runs; a zombie does not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def note_time(duration_s: float) -> None:
-    """Append a line to data/timings.csv: when, what, seconds after the imports, and peak memory in MiB."""
+    """Append a row to data/timings.csv: end, command, seconds after the imports, and peak memory in MiB."""
     if not TIMINGS.parent.is_dir() or os.environ.get("RANK", "0") != "0":
         return
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB

@@ -1,8 +1,8 @@
-"""What a script is made of, as text: DVC and checkpoints compare it, so that reruns follow the meaning of the code.
+"""Describe the code of a script as text. DVC and checkpoints compare the texts, so that only real changes rerun stages.
 
 The text has a line for each module that the script imports, directly or not, for each data file beside those modules,
-and for each package's pin. Comments, docstrings and layout do not show. grimp reads the imports and runs none of them:
-docs/reruns.md says what that cannot see.
+and for each pinned package. It ignores comments, docstrings and layout. grimp reads the imports without running them.
+docs/reruns.md lists what this method cannot see.
 """
 
 import ast
@@ -19,7 +19,7 @@ from grimp import ImportGraph, build_graph
 
 from stages.runtime.errors import UserError
 
-# the packages whose name in an import is another one than in requirements.txt
+# packages whose import name differs from their name in requirements.txt
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "faiss": "faiss-cpu",
@@ -27,16 +27,16 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-UNSAID = {"ctx", "kind", "type_comment"}  # fields of a syntax tree that say nothing about what it does
+UNSAID = {"ctx", "kind", "type_comment"}  # fields of a syntax tree without effect
 
 
 def describe(module: str) -> str:
-    """Return what a module is made of, one line each; the same under every version of Python.
+    """Return a line for each part of a module's code; the text is the same under every version of Python.
 
     Args:
-        module: its full name, as in `python -m`; requirements.txt lies beside its outermost package.
+        module: its full name, as in `python -m`; requirements.txt is beside its outermost package.
     Raises:
-        UserError: it imports a package that requirements.txt does not pin.
+        UserError: the module imports a package that requirements.txt does not pin.
     """
     package = module.partition(".")[0]
     root = Path(find_spec(package).origin).parent.parent
@@ -49,7 +49,7 @@ def describe(module: str) -> str:
     names = sorted(DISTRIBUTIONS.get(name, name.lower().replace("_", "-")) for name in packages)
     if unpinned := ", ".join(name for name in names if name not in pins):
         remedy = "add it to pyproject.toml, and run `make lock`"
-        raise UserError(f"requirements.txt: no pin of {unpinned}, which {module} imports; {remedy}")
+        raise UserError(f"requirements.txt: expected a pinned version of {unpinned}, which {module} imports; {remedy}")
     return "".join(
         [f"module {name} {_digest(tree.encode())}\n" for name, tree in sorted(trees.items()) if tree != "Module()"]
         + [f"file {name} {_digest(path.read_bytes())}\n" for name, path in sorted(files.items())]
@@ -59,16 +59,16 @@ def describe(module: str) -> str:
 
 @cache
 def read_imports(package: str) -> ImportGraph:
-    """Return which module of a package imports which, or which other package, also inside functions."""
+    """Return the imports between the modules of a package and of other packages, also inside functions."""
     graph = build_graph(package, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None)
     for name in graph.modules:
         if parent := name.rpartition(".")[0]:
-            graph.add_import(importer=name, imported=parent)  # Python runs a module's package before the module
+            graph.add_import(importer=name, imported=parent)  # Python runs the package before its module
     return graph
 
 
 def find_data_files(modules: Iterable[Path], root: Path) -> list[Path]:
-    """Return the files beside the modules that are none; beside scripts, in an outermost folder, nothing counts."""
+    """Return the other files beside the modules; files beside scripts (in an outermost folder) do not count."""
     folders = {path.parent for path in modules if len(path.relative_to(root).parts) > 2}
     beside = (path for folder in folders for path in folder.iterdir() if path.is_file())
     return [path for path in beside if path.suffix not in (".py", ".pyc") and not path.name.startswith(".")]
@@ -81,7 +81,7 @@ def spell_source(source: bytes) -> str:
 
 
 def spell(node: object) -> str:
-    """Write a syntax tree without docstrings; unlike ast.dump, in the same words under Python 3.11 and later."""
+    """Write a syntax tree as text without docstrings; unlike ast.dump, the same under all versions from 3.11."""
     if isinstance(node, list):
         return f"[{', '.join(spell(each) for each in node if not _is_bare_text(each))}]"
     if not isinstance(node, ast.AST):
@@ -95,7 +95,7 @@ def spell(node: object) -> str:
 
 @cache
 def read_pins(requirements: str) -> dict[str, str]:
-    """Return each distribution's version, or its versions, where they differ from one Python or system to another."""
+    """Return the version of each distribution; several versions if they depend on Python or the system."""
     pins: dict[str, str] = {}
     for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", requirements, re.MULTILINE):
         pins[name] = f"{pins[name]} {version}" if name in pins else version
@@ -108,12 +108,12 @@ def _locate(module: str, root: Path) -> Path:
 
 
 def _is_bare_text(node: object) -> bool:
-    """Tell a docstring: text as a statement, which does nothing."""
+    """Return whether a node is a docstring: text as a statement, without effect."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _join_texts(parts: list[ast.expr]) -> Iterator[ast.expr]:
-    """Join neighbouring texts of an f-string, which some versions of Python keep apart."""
+    """Join adjacent texts of an f-string, which some versions of Python keep separate."""
     for is_text, together in groupby(parts, lambda part: isinstance(part, ast.Constant)):
         if not is_text:
             yield from together

@@ -1,4 +1,4 @@
-"""Says in a few words what pydantic finds wrong with what a file holds."""
+"""Turn pydantic's errors about the content of a file into a few words."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 
 def describe_faults(error: ValidationError) -> str:
-    """Return each key with what is wrong about it, on one line."""
+    """Return one line with each key and what is wrong with it."""
     faults = []
     for each in error.errors(include_url=False):
         key = ".".join(map(str, each["loc"]))
@@ -16,9 +16,9 @@ def describe_faults(error: ValidationError) -> str:
 
 def _describe(fault: Any) -> str:
     if fault["type"] == "missing":
-        return "missing"
+        return "missing key"
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "unknown here"
+        return "unknown key"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
     return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r:.60}"

@@ -1,4 +1,4 @@
-"""Work for all cores of the machine: a pool of processes that ends with this one, and results in order."""
+"""Use all cores: a pool of processes that ends with this process, and results in order."""
 
 import multiprocessing
 import signal
@@ -13,28 +13,28 @@ from typing import TypeVar
 from stages.runtime.errors import UserError
 from stages.runtime.process import end_with_parent
 
-TASKS_PER_WORKER = 8  # that are handed out at a time
+TASKS_PER_WORKER = 8  # handed out at a time
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use: on a shared machine, or in a container, fewer than there are."""
-    import joblib  # which takes a moment
+    """Return how many cores this process may use; on a shared machine or in a container, not all."""
+    import joblib  # slow import
 
     return joblib.cpu_count()
 
 
 @contextmanager
 def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Open a pool of processes that end with this one; an error or a signal here takes back what has not begun."""
+    """Open a pool of processes that end with this process; errors and signals cancel the waiting tasks."""
     with ProcessPoolExecutor(n_workers, initializer=_start_worker) as pool:
         try:
             yield pool
         except BrokenProcessPool:
             for worker in multiprocessing.active_children():
-                worker.kill()  # the pool waits for those that are left, and they ignore how it ends them
+                worker.kill()  # the pool waits for the remaining workers, which ignore SIGTERM
             raise
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -43,19 +43,19 @@ def open_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start_worker() -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)  # that is for the parent to answer
+        signal.signal(sign, signal.SIG_IGN)  # the parent handles it
     end_with_parent(signal.SIGKILL)
 
 
 def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once: int = 1) -> Iterator[Result]:
-    """Apply a function to tasks on all cores; the results come in the tasks' order.
+    """Apply a function to tasks on all cores; the results come in the order of the tasks.
 
-    Tasks are taken up as results are taken away, so that memory holds a few for each core, however many there are.
+    New tasks start only as results are consumed, so that memory holds a few tasks per core.
 
     Args:
-        n_at_once: how many tasks a worker is handed together: small ones would take less time than their handing out.
+        n_at_once: how many tasks a worker gets at once; handing out small tasks one by one would take longer than them.
     Raises:
-        UserError: a worker was killed; and whatever the function raises.
+        UserError: a worker was killed. Errors of the function are raised as well.
     """
     n_workers = count_cores()
     waiting: deque[Future[list[Result]]] = deque()
@@ -70,7 +70,7 @@ def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once:
                 yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, most likely for want of memory; free some, and run again"
+            "a worker process was killed, probably because memory ran out; free some memory, and run again"
         ) from None
 
 

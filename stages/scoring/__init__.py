@@ -1,1 +1,1 @@
-"""Probabilities become scores, votes and tables: for the stages evaluate, ensemble and report."""
+"""Turn probabilities into scores, intervals, tests and ensembles: pure functions of arrays."""

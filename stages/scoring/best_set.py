@@ -1,23 +1,23 @@
-"""Which settings of a sweep are behind the best one by more than their seeds explain."""
+"""Find the settings of a sweep that are worse than the best one by more than seeds explain."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
-MOST_FALSE = 0.05  # share of the sweeps of equal settings in which any is said to be behind
+MOST_FALSE = 0.05  # share of sweeps of equal settings in which any setting is called worse
 
 
 def find_behind(rows: Sequence[Mapping[Hashable, float]]) -> np.ndarray:
-    """Say which rows are worse than the best by more than noise, all comparisons together.
+    """Return which rows are worse than the best by more than noise, corrected for all comparisons together.
 
-    Where all rows have the same seeds, what a seed does to all of them alike is taken out.
+    If all rows have the same seeds, the effect of a seed on all rows is removed first.
 
     Args:
-        rows: of each setting its score by seed, the larger the better.
+        rows: {seed: score} of each setting; larger is better.
     Returns:
-        bool, shape (n_rows,); none where no setting has two seeds, since nothing tells then what noise is.
-    Source: Tukey's studentized range, as scipy.stats.tukey_hsd; Kramer 1956 where rows have unlike numbers of seeds;
+        bool, shape (n_rows,); all False if no setting has two seeds, because the noise is then unknown.
+    Source: Tukey's studentized range, as scipy.stats.tukey_hsd; Kramer 1956 if rows have different numbers of seeds;
         with blocks, the residuals of an analysis of variance by rows and seeds.
     """
     scores = [np.array(list(row.values())) for row in rows]
@@ -34,6 +34,6 @@ def find_behind(rows: Sequence[Mapping[Hashable, float]]) -> np.ndarray:
 
 @cache  # a tenth of a second
 def _find_range(n_rows: int, freedom: int) -> float:
-    from scipy.stats import studentized_range  # a second, which a table of one row need not wait for
+    from scipy.stats import studentized_range  # slow import (1 s), not needed for one row
 
     return studentized_range.isf(MOST_FALSE, n_rows, freedom)

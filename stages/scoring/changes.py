@@ -1,4 +1,4 @@
-"""What a change did to a classifier: its scores on the same pictures before and after, and the answers that differ."""
+"""The effect of a change on a classifier: scores on the same pictures before and after, and the changed answers."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from stages.scoring.comparison import flip_signs
 from stages.scoring.cross_entropy import log
 from stages.scoring.intervals import Z, count_by_groups, difference_interval, mean_interval
 
-Z_POWER = 0.841621  # of a normal distribution: four cases in five lie below
+Z_POWER = 0.841621  # quantile of a normal distribution: four cases of five are below
 KINDS = ("gained", "lost", "other")  # right only after the change, right only before it, wrong in another way
 
 
@@ -22,10 +22,10 @@ def compare_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, gr
         labels, groups: int, shape (n_images,); copies have one group.
         before, after: float, shape (n_seeds, n_images, n_classes); rows sum to 1.
     Returns:
-        accuracy_before, accuracy_after and accuracy_difference (after less before), low and high (its 95 % interval),
-        mid_p (of McNemar's test), n_needed (see `count_needed`); loss_before, loss_after, loss_difference, loss_low and
-        loss_high (the same of the mean cross-entropy, in nats); of several seeds, seed_deviation, the standard
-        deviation of the accuracies' difference from seed to seed, and seed_p, of Student's test that its mean is 0.
+        accuracy_before, accuracy_after, accuracy_difference (after minus before), low and high (its 95 % interval),
+        mid_p (McNemar's test), n_needed (see `count_needed`); loss_before, loss_after, loss_difference, loss_low and
+        loss_high (the same for the mean cross-entropy, in nats). For several seeds also seed_deviation, the standard
+        deviation of the accuracy difference over seeds, and seed_p, Student's test that its mean is 0.
     """
     right_before, right_after = (each.argmax(axis=2) == labels for each in (before, after))
     gains = right_after.astype(int) - right_before  # (n_seeds, n_images)
@@ -55,9 +55,9 @@ def compare_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, gr
 
 
 def compare_seeds(differences: np.ndarray, n_images: int) -> dict[str, float]:
-    """Return the standard deviation of differences of accuracy, (n_seeds,), and the p-value that they are 0 on average.
+    """Return the standard deviation of accuracy differences, (n_seeds,), and the p-value that their mean is 0.
 
-    Source: Student's t; the deviation is no less than that of rounding, since accuracies come in steps of an image.
+    Source: Student's t; the deviation is at least that of rounding, because accuracies come in steps of one image.
     """
     n_seeds, deviation = len(differences), differences.std(ddof=1)
     error = max(deviation, 1 / (n_images * 12**0.5)) / n_seeds**0.5
@@ -66,13 +66,13 @@ def compare_seeds(differences: np.ndarray, n_images: int) -> dict[str, float]:
 
 
 def count_needed(gain: np.ndarray, groups: np.ndarray) -> int | None:
-    """Return how many pictures, with as many copies, show a difference as large as this one in four cases of five.
+    """Return how many pictures are needed to detect a difference of this size with 80 % power.
 
     Args:
-        gain: float, shape (n_images,): 1 where only the second is right, -1 where only the first is.
+        gain: float, shape (n_images,): 1 if only the second is right, -1 if only the first is right.
         groups: int, shape (n_images,).
     Returns:
-        The number for McNemar's test at a level of 5 %, without a correction; None where there is no difference.
+        The number for McNemar's test at the 5 % level without correction, with as many copies; None if none differs.
     Source: Miettinen 1968, Connor 1987; with the design effect of the copies.
     """
     if not gain.sum():
@@ -83,7 +83,7 @@ def count_needed(gain: np.ndarray, groups: np.ndarray) -> int | None:
 
 
 def find_changed(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
-    """List the images whose answer differs, those first of which both answers were sure.
+    """List the images whose answer differs; images with two confident answers come first.
 
     Args:
         labels: int, shape (n_images,).
@@ -102,12 +102,12 @@ def find_changed(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> p
 
 
 def count_changed(labels: np.ndarray, changed: pd.DataFrame, class_names: list[str]) -> list[dict[str, Any]]:
-    """Count the changed answers of each class that has any, the classes that lost or gained most first.
+    """Count the changed answers per class; classes that lost or gained most come first.
 
     Args:
-        changed: as `find_changed` lists them.
+        changed: as from `find_changed`.
     Returns:
-        A dict a class: name, n_images, and the number of each of KINDS.
+        A dict per class: name, n_images, and the number of each of KINDS.
     """
     counts = pd.crosstab(changed["label"], changed["kind"]).reindex(columns=list(KINDS), fill_value=0)
     net, n_images = (counts["gained"] - counts["lost"]).abs(), np.bincount(labels, minlength=len(class_names))

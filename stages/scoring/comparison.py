@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same images, or whether the difference is noise."""
+"""Test whether one classifier is better than another on the same images."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -14,11 +14,11 @@ def compare(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dic
     """Compare two classifiers on the same images.
 
     Args:
-        right_a, right_b: bool, shape (n_images,): whether each answered right.
+        right_a, right_b: bool, shape (n_images,): which answers are right.
         groups: int, shape (n_images,); copies have one number.
     Returns:
-        accuracy_difference (a less b), low and high (its 95 % interval), and mcnemar_p, the exact two-sided p-value
-        that both err equally often.
+        accuracy_difference (a minus b), low and high (its 95 % interval), and mcnemar_p, the exact two-sided p-value
+        for the hypothesis that both err equally often.
     """
     low, high = difference_interval(right_a, right_b, groups)
     return {
@@ -30,17 +30,19 @@ def compare(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dic
 
 
 def flip_signs(differences: np.ndarray, groups: np.ndarray, is_mid: bool = False) -> float:
-    """Return how probable so large a sum is, to either side, if each group's difference might as well be the reverse.
+    """Return the two-sided p-value of a sum, if the sign of each group's difference were random.
 
     Args:
-        differences: int, shape (n_images,): 1 where only the first is right, -1 where only the second is; or the sums
-            of such over several trainings.
-        is_mid: whether sums of just this size count half. The test is then less conservative.
-    Source: the sign-flip test, Fisher 1935, over all flips; where no picture has a copy it is McNemar's exact test, and
-        his mid-p test (Fagerland, Lydersen and Laake 2013) if `is_mid`.
+        differences: int, shape (n_images,): 1 if only the first is right, -1 if only the second is right; or sums of
+            these over several trainings.
+        is_mid: count sums of exactly this size half, which makes the test less conservative.
+    Source: the sign-flip test, Fisher 1935, over all flips. Without copies it is McNemar's exact test, or McNemar's
+        mid-p test (Fagerland, Lydersen and Laake 2013) if `is_mid`.
     """
     of_groups = np.abs(np.bincount(np.unique(groups, return_inverse=True)[1], differences)).astype(int)
-    probabilities = np.ones(1)  # of the sums from -k to k: those of the groups that differ by 1, by 2, ... are added
+    probabilities = np.ones(
+        1
+    )  # of the sums from -k to k; groups that differ by 1, by 2, ... are added one after the other
     for size, n in enumerate(np.bincount(of_groups)[1:], start=1):
         of_size = np.zeros(2 * size * n + 1)
         of_size[:: 2 * size] = binom.pmf(np.arange(n + 1), n, 0.5)
@@ -51,13 +53,13 @@ def flip_signs(differences: np.ndarray, groups: np.ndarray, is_mid: bool = False
 
 
 def compare_pairs(right: Mapping[str, np.ndarray], groups: np.ndarray) -> list[dict[str, Any]]:
-    """Compare each classifier with each that comes after it.
+    """Compare all pairs of classifiers.
 
     Args:
         right: {name: bool, shape (n_images,)}.
         groups: int, shape (n_images,).
     Returns:
-        A dict a pair: a and b (names), what `compare` says, and holm_p, its p-value corrected for the number of pairs.
+        A dict per pair: a and b (names), the keys of `compare`, and holm_p, corrected for the number of pairs.
     """
     pairs = [{"a": a, "b": b, **compare(right[a], right[b], groups)} for a, b in combinations(right, 2)]
     corrected = correct_by_holm(np.array([pair["mcnemar_p"] for pair in pairs]))
@@ -65,7 +67,7 @@ def compare_pairs(right: Mapping[str, np.ndarray], groups: np.ndarray) -> list[d
 
 
 def correct_by_holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values of which, were no difference real, any falls below 0.05 in one of twenty cases at most.
+    """Correct p-values for several tests: without real differences, any falls below 0.05 in at most 5 % of cases.
 
     Source: Holm 1979; as statsmodels' multipletests(method="holm").
     """
@@ -76,5 +78,5 @@ def correct_by_holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def measure_agreement(answers: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Return for each two classifiers the share of the images to which they give the same answer, right or wrong."""
+    """Return for each pair of classifiers the share of images with the same answer, right or wrong."""
     return {a: {b: float((answers[a] == answers[b]).mean()) for b in answers} for a in answers}

@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix as a table, and its worst pairs."""
+"""The confusion matrix as a table, and the pairs of classes that are confused most."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 
 def confusion_frame(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """Count how often each class was taken for each.
+    """Count the predictions of each class for each actual class.
 
     Args:
         labels, predictions: int, shape (n_images,); positions in `class_names`.
@@ -20,15 +20,15 @@ def confusion_frame(labels: np.ndarray, predictions: np.ndarray, class_names: Se
 
 
 def confused_pairs(frame: pd.DataFrame, n: int) -> pd.DataFrame:
-    """List the pairs of classes that are confused most often, whichever is taken for the other.
+    """List the pairs of classes that are confused most often, in either direction.
 
     Args:
-        frame: as `confusion_frame` returns it.
-        n: at most so many pairs; pairs that never happened are left out.
+        frame: as from `confusion_frame`.
+        n: largest number of pairs; pairs without confusions are left out.
     Returns:
-        Columns actual, predicted, count (of images of the one that were taken for the other), back (the other way
-        round, never more), n_actual, n_predicted (images of each); most mistakes first, then by the larger share of
-        `actual`, then in the order of the classes.
+        Columns actual, predicted, count (images of `actual` predicted as `predicted`), back (the other direction, never
+        more), n_actual, n_predicted (images of each). Most mistakes first, then the larger share of `actual`, then the
+        order of the classes.
     """
     counts = frame.to_numpy()
     n_images = counts.sum(axis=1)

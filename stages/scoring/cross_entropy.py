@@ -1,14 +1,16 @@
-"""The loss that votes and temperatures are fitted by: of products of models' probabilities, each to a power."""
+"""The loss for fitting ensembles and temperatures: cross-entropy of a product of probabilities, each to a power."""
 
 import numpy as np
 
 TINY = 1e-12
-PRIOR_DEVIATION = 0.5  # of powers from equal ones: the best of 0.1 to 2 on 10 to 300 images (benchmarks/statistics.py)
-MAX_NUMBERS = 20_000  # of a model at a time: they stay in the cache of a core, which is twice as fast
+PRIOR_DEVIATION = (
+    0.5  # of powers around equal ones: the best of 0.1 to 2 on 10 to 300 images (benchmarks/statistics.py)
+)
+MAX_NUMBERS = 20_000  # of a model at a time: they fit in the cache of a core, which doubles the speed
 
 
 def log(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm, of zero that of a tiny number."""
+    """Return the logarithm; for zero, that of a tiny number."""
     return np.log(np.maximum(probabilities, TINY))
 
 
@@ -19,13 +21,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def margins(models: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return how much the logarithm of each class exceeds that of the right one.
+    """Return the log-probability of each class minus that of the right class.
 
     Args:
         models: probabilities, float, shape (n_models, n_images, n_classes).
         labels: int, shape (n_images,).
     Returns:
-        float, of the same shape.
+        float, same shape.
     """
     logits = log(models)
     logits -= logits[:, np.arange(len(labels)), labels, None]
@@ -39,7 +41,7 @@ def cross_entropy(weights: np.ndarray, margins: np.ndarray) -> tuple[float, np.n
         weights: float, shape (n_models,).
         margins: float, shape (n_models, n_images, n_classes).
     Returns:
-        The loss in nats, which is convex in the weights; and its gradient, float, shape (n_models,).
+        The loss in nats, which is convex in the weights, and its gradient, float, shape (n_models,).
     """
     n_models, n_images, n_classes = margins.shape
     loss, gradient, at_once = 0.0, np.zeros(n_models), max(1, MAX_NUMBERS // n_classes)
@@ -55,10 +57,10 @@ def cross_entropy(weights: np.ndarray, margins: np.ndarray) -> tuple[float, np.n
 
 
 def fit_powers(models: np.ndarray, labels: np.ndarray, lowest: float = 0) -> np.ndarray:
-    """Return the power of each model with which their product has the least cross-entropy on these images.
+    """Return the powers with which the product of the models has the smallest cross-entropy on these images.
 
-    Few images that good models get right are fitted best by powers without end, so that these are drawn to equal ones:
-    as by a handful of images, which some hundred others outweigh.
+    On few images that good models all get right, the best powers would be infinite. A prior therefore pulls them
+    towards equal powers, with the weight of a handful of images; some hundred images outweigh it.
 
     Args:
         models: probabilities, float, shape (n_models, n_images, n_classes).
@@ -67,7 +69,7 @@ def fit_powers(models: np.ndarray, labels: np.ndarray, lowest: float = 0) -> np.
         float, shape (n_models,); from `lowest` to 20.
     Source: ridge regression, Hoerl and Kennard 1970, with a normal prior's strength.
     """
-    from scipy.optimize import minimize  # a second, which an answer of the vote need not wait for
+    from scipy.optimize import minimize  # slow import (1 s), not needed to predict
 
     equal, of_all = np.full(len(models), 1 / len(models)), margins(models, labels)
     strength = 1 / (PRIOR_DEVIATION**2 * len(labels))

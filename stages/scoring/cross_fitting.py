@@ -1,4 +1,4 @@
-"""What a fitted vote is worth: each image is judged by a vote that was fitted without its fold."""
+"""Cross-fitting: score each image with an ensemble that was fitted without the fold of the image."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ N_FOLDS = 5
 
 
 def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Return what votes say of images that they were not fitted to: a vote for each fold, fitted to the others.
+    """Return out-of-fold probabilities: for each fold, those of an ensemble fitted to the other folds.
 
-    Where all images are of one group, and so in one fold, nothing is left to fit a vote to: models count the same.
+    If all images belong to one group, and so to one fold, nothing is left for fitting: the models get equal weights.
 
     Args:
-        models: their probabilities, float, shape (n_models, n_images, n_classes).
+        models: probabilities, float, shape (n_models, n_images, n_classes).
         labels, groups: int, shape (n_images,); copies have one group.
-        seed: of the folds.
+        seed: seed of the folds.
     Returns:
         float, shape (n_images, n_classes); rows sum to 1.
-    Source: out-of-fold predictions, as scikit-learn's cross_val_predict gives them.
+    Source: out-of-fold predictions, as from scikit-learn's cross_val_predict.
     """
     folds, probabilities = assign_folds(labels, groups, seed), np.empty(models.shape[1:])
     for fold in np.unique(folds):
@@ -29,10 +29,10 @@ def cross_fit(kind: type[Vote], models: np.ndarray, labels: np.ndarray, groups: 
 
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Deal the groups of each class out in turn, the largest first: no fold has a copy of another's image.
+    """Assign the groups of each class to folds in turn, the largest first; copies are always in one fold.
 
-    A class's shares of the folds differ by its largest group at most, and without copies folds do by one image. Classes
-    may be smaller than the number of folds, which scikit-learn's StratifiedGroupKFold warns of.
+    The parts of a class differ by at most its largest group; without copies, folds differ by at most one image. Classes
+    may be smaller than the number of folds, which scikit-learn's StratifiedGroupKFold warns about.
 
     Returns:
         int, shape (n_images,), from 0 to N_FOLDS - 1.

@@ -1,6 +1,6 @@
-"""How much a score owes to the pictures that happen to be in the split: 95 % intervals that know groups of copies.
+"""95 % intervals of scores: how much a score depends on the choice of pictures, with copies taken into account.
 
-They are score intervals, which say something where all answers are right, too. Copies share their fate, so that they
+They are score intervals, which are useful even if all answers are right. Copies are right or wrong together, so they
 count as fewer pictures.
 """
 
@@ -13,8 +13,8 @@ from scipy.stats import t
 
 Z = 1.959964  # of a normal distribution, 95 %, two-sided
 TINY = 1e-9
-N_RESAMPLES = 2_000  # of macro F1: their number moves a bound by a twentieth of the standard error, about
-MAX_COUNTS = 2_000_000  # at a time: 16 MB
+N_RESAMPLES = 2_000  # of macro F1: a bound varies by about a twentieth of the standard error
+MAX_COUNTS = 2_000_000  # in memory at a time: 16 MB
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:
@@ -29,7 +29,7 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:
 
 
 def difference_interval(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> list[float]:
-    """Return the interval of how much more accurate one classifier is than another on the same images.
+    """Return the interval of the accuracy difference of two classifiers on the same images.
 
     Source: Tango 1998.
     """
@@ -38,10 +38,10 @@ def difference_interval(right_a: np.ndarray, right_b: np.ndarray, groups: np.nda
     only_a, only_b = (n * (differences == sign).mean() for sign in (1, -1))
 
     def exceed(difference: float, z: float) -> float:
-        """Return by how much more than z standard errors the difference that was found is larger than this one."""
+        """Return by how much the observed difference exceeds this one by more than z standard errors."""
         linear = (2 * n - only_a + only_b) * difference - only_a - only_b
         rest = difference * (1 - difference)
-        likeliest = (np.sqrt(linear**2 + 8 * n * only_b * rest) - linear) / (4 * n)  # share where b alone is right
+        likeliest = (np.sqrt(linear**2 + 8 * n * only_b * rest) - linear) / (4 * n)  # share of images with only b right
         return only_a - only_b - n * difference - z * np.sqrt(max(n * (2 * likeliest + rest), 0))
 
     found = differences.mean()
@@ -49,38 +49,37 @@ def difference_interval(right_a: np.ndarray, right_b: np.ndarray, groups: np.nda
 
 
 def wilson(share: float, n: float) -> list[float]:
-    """Return Wilson's interval of a share of n pictures; n need not be whole."""
+    """Return Wilson's interval for a share of n pictures; n may be fractional."""
     middle, reach = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     return np.clip([middle - reach, middle + reach] / (1 + Z**2 / n), 0, 1).tolist()
 
 
 def count_by_groups(values: np.ndarray, groups: np.ndarray) -> float:
-    """Return how many pictures without copies would tell as much of the mean of these values, (n_images,)."""
+    """Return the number of pictures without copies that give the same information on the mean of values (n_images,)."""
     of_groups = np.bincount(np.unique(groups, return_inverse=True)[1], values - values.mean())
     n, variance = len(values), values.var()
     return _count_independent(variance, max((of_groups**2).sum() / n**2, variance / n), groups)
 
 
 def _count_independent(of_one: float, of_mean: float, groups: np.ndarray) -> float:
-    """Return how many pictures without copies would tell as much: the variance of one by that of the score.
+    """Return the effective number of pictures: the variance of one picture divided by that of the score.
 
-    One imaginary group that shares its fate is counted in, since groups that happen to be all right say nothing of it.
+    One imaginary group is added, because groups whose pictures all happen to be right show no dependence.
     Source: the design effect, Kish 1965; in intervals, Korn and Graubard 1998.
     """
-    n_groups = len(groups) ** 2 / (np.unique(groups, return_counts=True)[1] ** 2).sum()  # as of equal sizes
+    n_groups = len(groups) ** 2 / (np.unique(groups, return_counts=True)[1] ** 2).sum()  # as if of equal sizes
     return (of_one + 1 / n_groups) / (of_mean + 1 / n_groups**2)
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray, doubt: float = 0) -> list[float]:
-    """Return the interval of the mean of a value of each image, of two groups or more.
+    """Return the interval of the mean of a value per image, for two groups or more.
 
     Args:
-        values: float, shape (n_images,), of any size.
+        values: float, shape (n_images,), unbounded.
         groups: int, shape (n_images,).
-        doubt: the value, or its negative, of an imaginary group that is counted in: values that happen to be all alike
-            are no certainty.
-    Source: Student's t, with the variance between clusters (Liang and Zeger 1986). On simulated losses it holds the
-        truth as often as bootstraps over the groups, and of few groups more often (benchmarks/changes.py).
+        doubt: the value (or its negative) of an imaginary group that is added: equal values do not mean certainty.
+    Source: Student's t, with the variance between clusters (Liang and Zeger 1986). On simulated losses it contains the
+        truth as often as a bootstrap over groups, and more often for few groups (benchmarks/changes.py).
     """
     which = np.unique(groups, return_inverse=True)[1]
     n, n_groups = len(values), which.max() + 1
@@ -90,11 +89,11 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, doubt: float = 0) -> l
 
 
 def f1_macro_interval(labels: np.ndarray, answers: np.ndarray, groups: np.ndarray, seed: int) -> list[float]:
-    """Return the interval of macro F1: Wilson's, with bias and variance from a bootstrap over the groups of each class.
+    """Return the interval of macro F1: Wilson's, with bias and variance from a bootstrap over groups of each class.
 
     Args:
         labels, answers, groups: int, shape (n_images,).
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
     units, which = np.unique(np.stack([labels, groups]), axis=1, return_inverse=True)
     shape = units.shape[1], max(labels.max(), answers.max()) + 1
@@ -107,9 +106,9 @@ def f1_macro_interval(labels: np.ndarray, answers: np.ndarray, groups: np.ndarra
 
 
 def _resample(classes: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each group counts in some of the resamples, float, shape (n_resamples, n_groups).
+    """Yield the counts of each group in some of the resamples, float, shape (n_resamples, n_groups).
 
-    Source: Rao and Wu 1988: of the n groups of a class n - 1 are drawn, else two of them would vary by half too little.
+    Source: Rao and Wu 1988: n - 1 of the n groups of a class are drawn; with n, two groups would vary half too little.
     """
     n_groups, sizes = len(classes), np.bincount(classes)
     drawn = np.repeat(np.arange(len(sizes)), np.maximum(sizes - 1, 0))  # the class of each draw
@@ -126,8 +125,8 @@ def f1_macro(right: np.ndarray, occurs: np.ndarray) -> np.ndarray:
     """Return macro F1, float, shape (n,), over the classes that occur.
 
     Args:
-        right: float, shape (n, n_classes): how many images of the class are answered right.
-        occurs: the same: how often the class is a label, and an answer.
+        right: float, shape (n, n_classes): right answers per class.
+        occurs: same shape: how often the class is a label plus how often it is an answer.
     Source: as scikit-learn's f1_score(average="macro").
     """
     return (2 * right / np.maximum(occurs, 1)).sum(axis=1) / (occurs > 0).sum(axis=1)

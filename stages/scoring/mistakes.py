@@ -1,4 +1,4 @@
-"""What a model gets wrong and is most sure of, and where it looked: the maps are kept in an .npz file."""
+"""The most confident mistakes of a model, and its attention maps, which are stored in an .npz file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stages.runtime.files import written_whole
 
 
 def choose_mistakes(labels: np.ndarray, probabilities: np.ndarray, n: int) -> np.ndarray:
-    """Return the rows that a model gets wrong and is most sure of, at most n, the most sure first.
+    """Return the rows of the most confident mistakes, at most n, highest confidence first.
 
     Args:
         labels: int, shape (n_images,).
@@ -19,12 +19,12 @@ def choose_mistakes(labels: np.ndarray, probabilities: np.ndarray, n: int) -> np
 
 
 def write_attention(path: Path, rows: np.ndarray, maps: np.ndarray) -> None:
-    """Write maps of attention, uint8 (k, height, width), of these rows of the test split, int64 (k,)."""
+    """Write attention maps, uint8 (k, height, width), for these rows of the test split, int64 (k,)."""
     with written_whole(path) as temporary:
         np.savez(temporary, rows=rows, maps=maps)
 
 
 def read_attention(path: Path) -> dict[int, np.ndarray]:
-    """Return the maps, uint8 (height, width), by their rows, the most sure mistake first; no map that is empty."""
+    """Return {row: map, uint8 (height, width)}, most confident mistake first, without empty maps."""
     with np.load(path) as arrays:
         return {int(row): each for row, each in zip(arrays["rows"], arrays["maps"], strict=True) if each.any()}

@@ -1,4 +1,4 @@
-"""What a model says of the validation and test images: kept in an .npz file, so that a vote needs no network."""
+"""Predictions of a model on the validation and test images, in an .npz file, so that `ensemble` needs no network."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,36 +24,39 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write the file whole; the same predictions give the same bytes."""
+    """Write the predictions; the same predictions give the same bytes."""
     with written_whole(path) as temporary:
         np.savez(temporary, **asdict(predictions))
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read the file of the model that it is named after.
+    """Read the predictions of a model; the file has its name.
 
     Raises:
-        UserError: there is no such file, or an earlier version has written it.
+        UserError: the file is missing, or written by an earlier version.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dvc repro`")
     with np.load(path) as arrays:
         if {*arrays} != Predictions.__dataclass_fields__.keys():
-            raise UserError(f"{path}: expected {', '.join(Predictions.__dataclass_fields__)}; run `dvc repro`")
+            raise UserError(
+                f"{path}: expected the arrays {', '.join(Predictions.__dataclass_fields__)}, found others; run `dvc "
+                "repro`"
+            )
         return Predictions(**arrays)
 
 
 def read_members(folder: Path, names: Sequence[str]) -> dict[str, Predictions]:
-    """Read the files of models that are to vote together.
+    """Read the predictions of the members of an ensemble.
 
     Raises:
-        UserError: there is no such file, or it is not of the same pictures as the first.
+        UserError: a file is missing, or has other pictures than the first one.
     """
     members = {name: read_predictions(folder / f"{name}.npz") for name in names}
     first = vars(members[names[0]])
     for name, member in members.items():
         if not all(np.array_equal(first[key], each) for key, each in vars(member).items() if "probab" not in key):
             raise UserError(
-                f"{folder / name}.npz: expected the pictures of {names[0]}.npz, found others; run `dvc repro`"
+                f"{folder / name}.npz: expected the same pictures as in {names[0]}.npz, found others; run `dvc repro`"
             )
     return members

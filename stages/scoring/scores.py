@@ -1,4 +1,4 @@
-"""How good class probabilities are: scores as fractions from 0 to 1, and the loss in nats."""
+"""Scores of class probabilities: fractions from 0 to 1, and the loss in nats."""
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> 
         probabilities: float, shape (n_images, n_classes); rows sum to 1.
         groups: int, shape (n_images,); copies have one number.
     Returns:
-        accuracy, loss (mean cross-entropy), f1_macro, top5 (of more than five classes), and what
-        `calibration_errors` returns; rounded to six decimals.
+        accuracy, loss (mean cross-entropy), f1_macro, top5 (for more than five classes), and the keys
+        of `calibration_errors`; rounded to six decimals.
     """
     right_ones = probabilities[np.arange(len(labels)), labels]
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]  # ties as in argmax: the first class wins
@@ -33,7 +33,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> 
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return precision, recall, f1 and support of each class; a score without a defined value is 0.
 
-    As scikit-learn's precision_recall_fscore_support, which takes seconds to import.
+    Same as scikit-learn's precision_recall_fscore_support, which takes seconds to import.
     """
     n_classes, answers = probabilities.shape[1], probabilities.argmax(axis=1)
     support, answered = np.bincount(labels, minlength=n_classes), np.bincount(answers, minlength=n_classes)

@@ -1,4 +1,4 @@
-"""How sure a model is, set right by one number: its temperature, fitted on images that it did not learn from."""
+"""Temperature scaling: correct the confidence of a model by one number, fitted on images it did not learn from."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from stages.scoring.predictions import Predictions
 
 
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Soften (above 1) or sharpen (below 1) probabilities, (n_images, n_classes), as a softmax temperature does."""
+    """Soften (above 1) or sharpen (below 1) probabilities, (n_images, n_classes), with a softmax temperature."""
     return softmax(log(probabilities) / temperature)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the least cross-entropy on these images, at most 20; few images leave it near 1.
+    """Return the temperature with the smallest cross-entropy on these images, at most 20; few images keep it near 1.
 
     Source: temperature scaling, Guo et al. 2017.
     """
@@ -23,10 +23,10 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibrate(predictions: Predictions) -> dict[str, Any]:
-    """Fit a temperature to the validation images, and say what it does to the test images.
+    """Fit a temperature to the validation images, and measure its effect on the test images.
 
     Returns:
-        temperature; what `calibration_errors` returns, and bins; the same of the tempered probabilities, as tempered_
+        temperature; the keys of `calibration_errors`, and bins; the same for the tempered probabilities, as tempered_
     """
     temperature = fit_temperature(predictions.val_probabilities, predictions.val_labels)
     labels, before, found = predictions.test_labels, predictions.test_probabilities, {"temperature": temperature}

@@ -1,4 +1,4 @@
-"""How several models vote, with weights fitted on images that none of them learnt from."""
+"""Kinds of ensembles, with weights fitted on images that no member learnt from."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ MAX_STEPS = 1000
 
 @dataclass(frozen=True)
 class EqualVote:
-    """The plain mean of the models' probabilities: the assignment's, and all that can be had without labels.
+    """The plain mean of the probabilities: the assignment's ensemble, and the only kind that needs no labels.
 
     Source: soft voting, as in scikit-learn's VotingClassifier(voting="soft").
     """
@@ -21,17 +21,17 @@ class EqualVote:
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "EqualVote":
-        """Count the models."""
+        """Give each model the same weight."""
         return cls(np.full(len(models), 1 / len(models)))
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
-        """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
+        """Return probabilities (n_images, n_classes) from those of the models (n_models, n_images, n_classes)."""
         return models.mean(axis=0)
 
 
 @dataclass(frozen=True)
 class LinearPool:
-    """The weighted mean of tempered probabilities: says so where one model is sure, whatever the others think.
+    """The weighted mean of tempered probabilities: one confident model can decide alone.
 
     Source: the linear opinion pool, Stone 1961.
     """
@@ -41,36 +41,36 @@ class LinearPool:
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LinearPool":
-        """Fit a temperature for each model, then the weights of all."""
+        """Fit a temperature for each model, then all weights."""
         temperatures = np.array([fit_temperature(each, labels) for each in models])
         return cls(fit_weights(np.stack(list(map(temper, models, temperatures))), labels), temperatures)
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
-        """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
+        """Return probabilities (n_images, n_classes) from those of the models (n_models, n_images, n_classes)."""
         return np.tensordot(self.weights, np.stack(list(map(temper, models, self.temperatures))), axes=1)
 
 
 @dataclass(frozen=True)
 class LogarithmicPool:
-    """The product of the models' probabilities, each to the power of its weight: a class needs every model's consent.
+    """The product of the probabilities, each to the power of its weight: every model can veto a class.
 
-    Source: the logarithmic opinion pool, Genest and Zidek 1986. Weights may have any sum, so that temperatures are
-        part of them.
+    Source: the logarithmic opinion pool, Genest and Zidek 1986. The weights may have any sum, so they
+        include temperatures.
     """
 
     weights: np.ndarray  # (n_models,), non-negative
 
     @classmethod
     def fit(cls, models: np.ndarray, labels: np.ndarray) -> "LogarithmicPool":
-        """Find the weights with the least cross-entropy on these images; few of them leave the weights near equal ones.
+        """Find the weights with the smallest cross-entropy on these images; few images keep the weights nearly equal.
 
-        Where every member says less than nothing, so that all would be zero, they are equal.
+        If all weights would be zero, because no member is better than guessing, they are equal.
         """
         weights = fit_powers(models, labels)
         return cls(weights if weights.any() else np.full(len(models), 1 / len(models)))
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
-        """Return the vote's probabilities, (n_images, n_classes), from those of the models, with n_models before."""
+        """Return probabilities (n_images, n_classes) from those of the models (n_models, n_images, n_classes)."""
         return softmax(np.tensordot(self.weights, log(models), axes=1))
 
 
@@ -79,7 +79,7 @@ VOTES: dict[str, type[Vote]] = {"equal": EqualVote, "linear_pool": LinearPool, "
 
 
 def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the weights on the simplex whose vote has the least cross-entropy on these images.
+    """Return the weights on the simplex whose mean has the smallest cross-entropy on these images.
 
     Args:
         probabilities: float, shape (n_models, n_images, n_classes).

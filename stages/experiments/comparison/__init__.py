@@ -1,1 +1,1 @@
-"""Two revisions: read, matched picture by picture, and written about. `compare` is the command."""
+"""Read two revisions, match them picture by picture, and describe the differences; `compare` is the command."""

@@ -1,4 +1,4 @@
-"""The pictures whose answer differs between two revisions: what both said of each, and its pixels for the page."""
+"""The pictures whose answer differs between two revisions: both answers, and the pixels for the page."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ def describe_changed(
     """Describe each changed picture.
 
     Args:
-        changed: as `find_changed` lists them.
-        pictures: as of `Matching`.
-        class_names: in the order of the labels.
+        changed: as from `find_changed`.
+        pictures: as in `Matching`.
+        class_names: class names in label order.
         names: {side: name of the revision}.
     Returns:
-        A dict a picture: path, actual, kind; and said by both: name, answer, probability, right.
+        A dict per picture: path, actual, kind, and `said` (both answers): name, answer, probability, right.
     """
     return [
         {
@@ -46,16 +46,16 @@ def describe_changed(
 
 
 def choose_size(pictures: pd.DataFrame) -> int:
-    """Return the side of the thumbnails in pixels: no larger than half of the pictures are."""
+    """Return the side of the thumbnails in pixels: at most the median size of the pictures."""
     return min(LARGEST_PX, int(pictures[["width_after", "height_after"]].min(axis=1).median()))
 
 
 def show_picture(listed: pd.Series, folders: Mapping[str, str], size_px: int) -> str:
-    """Return a picture as a data URI, from the file in the workspace; "" where there is none, or another one.
+    """Return a picture as a data URI from the file in the workspace; "" if the file is missing or changed.
 
     Args:
         listed: a row of `Matching.pictures`.
-        folders: {side: folder in which its manifest finds the pictures}.
+        folders: {side: image folder of its manifest}.
     """
     for side in reversed(SIDES):
         path = Path(folders[side]) / listed[f"path_{side}"]

@@ -1,6 +1,6 @@
-"""Which pictures two revisions share: found by the hash of the file, whatever became of rows, class numbers and names.
+"""Find the pictures that two revisions share, by the hash of the file; rows, class numbers and names may have changed.
 
-Only a picture that is in the same split of both can be compared: what one of them was trained on says nothing.
+Only pictures in the same split of both count: the answer for a picture that a model was trained on tells nothing.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ import pandas as pd
 from stages.dataset.copies import join_groups
 from stages.runtime.errors import UserError
 
-N_NAMED = 5  # classes in an error
+N_NAMED = 5  # classes named in an error
 
 
 @dataclass(frozen=True)
 class Matching:
     """The pictures that both revisions have in a split, in the order of the second one."""
 
-    pictures: pd.DataFrame  # the columns of the manifest, those of either with _before and _after; sha256
-    labels: np.ndarray  # int, (n_images,), as the second revision numbers its classes
-    groups: np.ndarray  # int, (n_images,): copies of each other in either revision have one number
-    order: np.ndarray  # int, (n_classes,): the first revision's number of each class of the second
-    n_elsewhere: int  # pictures that one of them alone has in this split, and the other in another one
-    n_relabelled: int  # pictures of the split that are left out, since their classes differ
+    pictures: pd.DataFrame  # columns of both manifests with _before and _after; sha256
+    labels: np.ndarray  # int, (n_images,), class numbers of the second revision
+    groups: np.ndarray  # int, (n_images,): copies in either revision share a number
+    order: np.ndarray  # int, (n_classes,): for each class of the second revision, its number in the first
+    n_elsewhere: int  # pictures in this split of one revision, and in another split of the other
+    n_relabelled: int  # pictures of the split that are left out, because their class differs
 
 
 def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[str, str]) -> Matching:
     """Match the pictures of two manifests. A file that is listed several times is matched as often as both list it.
 
     Args:
-        before, after: as `Revision.manifest` has them.
-        names: of the revisions, for errors.
+        before, after: as from `Revision.manifest`.
+        names: names of the revisions, for errors.
     Raises:
-        UserError: their classes differ, or they share fewer than two pictures of the split.
+        UserError: the classes differ, or the revisions share fewer than two pictures of the split.
     """
     both = before.merge(after, on=["sha256", "nth"], suffixes=("_before", "_after"))
     class_of = map_classes(before, after, both, names)
@@ -48,8 +48,9 @@ def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[st
             f"{(each['split'] == split).sum()} of {name}" for each, name in zip((before, after), names, strict=True)
         )
         raise UserError(
-            f"{split}: expected two different pictures or more in both, found {len(pictures)} among {found}; "
-            f"{len(both)} files are in both, whatever their split"
+            f"{split}: expected at least two different pictures that are in this split of both revisions, found "
+            f"{len(pictures)} among {found}; {len(both)} files are in both revisions, in any split; compare revisions "
+            "of the same images"
         )
     numbers = dict(zip(before["class"], before["label"], strict=True))
     in_order = after.drop_duplicates("label").sort_values("label")["class"]
@@ -67,14 +68,14 @@ def match(before: pd.DataFrame, after: pd.DataFrame, split: str, names: tuple[st
 def map_classes(
     before: pd.DataFrame, after: pd.DataFrame, both: pd.DataFrame, names: tuple[str, str]
 ) -> dict[str, str]:
-    """Return {class of the first revision: the same class of the second}, which may have been renamed.
+    """Return {class of the first revision: same class of the second revision}; classes may have been renamed.
 
-    A class is the same if it has most of its pictures in common with the other, or else its name.
+    Two classes are the same if they share most of their pictures, or else their name.
 
     Args:
-        both: the pictures of both, of all splits.
+        both: pictures that are in both, of all splits.
     Raises:
-        UserError: classes of one are not among those of the other.
+        UserError: a class exists in only one of the revisions.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -89,8 +90,9 @@ def map_classes(
     if not is_sure.all() or len(ours) != len(theirs):
         lone = np.setdiff1d(ours, ours[rows[is_sure]]), np.setdiff1d(theirs, theirs[columns[is_sure]])
         raise UserError(
-            "expected the same classes in both, found "
-            + ", ".join(f"{_name(each)} in {name} alone" for each, name in zip(lone, names, strict=True) if len(each))
+            "expected the same classes in both revisions, found "
+            + ", ".join(f"{_name(each)} only in {name}" for each, name in zip(lone, names, strict=True) if len(each))
+            + "; compare revisions with the same classes"
         )
     return dict(zip(ours[rows].tolist(), theirs[columns].tolist(), strict=True))
 

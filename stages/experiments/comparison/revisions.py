@@ -1,4 +1,4 @@
-"""What a revision has said of its pictures: read from the workspace, or from DVC's cache or remote by its dvc.lock."""
+"""Read the predictions of a revision: from the workspace, or through its dvc.lock from DVC's cache or a remote."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ from stages.experiments.runs import VOTE
 from stages.pixels.packing import number_groups
 from stages.runtime.errors import UserError
 
-WORKSPACE = "workspace"  # as DVC calls what lies in the working tree
+WORKSPACE = "workspace"  # DVC's name for the working tree
 LOCK, PARAMS = "dvc.lock", "params.yaml"
 OF_VOTE = "data/vote.npz"
-WORDS = ("path", "class", "sha256", "group")  # columns of the manifest: a class may be called "nan", or "007"
+WORDS = ("path", "class", "sha256", "group")  # text columns of the manifest: a class may have the name "nan" or "007"
 
 
 class Revision:
-    """A branch, a tag, a commit, an experiment or the workspace. Nothing is checked out."""
+    """A branch, a tag, a commit, an experiment or the workspace; nothing is checked out."""
 
     def __init__(self, name: str, commit: str | None = None, storage: dict[str, Any] | None = None) -> None:
         self.name = name
@@ -40,7 +40,7 @@ class Revision:
         """Open a file that git or DVC tracks.
 
         Raises:
-            UserError: there is no such revision, or no such file in it, in the cache or on a remote.
+            UserError: the revision does not exist, or the file is not in it, in the cache or on a remote.
         """
         try:
             file = self.files.open(path, "rb")
@@ -48,7 +48,8 @@ class Revision:
             raise UserError(self._explain(path)) from None
         except SCMError as error:
             raise UserError(
-                f"{self.name}: expected a branch, a commit, or a name of `dvc exp list` ({error})"
+                f"{self.name}: expected a branch, a commit or an experiment ({error}); `dvc exp list -A` lists "
+                "experiments"
             ) from None
         except (DvcException, ConnectionError) as error:
             raise UserError(f"{self.name}: {path}: {error}") from None
@@ -57,12 +58,12 @@ class Revision:
 
     def _explain(self, path: str) -> str:
         if path in (LOCK, PARAMS) or path not in list_outs(self.lock):
-            return f"{self.name}: expected {path}, found no such file; run `dvc repro` there, and commit"
+            return f"{self.name}: {path}: this revision has no such file; run `dvc repro` on it, and commit"
         if self.name == WORKSPACE:
-            return f"{self.name}: {path} is not there, nor in the cache or on a remote; run `dvc repro`"
+            return f"{self.name}: {path} is neither in the workspace nor in the cache or on a remote; run `dvc repro`"
         return (
-            f"{self.name}: {path} is neither in the cache nor on a remote; where it was made, run `dvc push` "
-            "(of an experiment `dvc exp push`), or run it again here"
+            f"{self.name}: {path} is neither in the cache nor on a remote; run `dvc push` on the machine that made it "
+            "(for an experiment `dvc exp push`), or run it again here"
         )
 
     def _read_yaml(self, path: str) -> Any:
@@ -70,28 +71,32 @@ class Revision:
             try:
                 return yaml.load(file, Loader=yaml.CSafeLoader)
             except yaml.YAMLError as error:  # for instance after a merge in git
-                raise UserError(f"{self.name}: {path}: {error}; restore it from git") from None
+                raise UserError(
+                    f"{self.name}: {path}: expected YAML, found {error}; restore the file from git"
+                ) from None
 
     @cached_property
     def lock(self) -> dict[str, dict[str, Any]]:
         """The stages as they last ran.
 
         Raises:
-            UserError: as `open`; or no vote was taken, or one of other predictions than there are.
+            UserError: as for `open`; or the stage `ensemble` has not run, or ran on outdated predictions.
         """
         stages = self._read_yaml(LOCK)["stages"]
         if "ensemble" not in stages:
-            raise UserError(f"{self.name}: {LOCK}: expected the stage ensemble; run `dvc repro` there, and commit")
+            raise UserError(
+                f"{self.name}: {LOCK}: the stage `ensemble` has not run; run `dvc repro` on this revision, and commit"
+            )
         if stale := find_stale(stages):
             raise UserError(
-                f"{self.name}: {LOCK}: {stale[0]} ran on another version of {stale[1]} than there is now; "
-                "run `dvc repro` there, and commit"
+                f"{self.name}: {LOCK}: the stage {stale[0]} ran with an older version of {stale[1]}; "
+                "run `dvc repro` on this revision, and commit"
             )
         return stages
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters that the vote was taken with: seed, models, ensemble."""
+        """The parameters of the ensemble: seed, models, ensemble."""
         return self.lock["ensemble"]["params"]["params.yaml"]
 
     @cached_property
@@ -101,23 +106,25 @@ class Revision:
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        """A row for each picture, in the order of the packs: COLUMNS, row (in its split), nth (of its file)."""
+        """A row per picture, in the order of the packs: COLUMNS, row (in its split), nth (among equal files)."""
         with self.open(MANIFEST) as file:
             table = pd.read_csv(file, dtype=dict.fromkeys(WORDS, str), keep_default_na=False)
         if missing := ", ".join(name for name in COLUMNS if name not in table):
-            raise UserError(f"{self.name}: {MANIFEST}: expected columns {missing}; run `dvc repro` there, and commit")
+            raise UserError(
+                f"{self.name}: {MANIFEST}: the columns {missing} are missing; run `dvc repro` on it, and commit"
+            )
         return table.assign(row=table.groupby("split").cumcount(), nth=table.groupby("sha256").cumcount())
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the classes in the order of the labels."""
+        """The class names in label order."""
         return self.manifest.drop_duplicates("label").sort_values("label")["class"].tolist()
 
     def read_probabilities(self, split: str) -> dict[str, np.ndarray]:
-        """Return what each model, and last the vote, says of a split: float, shape (n_images, n_classes).
+        """Return the probabilities of each model, and last of the ensemble: float, shape (n_images, n_classes).
 
         Raises:
-            UserError: predictions are not there, or not of the pictures of the manifest.
+            UserError: predictions are missing, or not for the pictures of the manifest.
         """
         paths = {name: f"{PREDICTIONS}/{name}.npz" for name in self.settings["models"]} | {VOTE: OF_VOTE}
         return {name: self._read_predictions(path, split) for name, path in paths.items()}
@@ -128,18 +135,18 @@ class Revision:
         with self.open(path) as file, np.load(file) as arrays:
             if not all(np.array_equal(arrays.get(f"{split}_{key}"), values) for key, values in expected.items()):
                 raise UserError(
-                    f"{self.name}: {path}: expected the {split} pictures of {MANIFEST}, found others, or a file of an "
-                    "earlier version; run `dvc repro` there, and commit"
+                    f"{self.name}: {path}: expected predictions for the {split} pictures of {MANIFEST}, found other "
+                    "pictures or an older format; run `dvc repro` on this revision, and commit"
                 )
             return arrays[f"{split}_probabilities"]
 
 
 def read_storage() -> dict[str, Any]:
-    """Return where cache and remotes are now: a revision may be older than the remote that has its data."""
+    """Return the current places of cache and remotes: a revision may be older than the remote with its data."""
     try:
         with Repo() as repo:
             config = repo.config
     except DvcException as error:
-        raise UserError(f"{error}; run this where dvc.yaml is") from None
+        raise UserError(f"{error}; run this command in the folder of dvc.yaml") from None
     core = {"remote": config["core"]["remote"]} if "remote" in config["core"] else {}
     return {"core": core, "remote": config["remote"], "cache": config["cache"]}

@@ -1,4 +1,4 @@
-"""Experiments that differ from a revision by the training's seed alone, found among all that DVC lists."""
+"""Find the experiments that differ from a revision only in the seed of the training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,15 +11,15 @@ from stages.runtime.errors import UserError
 
 
 def pair_seeds(before: Revision, after: Revision) -> dict[int, tuple[Revision, Revision]]:
-    """Return for each seed under which both were run the two runs, in the order of the seeds.
+    """Return {seed: (run, run)} for each seed with which both revisions were run, sorted by seed.
 
     Raises:
-        UserError: the two differ by their seed alone, or they share fewer than two seeds.
+        UserError: the revisions differ only in their seed, or they share fewer than two seeds.
     """
     if describe_run(before.lock) == describe_run(after.lock):
         raise UserError(
-            f"--over seed: {before.name} and {after.name} differ by their seed at most; "
-            "`python -m stages.experiments.sweep --param seed` shows what seeds do"
+            f"--over seed: expected revisions that differ in more than the seed, but {before.name} and {after.name} do "
+            "not; `python -m stages.experiments.sweep --param seed` shows the effect of seeds"
         )
     experiments = list(list_experiments())
     ours, theirs = (find_seeds(each, experiments) for each in (before, after))
@@ -29,24 +29,24 @@ def pair_seeds(before: Revision, after: Revision) -> dict[int, tuple[Revision, R
             f"{run.name}: {', '.join(map(str, sorted(seeds)))}" for run, seeds in ((before, ours), (after, theirs))
         )
         raise UserError(
-            f"--over seed: expected experiments with two seeds or more in common, found {found}; "
-            "run `dvc exp run --queue -S 'seed=1,2,3'` from both"
+            f"--over seed: expected at least two seeds that both revisions ran with, found {found}; "
+            "run `dvc exp run --queue -S 'seed=1,2,3'` on both revisions"
         )
     return {seed: (ours[seed], theirs[seed]) for seed in shared}
 
 
 def find_seeds(revision: Revision, experiments: Iterable[Revision]) -> dict[int, Revision]:
-    """Return {seed: run} of this revision and of the experiments that differ from it by the seed alone."""
+    """Return {seed: run} for this revision and the experiments that differ from it only in the seed."""
     wanted, found = describe_run(revision.lock), {revision.settings["seed"]: revision}
     for experiment in experiments:
-        with suppress(UserError):  # one that was not run whole is no run of this seed
+        with suppress(UserError):  # skip unfinished experiments
             if describe_run(experiment.lock) == wanted:
                 found.setdefault(experiment.settings["seed"], experiment)
     return found
 
 
 def list_experiments() -> Iterator[Revision]:
-    """Yield all experiments, of whatever commit, as `dvc exp list --all-commits` does."""
+    """Yield all experiments of all commits, as `dvc exp list --all-commits` does."""
     with Repo() as repo:
         listed = repo.experiments.ls(all_commits=True)
     storage = read_storage()

@@ -1,17 +1,17 @@
-"""What a comparison of two revisions says, in sentences: the same in the terminal, in Markdown and on the page."""
+"""Sentences that describe a comparison of two revisions: the same in the terminal, in Markdown and on the page."""
 
 from typing import Any
 
 from stages.experiments.runs import VOTE
 
-HEADINGS = {"val": "on the validation split", "test": "on the test split, by which nothing may be chosen"}
+HEADINGS = {"val": "on the validation split", "test": "on the test split, which must not be used to choose"}
 LEFT_OUT = {"n_elsewhere": "in another split of one of them", "n_relabelled": "of another class in one of them"}
 SURE = 0.05
 N_CLASSES = 10  # in the terminal and in Markdown
 
 
 def describe(content: dict[str, Any]) -> dict[str, str | list[str]]:
-    """Return all that is said, by what it is of; "", or an empty list, where there is nothing to say.
+    """Return all sentences by topic; "" or an empty list for a topic without a sentence.
 
     Args:
         content: what `compare` prints as JSON.
@@ -33,7 +33,7 @@ def describe(content: dict[str, Any]) -> dict[str, str | list[str]]:
 def describe_overlap(content: dict[str, Any]) -> str:
     """Say how many pictures are compared, and how many are not."""
     n, n_groups = content["n_images"], content["n_groups"]
-    text = f"{n:,} pictures that both have"
+    text = f"{n:,} pictures are in both"
     if n_groups < n:
         text += f" ({n_groups:,} without their copies, which intervals and tests count together)"
     left_out = [f"{content[key]:,} {words}" for key, words in LEFT_OUT.items() if content[key]]
@@ -41,28 +41,28 @@ def describe_overlap(content: dict[str, Any]) -> str:
 
 
 def describe_verdict(content: dict[str, Any]) -> str:
-    """Say whether the vote became better, or whether that cannot be told."""
+    """Say whether the ensemble became better or worse, or whether the data cannot tell."""
     row = next((row for row in content["rows"] if row["model"] == VOTE), None)
     if not row:
-        return "The vote gives the same probabilities in both."
+        return "The ensemble gives the same probabilities in both."
     difference, (before, after) = row["accuracy_difference"], content["names"].values()
     points = f"{abs(100 * difference):.1f} points {'more' if difference > 0 else 'less'} accurate than"
     outside, unlikely = row["low"] > 0 or row["high"] < 0, row["holm_p"] < SURE
     if outside and unlikely:
         verdict = explain(row, after)
     elif outside or unlikely:
-        verdict = "which is borderline: interval and corrected test disagree on whether it is more than noise"
+        verdict = "a borderline case: interval and corrected test disagree on whether it is more than noise"
     else:
-        verdict = f"which cannot be told from noise on {content['n_images']:,} pictures"
+        verdict = f"which may be noise on {content['n_images']:,} pictures"
     return (
-        f"The vote of {after} is {points if difference else 'exactly as accurate as'} that of {before} "
+        f"The ensemble of {after} is {points if difference else 'exactly as accurate as'} that of {before} "
         f"(95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}; McNemar's test, mid-p "
         f"{spell_p(row['mid_p'])}, corrected {spell_p(row['holm_p'])}), {verdict}."
     )
 
 
 def explain(row: dict[str, Any], after: str) -> str:
-    """Say what a difference means that is more than other pictures would make."""
+    """Explain a difference that is larger than the choice of pictures explains."""
     better = "better" if row["accuracy_difference"] > 0 else "worse"
     if "seed_p" not in row:
         return f"more than the choice of pictures explains: this training of {after} is {better}"
@@ -73,13 +73,13 @@ def explain(row: dict[str, Any], after: str) -> str:
 
 
 def describe_star(rows: list[dict[str, Any]]) -> str:
-    """Say what a star means, where there is one."""
+    """Explain the star, if there is one."""
     has_star = any(row["holm_p"] < SURE for row in rows)
     return f"* below {SURE} with Holm's correction for {len(rows)} rows" if has_star else ""
 
 
 def describe_power(content: dict[str, Any]) -> str:
-    """Say how many pictures would tell what these cannot."""
+    """Say how many pictures would be enough to decide."""
     needs = [
         f"{row['model']} ({100 * row['accuracy_difference']:+.1f} points) {round_up(row['n_needed']):,}"
         for row in content["rows"]
@@ -88,20 +88,21 @@ def describe_power(content: dict[str, Any]) -> str:
     if not needs:
         return ""
     return (
-        "To tell a difference of this size from noise with 80 % power takes about so many pictures: "
-        f"{', '.join(needs)}. Here are {content['n_images']:,}."
+        "Number of pictures needed to distinguish a difference of this size from noise with 80 % power: "
+        f"{', '.join(needs)}. There are {content['n_images']:,} here."
     )
 
 
 def describe_seeds(seeds: list[int]) -> str:
-    """Say what is known of the seeds."""
+    """Say what the numbers tell about seeds."""
     if seeds:
         return (
             f"Differences are means over the seeds {', '.join(map(str, seeds))}; ± is their standard deviation from "
-            "seed to seed. Intervals and mid-p are of these trainings on other pictures, not of other seeds."
+            "seed to seed. Intervals and mid-p apply to these trainings on other pictures, not to other seeds."
         )
     return (
-        "Intervals and tests are of these two trainings on other pictures; another seed may do as much (--over seed)."
+        "Intervals and tests apply to these two trainings on other pictures; another seed may change as much (--over "
+        "seed)."
     )
 
 
@@ -115,13 +116,13 @@ def describe_others(content: dict[str, Any]) -> list[str]:
 
 
 def describe_changed(content: dict[str, Any]) -> str:
-    """Count the changed answers of the vote."""
+    """Count the changed answers of the ensemble."""
     if not content["n_changed"]:
-        return "The vote answers every picture as before."
+        return "The ensemble gives the same answer for every picture."
     gained, lost, other = (sum(each[kind] for each in content["classes"]) for kind in ("gained", "lost", "other"))
     return (
-        f"The vote answers {content['n_changed']:,} of {content['n_images']:,} pictures otherwise: "
-        f"{gained:,} are right that were wrong, {lost:,} wrong that were right, {other:,} wrong in another way."
+        f"The ensemble's answer changed for {content['n_changed']:,} of {content['n_images']:,} pictures: {gained:,} "
+        f"were wrong and are right, {lost:,} were right and are wrong, {other:,} are wrong in another way."
     )
 
 

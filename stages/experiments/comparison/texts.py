@@ -29,17 +29,17 @@ def render_text(content: dict[str, Any]) -> str:
     blocks += [said["models"], [said["changed"]]]
     if content["classes"]:
         blocks.append([*align(tabulate_classes(content), n_left=1), *said["more"]])
-        blocks.append(["The surest of them:", *(f"  {each}" for each in map(describe_card, content["surest"]))])
+        blocks.append(["The most confident changes:", *(f"  {each}" for each in map(describe_card, content["surest"]))])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def change_each(change: Callable[[str], str], said: dict[str, Any]) -> dict[str, Any]:
-    """Return the same sentences, each changed."""
+    """Apply a function to each sentence."""
     return {key: change(text) if isinstance(text, str) else list(map(change, text)) for key, text in said.items()}
 
 
 def render_markdown(content: dict[str, Any]) -> str:
-    """Return the comparison for a comment on a proposed change, without pictures' names."""
+    """Return the comparison for a comment on a pull request, without names of pictures."""
     said = change_each(escape, describe(content))
     blocks = [[f"### {said['heading']}"], [said["overlap"], said["verdict"]]]
     if content["rows"]:
@@ -55,8 +55,8 @@ def render_page(content: dict[str, Any], shown: list[dict[str, Any]], size_px: i
     """Return a self-contained page.
 
     Args:
-        shown: the changed pictures, as `describe_changed` does, each with `picture`; the surest first.
-        size_px: side of their pictures.
+        shown: the changed pictures, as from `describe_changed`, each with `picture`; the most confident first.
+        size_px: side of the pictures.
     """
     by_class: dict[str, list[dict[str, Any]]] = {each["name"]: [] for each in content["classes"]}
     for card in shown:
@@ -75,7 +75,7 @@ def render_page(content: dict[str, Any], shown: list[dict[str, Any]], size_px: i
 
 
 def tabulate_models(content: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the cells of the models' table by their headings; a star marks what the corrected test finds."""
+    """Return the cells of the table of models by heading; a star marks what the corrected test finds."""
     cells = {
         "model": lambda row: row["model"],
         "before": lambda row: f"{row['accuracy_before']:.4f}",
@@ -94,13 +94,13 @@ def tabulate_models(content: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def tabulate_classes(content: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the cells of the classes' table by their headings: those that lost or gained most."""
+    """Return the cells of the table of classes by heading: the classes that lost or gained most."""
     keys = {"class": "name", "pictures": "n_images", "now right": "gained", "now wrong": "lost"}
-    keys |= {"otherwise wrong": "other"}
+    keys |= {"still wrong": "other"}
     return {heading: [str(each[key]) for each in content["classes"][:N_CLASSES]] for heading, key in keys.items()}
 
 
 def describe_card(card: dict[str, Any]) -> str:
-    """Say what both answered of a picture."""
+    """Return both answers for a picture."""
     answers = " -> ".join(f"{each['answer']} {each['probability']:.2f}" for each in card["said"])
     return f"{card['path']} ({card['actual']}): {answers}"
