@@ -18,7 +18,7 @@ REASONS = {
     "format": "not a readable JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM",
     "damaged": "a damaged image",
     "size": "too many pixels",
-    "conflict": "the same picture in two classes",
+    "conflict": "the same picture under two classes",
     "leak": "the same picture, or group, in two splits",
 }
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
