@@ -85,7 +85,7 @@ def test_a_set_is_a_folder_of_jpegs_for_each_class(tmp_path):
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
     (tmp_path / "mine.jpg").write_text("a photo")
-    with pytest.raises(UserError, match="remove it"):
+    with pytest.raises(UserError, match="expected a new folder"):
         draw_set(SOURCE, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
 

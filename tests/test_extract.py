@@ -24,7 +24,7 @@ def test_the_file_starts_timms_network_and_says_what_it_is(tmp_path, monkeypatch
     assert start.startswith("ImageNet-1k, EfficientNet-Lite0 (Google, Apache-2.0) (sha256 ")
     theirs = torch.load(extract.find_file(), weights_only=True)
     assert torch.equal(network.backbone.blocks[6][0].bn3.running_var, theirs["_blocks.15._bn2.running_var"])
-    with pytest.raises(UserError, match="normalised"):
+    with pytest.raises(UserError, match="normalisation"):
         load_start_weights(network, file, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

@@ -228,7 +228,7 @@ def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):
     _label(tmp_path, [*rows, ("copy.png", "a", "one", "train")], "path,label,group,split")
     copy, of_group, _ = _refuse(tmp_path)
     assert copy.endswith("(a copy of test a 0.png)")
-    assert of_group.endswith("(of one group with test a 0.png)")
+    assert of_group.endswith("(in one group with test a 0.png)")
 
 
 # Grey of 10 or 12 bits in pixels of 16

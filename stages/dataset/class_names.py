@@ -84,7 +84,7 @@ def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
     found = {label: names.get(label, by_spelling.get(spell(label))) for label in ordered}
     if missing := ", ".join(label for label, name in found.items() if name is None):
         problems.append(
-            f"expected a line `class folder,name` for every class, but {missing} has no line; add the missing lines"
+            f"expected a line `class folder,name` for every class, found no line for {missing}; add the missing lines"
         )
     named = {label: name or label for label, name in found.items()}
     problems += [
