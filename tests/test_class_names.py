@@ -71,6 +71,6 @@ def test_mistakes_of_all_kinds_are_named_at_once(tmp_path):
     content = "a,one\nb\nc,\nd,x\x1b\na,two\ne,One\nf,three\n"
     problems = _problems(tmp_path, content, list("abcdefg"))
     assert [problem.split(":")[0] for problem in problems[:4]] == ["line 2", "line 3", "line 4", "line 5"]
-    assert "found none for b, c, d, g" in problems[4]
+    assert "b, c, d, g" in problems[4]
     assert "found One and one" in problems[5]
     assert len(problems) == 6
