@@ -141,8 +141,8 @@ def test_class_folders_that_hold_one_folder_each_or_files_too_are_classes(tmp_pa
 def test_classes_that_a_split_lacks_or_has_alone_are_all_named(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg", "valid/a/1.jpg", "test/b/1.jpg", "test/d/1.jpg")
     of_test, of_val = _problems(tmp_path)
-    assert "found no a, c, and of its own d; " in of_test
-    assert "found no b, c; " in of_val
+    assert "found missing a, c, and additional d; " in of_test
+    assert "found missing b, c; " in of_val
 
 
 # labels.csv
