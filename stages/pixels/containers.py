@@ -45,7 +45,7 @@ def strip_png(content: bytes) -> bytes:
 def _can_unpack(chunk: bytes) -> bool:
     """Tell whether there is a profile in a chunk iCCP: a name, a zero, the method, and what zlib has packed."""
     try:
-        unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
+        unpacked = zlib.decompressobj().decompress(chunk[8:].partition(b"\0")[2][1:], MAX_PROFILE)
     except zlib.error:
         return False
     return 0 < len(unpacked) < MAX_PROFILE
