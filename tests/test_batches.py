@@ -54,6 +54,23 @@ def test_a_crop_begins_at_its_own_row_and_column_and_a_flip_mirrors_its_columns(
     assert found[1, 0, :, 2].tolist() == [5, 4, 3, 2]
 
 
+def test_a_policy_changes_each_image_before_it_is_flipped():
+    def turn(image: torch.Tensor) -> torch.Tensor:
+        assert (image.dtype, image.shape) == (torch.uint8, (3, SIZE, SIZE))
+        return image.transpose(1, 2)
+
+    changes = _changes([0, 2], [1, 2], [False, True])
+    found = _positions(make_batch(_images(2), torch.arange(2), VIEW, changes, turn))
+    assert found[:, 0].tolist() == [[[0, row, 1] for row in (0, 1, 2, 3)], [[1, row, 2] for row in (5, 4, 3, 2)]]
+
+
+def test_all_that_a_batch_is_made_of_is_sent_to_the_device_of_its_view():
+    view = replace(VIEW, device=torch.device("meta"))
+    changes = replace(_changes([0, 2], [1, 2], [False, True]), erase=torch.zeros(2, 4))
+    batch = make_batch(_images(2), torch.arange(2), view, changes)
+    assert (batch.device, batch.shape) == (view.device, (2, 3, SIZE, SIZE))
+
+
 def test_pixels_are_normalised_by_the_views_mean_and_deviation():
     images = np.array([[[[255, 0, 51]]]], dtype=np.uint8)
     view = View(1, 1, (0.5, 0.25, 0.4), (0.5, 0.125, 0.1), CPU)
@@ -92,10 +109,10 @@ def test_a_change_without_a_crop_takes_its_box_out_of_the_whole_stored_picture()
 
 def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
     plain = make_batch(_images(2), torch.arange(2), VIEW)
-    changes = replace(centre_crops(2, VIEW), erase=torch.tensor([[0.25, 0.5, 0.5, 0.3], [0.4, 0.4, 0, 0]]))
+    changes = replace(centre_crops(2, VIEW), erase=torch.tensor([[0.375, 0.5, 0.5, 0.3], [0.375, 0.375, 0, 0]]))
     erased = make_batch(_images(2), torch.arange(2), VIEW, changes.of(slice(0, 2)))
     expected = plain.clone()
-    expected[0, :, 2, 1:3] = 0  # the centre of row 3 is at 0.875, below 0.5 + 0.3
+    expected[0, :, 2, 1:3] = 0  # centres are at 0.125, 0.375, 0.625 and 0.875: that of row 3 is beyond 0.5 + 0.3
     assert torch.equal(erased, expected)
     assert plain.all()
     assert erased.is_contiguous(memory_format=torch.channels_last)
@@ -108,12 +125,14 @@ def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
         ((1, 0.5, 1), [[85, 85, 85], [45, 55, 65]]),  # half way to 70, the mean of all six values
         ((1, 1, 0), [[100, 100, 100], [40, 40, 40]]),  # to each pixel's own mean
         ((4, 1, 1), [[255, 255, 255], [80, 160, 240]]),  # no more than white
+        ((1, 3, 1), [[160, 160, 160], [0, 0, 40]]),  # no less than black
     ],
 )
 def test_brightness_contrast_and_saturation_by_hand(factors, expected):
     images = np.array([[[[100, 100, 100], [20, 40, 60]]] * 2], dtype=np.uint8)
-    changes = _changes([0], [0], [False], colour=torch.tensor([factors], dtype=torch.float32))
-    batch = make_batch(images, torch.tensor([0]), View(2, 2, (0, 0, 0), (1, 1, 1), CPU), changes)
+    changes = _changes([0] * 2, [0] * 2, [False] * 2, colour=torch.tensor([factors, (1, 1, 1)], dtype=torch.float32))
+    batch = make_batch(images, torch.tensor([0, 0]), View(2, 2, (0, 0, 0), (1, 1, 1), CPU), changes)
+    np.testing.assert_allclose(255 * batch[1, :, 0].T, images[0, 0], rtol=0, atol=1e-3)
     np.testing.assert_allclose(255 * batch[0, :, 0].T, expected, rtol=0, atol=1e-3)
 
 
@@ -122,6 +141,7 @@ def test_images_come_in_the_order_of_their_indices_and_changes_follow_it():
     found = _positions(make_batch(_images(5), torch.tensor([4, 0, 3, 1]), VIEW, changes))
     assert found[:, 0, 0].tolist() == [[4, 0, 0], [0, 1, 0], [3, 2, 0], [1, 0, 0]]
     assert centre_crops(2, VIEW).of(slice(1, 2)).top.tolist() == [1]
+    assert centre_crops(2, VIEW).flip.dtype == torch.bool
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(8, [8, 3]), (3, [2, 2, 2, 2, 2, 1]), (1, [1] * 11), (0, None)])

@@ -32,5 +32,6 @@ def test_what_a_seed_does_to_all_rows_is_no_noise_between_them():
 
 def test_one_seed_each_or_one_row_says_nothing():
     assert find_behind([{1: 0.9}, {1: 0.1}]).tolist() == [False, False]
+    assert find_behind([{1: 0.9}, {1: 0.1}]).dtype == bool
     assert find_behind([{1: 0.9}, {2: 0.1}]).tolist() == [False, False]
     assert find_behind([{1: 0.9, 2: 0.1}]).tolist() == [False]

@@ -21,11 +21,11 @@ def test_gaps_of_opposite_sign_cancel_in_a_bin_but_not_between_bins():
 
 
 def test_a_bin_has_the_means_of_its_images_and_an_empty_one_is_left_out():
-    # bins are fifteenths: 0.6 to 0.667 holds the first two, of which the second is right; 1.0 is in the last
-    probabilities = np.array([[0.61, 0.39], [0.65, 0.35], [0.0, 1.0]])
-    assert reliability_bins(np.array([1, 0, 1]), probabilities) == [
+    # bins are fifteenths: 0.6 to 0.667 holds the first two, of which the second is right; 0.933 to 1 the last two
+    probabilities = np.array([[0.61, 0.39], [0.65, 0.35], [0.0, 1.0], [0.05, 0.95]])
+    assert reliability_bins(np.array([1, 0, 1, 1]), probabilities) == [
         {"confidence": pytest.approx(0.63, abs=1e-12), "accuracy": 0.5, "n_images": 2},
-        {"confidence": 1, "accuracy": 1, "n_images": 1},
+        {"confidence": pytest.approx(0.975, abs=1e-12), "accuracy": 1, "n_images": 2},
     ]
 
 

@@ -1,6 +1,7 @@
 """What a change did: scores before and after, how many pictures would tell them apart, which answers differ."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t, ttest_1samp
 
@@ -17,7 +18,7 @@ def sure_of(answers: list[int], probability: float = 0.8) -> np.ndarray:
 def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
     labels, groups = np.array([0, 0, 1, 2]), np.arange(4)
     before, after = sure_of([0, 1, 1, 1]), sure_of([0, 0, 1, 1], 0.5)  # one more is right
-    found = compare_change(labels, before[None], after[None], groups)
+    found = compare_change(labels, before[None], after[None].astype(np.float32), groups)
     assert (found["accuracy_before"], found["accuracy_after"], found["accuracy_difference"]) == (0.5, 0.75, 0.25)
     right = np.array([True, True, True, False]), np.array([True, False, True, False])
     assert (found["low"], found["high"]) == pytest.approx(difference_interval(*right, groups))
@@ -25,6 +26,9 @@ def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
     assert found["loss_before"] == pytest.approx(-np.log(0.8 * 0.1) / 2)
     assert found["loss_after"] == pytest.approx(-(3 * np.log(0.5) + np.log(0.25)) / 4)
     assert found["loss_difference"] == pytest.approx(found["loss_after"] - found["loss_before"])
+    # single numbers are added as doubles
+    of_three, of_one = -np.log(np.array([0.5, 0.25], np.float32)).astype(float)
+    assert found["loss_after"] == pytest.approx((3 * of_three + of_one) / 4, rel=1e-12)
     assert found["loss_low"] < found["loss_difference"] < found["loss_high"]
     assert found["mid_p"] == 0.5  # of one picture in doubt: 1, and half of that
     assert "seed_p" not in found
@@ -36,6 +40,8 @@ def test_over_seeds_differences_are_averaged_and_their_spread_is_that_of_the_see
     after = np.stack([sure_of([0, 0, 0, 0]), sure_of([0, 1, 0, 0])])  # 0.5 and 0.25 more
     found = compare_change(labels, before, after, groups)
     assert found["accuracy_difference"] == 0.375
+    doubted = mean_interval(np.array([1, 0.5, 0, 0]), groups, doubt=1)
+    assert [found["low"], found["high"]] == pytest.approx(doubted)
     assert found["seed_deviation"] == pytest.approx(0.125 * 2**0.5)
     assert found["seed_p"] == pytest.approx(ttest_1samp([0.5, 0.25], 0).pvalue)
     assert compare_change(labels, before, before, groups)["seed_p"] == 1
@@ -74,9 +80,20 @@ def test_an_answer_that_differs_is_gained_lost_or_neither_and_the_sure_ones_come
         [1, "lost", 0, 1],
     ]
     assert found["sure_before"].tolist() == [0.8, 0.8, 0.5]
+    alike = find_changed(np.zeros(99, int), sure_of([0] * 99), sure_of([1] * 99))
+    assert alike["row"].tolist() == list(range(99))
     assert count_changed(labels, found, ["rose", "tulip", "iris"]) == [
         {"name": "rose", "n_images": 3, "gained": 0, "lost": 1, "other": 1},
         {"name": "tulip", "n_images": 1, "gained": 1, "lost": 0, "other": 0},
+    ]
+
+
+def test_the_classes_that_lost_or_gained_most_come_first_then_those_that_changed_most():
+    kinds = {0: ["gained"] * 2 + ["lost"] * 2, 1: ["gained"] * 2, 2: ["lost"] * 3 + ["gained"], 3: ["lost"] * 2}
+    rows = [(label, kind) for label, its in kinds.items() for kind in its]
+    counts = count_changed(np.array([0, 1, 1, 2, 3]), pd.DataFrame(rows, columns=["label", "kind"]), list("abcde"))
+    assert [(each["name"], each["n_images"], each["other"]) for each in counts] == [
+        *(("c", 1, 0), ("b", 2, 0), ("d", 1, 0), ("a", 1, 0))  # 2 less of 4 changed; 2 more, 2 less; none less of 4
     ]
 
 

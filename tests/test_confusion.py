@@ -1,6 +1,7 @@
 """The confusion matrix: which way round it is, what stands first in its list, and that its picture can be read."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -24,6 +25,7 @@ def test_rows_are_actual_and_columns_predicted_classes():
     assert frame.to_numpy().tolist() == [[3, 1, 0], [0, 0, 2], [0, 0, 1]]
     assert frame.index.tolist() == frame.columns.tolist() == NAMES
     assert frame.loc["aster", "iris"] == 1
+    assert (frame.index.name, frame["iris"].dtype) == ("actual", np.int64)
 
 
 def test_a_pair_is_listed_once_with_both_directions_and_the_most_mistakes_first():
@@ -34,6 +36,16 @@ def test_a_pair_is_listed_once_with_both_directions_and_the_most_mistakes_first(
         {"actual": "aster", "predicted": "iris", "count": 1, "back": 0, "n_actual": 4, "n_predicted": 2},
     ]
     assert confused_pairs(confusion_frame(LABELS, LABELS, NAMES), 10).empty
+
+
+def test_of_pairs_with_as_many_mistakes_the_larger_share_of_a_class_comes_first():
+    counts = [[4, 2, 0, 0, 0], [2, 0, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 3, 0], [0, 0, 1, 0, 0]]
+    frame = pd.DataFrame(counts, index=list("ABCDE"), columns=list("ABCDE"))
+    pairs = confused_pairs(frame, 5)
+    # four mistakes; 1 of 1, 1 of 2, 1 of 4 twice
+    assert (pairs["actual"] + pairs["predicted"]).tolist() == ["AB", "EC", "CD", "BC", "BD"]
+    assert pairs.iloc[0].tolist() == ["A", "B", 2, 2, 6, 4]
+    assert confused_pairs(frame, 2).equals(pairs[:2])
 
 
 def test_classes_that_are_taken_for_each_other_stand_together():

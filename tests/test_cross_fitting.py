@@ -23,6 +23,13 @@ def test_every_fold_has_its_share_of_every_class():
     )
 
 
+def test_the_groups_of_a_class_are_dealt_out_in_turn_the_largest_first():
+    sizes = [1, 4, 2, 7, 3, 6, 5]
+    folds = assign_folds(np.zeros(sum(sizes), int), np.repeat(np.arange(7), sizes), seed=1)
+    of_groups = folds[np.cumsum(sizes) - 1]
+    assert of_groups[np.argsort(sizes)[::-1]].tolist() == [0, 1, 2, 3, 4, 0, 1]
+
+
 def test_no_group_is_in_two_folds_and_folds_are_alike():
     sizes = np.random.default_rng(1).integers(1, 6, 60)
     groups = np.repeat(np.arange(60)[::-1], sizes)

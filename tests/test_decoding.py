@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
-from stages.pixels.decoding import UnusableImageError, decode, hash_pixels, read_content, read_square
+from stages.pixels.decoding import UnusableImageError, decode, fit_square, hash_pixels, read_content, read_square
 from stages.runtime.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -54,7 +54,7 @@ def test_lossless_formats_of_one_picture_have_the_same_pixels(tmp_path, kind, op
     image = _image([RED, GREEN], [BLUE, WHITE])
     image.save(tmp_path / "file", kind, **options)
     decoded = decode(read_content(tmp_path / "file"))
-    assert (hash_pixels(decoded.image), decoded.n_frames) == (hash_pixels(image), 1)
+    assert (hash_pixels(decoded.image), decoded.n_frames, decoded.grey_bits) == (hash_pixels(image), 1, 0)
 
 
 def test_the_middle_square_is_read_and_small_images_are_enlarged(tmp_path):
@@ -136,6 +136,10 @@ def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_stays_upright(tm
     image = read_square(tmp_path / "image.jpg", 8).astype(int)
     assert np.abs(image[:, 0] - BLUE).max() <= 3
     assert np.abs(image[:, -1] - RED).max() <= 3
+    content = _content(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
+    smaller = decode(content, shrink_to_px=8).image
+    assert smaller.size == (16, 16)
+    np.testing.assert_array_equal(fit_square(content, 8), ImageOps.fit(smaller, (8, 8), Image.Resampling.BICUBIC))
 
 
 @pytest.mark.parametrize(("mode", "progressive"), [("L", True), ("RGB", False), ("CMYK", False)])
@@ -178,11 +182,16 @@ def _rgb_profile(order: str = "rgb", gamma: float = 2.2) -> bytes:
     return _profile(b"RGB ", WHITE_POINT | xyz | {f"{name}TRC".encode(): _gamma(gamma) for name in "rgb"})
 
 
-def _srgb_by_a_table() -> bytes:
-    """Return the profile of sRGB as programs write it: its curve as a table, here so short that one level is lost."""
-    values = [i / 25 for i in range(26)]
+def _srgb_by_a_table(n: int = 26, darker: int = 0) -> bytes:
+    """Return the profile of sRGB as programs write it: its curve as a table, so short that one level is lost.
+
+    Args:
+        n: how many values the table has.
+        darker: by how many levels of 255 each colour is darker than in sRGB.
+    """
+    values = [max(0, i / (n - 1) - darker / 255) for i in range(n)]
     light = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
-    curve = b"curv" + struct.pack(">II26H", 0, 26, *(round(65535 * each) for each in light))
+    curve = b"curv" + struct.pack(f">II{n}H", 0, n, *(round(65535 * each) for each in light))
     xyz = {f"{name}XYZ".encode(): _numbers(*PRIMARIES[name]) for name in "rgb"}
     return _profile(b"RGB ", WHITE_POINT | xyz | {f"{name}TRC".encode(): curve for name in "rgb"})
 
@@ -223,9 +232,13 @@ def test_colours_of_a_palette_grey_and_ink_are_those_of_the_profile():
     palette.putpalette([*RED])
     assert _decode(palette, "PNG", icc_profile=_rgb_profile("bgr")) == [[[*BLUE]]]
     linear = _profile(b"GRAY", WHITE_POINT | {b"kTRC": _gamma(1)})  # half of the light is 188 of 255 in sRGB
-    for grey in (Image.new("L", (1, 1), 128), Image.fromarray(np.array([[0x8080]], dtype=np.uint16))):
+    wide = Image.fromarray(np.array([[0x8080]], dtype=np.uint16))
+    for grey in (Image.new("L", (1, 1), 128), Image.new("LA", (1, 1), (128, 255)), wide):
         assert _decode(grey, "PNG", icc_profile=linear) == [[[188] * 3]]
         assert _decode(grey, "PNG", icc_profile=_rgb_profile("rgb", gamma=1)) == [[[188] * 3]]
+    lifted = _profile(b"GRAY", WHITE_POINT | {b"kTRC": b"curv" + struct.pack(">IIHH", 0, 2, 0x8080, 0xFFFF)})
+    of_bits, of_bytes = (_decode(Image.new(mode, (1, 1), 0), "PNG", icc_profile=lifted) for mode in ("1", "L"))
+    assert of_bits == of_bytes != [[[0] * 3]]
     cyan, half = Image.new("CMYK", (1, 1), (255, 0, 0, 0)), Image.new("CMYK", (1, 1), (0, 0, 0, 128))
     assert _decode(cyan, "TIFF", icc_profile=_ink_profile()) == [[[*WHITE]]]
     ((inked,),) = _decode(half, "TIFF", icc_profile=_ink_profile())
@@ -248,6 +261,16 @@ def test_colours_of_a_palette_grey_and_ink_are_those_of_the_profile():
 def test_a_profile_that_is_srgb_broken_or_of_other_pixels_changes_no_byte(profile):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert _decode(Image.fromarray(pixels), "PNG", icc_profile=profile) == pixels.tolist()
+
+
+def test_colours_are_converted_where_they_differ_from_srgb_by_more_than_two_levels():
+    grey = Image.new("RGB", (1, 1), (128, 128, 128))
+    for darker, expected in ((2, 128), (3, 125)):
+        assert _decode(grey, "PNG", icc_profile=_srgb_by_a_table(256, darker)) == [[[expected] * 3]]
+
+
+def test_a_profile_that_is_a_number_is_none():
+    assert np.asarray(decode(_tiff(1, 8, 1, b"\0\xff", {34675: 7})).image).tolist() == [[[0] * 3, [*WHITE]]]
 
 
 def test_an_avif_photo_is_read_as_a_jpeg_is():
@@ -281,13 +304,16 @@ def test_grey_of_eight_bits_in_wider_pixels_does_not_turn_black(kind, dtype):
 
 @pytest.mark.parametrize(
     ("largest", "bits", "expected"),
-    [(255, 8, 100), (1023, 10, 25), (4095, 12, 6), (65535, 16, 0)],  # 100 / 4, 100 / 16, 100 / 256
+    [(255, 8, 100), (511, 10, 25), (1023, 10, 25), (4095, 12, 6), (65535, 16, 0)],  # 100 / 4, 100 / 16, 100 / 256
 )
-def test_wide_grey_has_the_bits_that_its_largest_value_takes_or_those_that_are_said(largest, bits, expected):
+def test_wide_grey_has_the_bits_that_its_largest_value_takes_or_those_that_are_said(largest, bits, expected, tmp_path):
     content = _content(Image.fromarray(np.array([[100, largest]], dtype=np.uint16)), "PNG")
     decoded = decode(content)
     assert (decoded.grey_bits, np.asarray(decoded.image)[0, 0].tolist()) == (bits, [expected] * 3)
     assert np.asarray(decode(content, grey_bits=16).image)[0, 0].tolist() == [0] * 3
+    assert np.asarray(decode(content, grey_bits=8).image).tolist() == [[[100] * 3, [255] * 3]]
+    (tmp_path / "wide.png").write_bytes(_content(Image.fromarray(np.full((2, 2), 100, dtype=np.uint16)), "PNG"))
+    assert read_square(tmp_path / "wide.png", 1, grey_bits=bits).tolist() == [[[expected] * 3]]
 
 
 def test_grey_of_sixteen_bits_whose_zero_is_white_is_inverted_as_that_of_eight_is():
@@ -297,21 +323,26 @@ def test_grey_of_sixteen_bits_whose_zero_is_white_is_inverted_as_that_of_eight_i
 
 def test_pixels_of_unknown_brightness_and_too_many_pixels_are_not_decoded():
     assert _reason(_content(Image.new("F", (2, 2), 0.5), "TIFF")) == "format"
-    assert _reason(_content(Image.new("I", (2, 2), 2**20), "TIFF")) == "format"
+    for value in (2**16, -1):
+        assert _reason(_content(Image.new("I", (2, 2), value), "TIFF")) == "format"
     content = _content(Image.new("1", (100, 100)), "PNG")
     assert decode(content, 10_000).image.size == (100, 100)
     assert _reason(content, 9_999) == "size"
+    with pytest.raises(UnusableImageError):
+        fit_square(content, 1, max_pixels=9_999)
 
 
 def test_pgm_of_more_than_eight_bits_keeps_its_brightness():
     ten, dark = b"P5 2 1 1023\n\x02\x00\x00\x00", b"P5 2 1 65535\n\x00\x64\x00\x00"
     assert np.asarray(decode(ten).image).tolist() == [[[128] * 3, [0] * 3]]  # 512 of 1023
     assert np.asarray(decode(dark).image).tolist() == [[[0] * 3, [0] * 3]]  # 100 of 65535
+    assert decode(dark).grey_bits == 0
 
 
-def _tiff(n_bands: int, bits: int, photometric: int, pixels: bytes) -> bytes:
-    """Return a TIFF of 1 x 2 pixels that Pillow may not be able to write."""
+def _tiff(n_bands: int, bits: int, photometric: int, pixels: bytes, more: dict[int, int] | None = None) -> bytes:
+    """Return a TIFF of 1 x 2 pixels that Pillow may not be able to write; one band is that which has no tag."""
     tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 0, 277: n_bands, 278: 1, 279: len(pixels)}
+    tags = {tag: value for tag, value in (tags | (more or {})).items() if (tag, value) != (277, 1)}
     end = 8 + 2 + 12 * len(tags) + 4
     wide = n_bands > 2  # the bits of so many bands do not fit into the tag itself
     tags[273] = end + 2 * n_bands * wide
@@ -323,6 +354,11 @@ def _tiff(n_bands: int, bits: int, photometric: int, pixels: bytes) -> bytes:
         else:
             table += struct.pack("<HHII", tag, 4, 1, value)
     return b"II*\0" + table + bytes(4) + struct.pack("<H", bits) * n_bands * wide + pixels
+
+
+def _big_tiff_of_64_bits() -> bytes:
+    content = _content(Image.new("RGB", (1, 2)), "TIFF", big_tiff=True)
+    return content.replace(*(struct.pack("<HHQHHH", 258, 3, 3, *(bits,) * 3) for bits in (8, 64)))
 
 
 def _bmp(*pixels: bytes) -> bytes:
@@ -342,11 +378,12 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
     ("content", "what"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\x01\nftypmif1\0\0\0\0mif1heic", "HEIC"),  # of a length that holds the byte of a line's end
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
         (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
         (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
+        (_big_tiff_of_64_bits(), "3 x 64 bits"),
         (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw files"),  # as in a NEF or DNG
     ],
 )
@@ -357,13 +394,25 @@ def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, w
     assert caught.value.reason == "format"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
-def test_of_several_frames_the_first_is_taken_and_their_number_told(kind):
+def test_a_file_of_no_image_format_without_a_byte_or_that_is_not_there_is_refused_for_that(tmp_path):
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_bytes(b"notes on roses")
+    (tmp_path / "icon").write_bytes(_content(Image.new("RGB", (16, 16)), "ICO"))
+    reasons = {"empty": "empty", "text": "format", "icon": "format", "nowhere": "unreadable"}
+    for name, reason in reasons.items():
+        with pytest.raises(UnusableImageError) as caught:
+            read_content(tmp_path / name)
+        assert caught.value.reason == reason
+    assert _reason((tmp_path / "icon").read_bytes()) == "damaged"
+
+
+@pytest.mark.parametrize(("kind", "n_frames"), [("GIF", 3), ("PNG", 3), ("TIFF", 3), ("WEBP", 3), ("MPO", 1)])
+def test_of_several_frames_the_first_is_taken_and_their_number_told_but_of_a_camera(kind, n_frames):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
     options = {"lossless": True} if kind == "WEBP" else {}
     decoded = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
-    assert decoded.n_frames == 3
-    assert decoded.image.getpixel((4, 4)) == RED
+    assert decoded.n_frames == n_frames
+    assert np.abs(np.subtract(decoded.image.getpixel((4, 4)), RED)).max() <= (2 if kind == "MPO" else 0)
     if kind == "PNG":  # whose first picture may be for those who show no animations
         content = _content(frames[0], kind, save_all=True, append_images=frames[1:], default_image=True)
         assert decode(content).image.getpixel((4, 4)) == GREEN

@@ -42,8 +42,9 @@ def test_the_bounds_of_a_difference_are_those_that_a_score_test_just_does_not_re
         assert abs(0.2 - bound) / error == pytest.approx(1.96, abs=1e-3)
 
 
-def test_alike_answers_are_no_certainty_and_the_interval_ends_at_1():
-    n, z = 10, 1.959964
+@pytest.mark.parametrize("n", [2, 10])
+def test_alike_answers_are_no_certainty_and_the_interval_ends_at_1(n):
+    z = 1.959964
     right, wrong, groups = np.ones(n, bool), np.zeros(n, bool), np.arange(n)
     half = z**2 / (n + z**2)  # n * d = z * sqrt(n * d * (1 - d))
     assert difference_interval(right, right, groups) == pytest.approx([-half, half], abs=1e-6)

@@ -1,5 +1,7 @@
 """The ledger of where each picture has stood: what is written is read again, and test wins."""
 
+import hashlib
+
 import pytest
 
 from stages.dataset.ledger import picture_keys, place_groups, read_ledger, write_ledger
@@ -26,9 +28,11 @@ def test_a_file_that_is_no_ledger_is_a_users_mistake(tmp_path, content):
 def test_another_seed_or_other_fractions_know_no_picture():
     recipes = [(1, FRACTIONS), (2, FRACTIONS), (1, (0.8, 0.1, 0.1))]
     assert len({picture_keys(["0f" * 32], *recipe)[0] for recipe in recipes}) == 3
-    assert picture_keys(["0f" * 32], 1, FRACTIONS) == picture_keys(["0f" * 32], 1, [0.7, 0.15, 0.15])
+    # the key is in people's ledgers: another one would split their pictures afresh
+    assert picture_keys(["0f"], 1, [0.7, 0.15, 0.15]) == [hashlib.sha256(b"1:0.7:0.15:0.15:0f").hexdigest()[:16]]
 
 
 def test_a_group_with_an_earlier_place_in_test_stands_in_test():
-    ledger = {"a": "train", "b": "train", "c": "test", "d": "val", "e": "train"}
-    assert place_groups(list("abcdef"), ["x", "x", "x", "y", "y", "z"], ledger) == {"x": "test", "y": "val"}
+    ledger = {"a": "train", "b": "train", "c": "test", "d": "val", "e": "train", "g": "train"}
+    places = place_groups(list("abcdefg"), ["x", "x", "x", "y", "y", "z", "w"], ledger)
+    assert places == {"x": "test", "y": "val", "w": "train"}

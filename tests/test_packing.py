@@ -62,8 +62,10 @@ def test_splits_hold_the_manifests_images_and_labels_in_its_order(folder):
 
 
 def test_a_packed_split_says_the_depth_of_wide_grey_as_long_as_there_is_any(folder):
-    for grey_bits in (12, None):
-        write_packed_split(Path("packed/train"), ["images/a.png"], [0], [""], SIZE, grey_bits)
+    Image.fromarray(np.full((40, 40), 100, np.uint16)).save("images/wide.png")
+    for grey_bits, expected in ((12, 100 // 16), (None, 100)):
+        write_packed_split(Path("packed/train"), ["images/wide.png"], [0], [""], SIZE, grey_bits)
+        assert (np.load("packed/train/images.npy") == expected).all()
         files = ["grey_bits.json"] if grey_bits else []
         assert sorted(path.name for path in Path("packed/train").iterdir()) == [*files, "images.npy", "labels.npy"]
         Path("packed/classes.json").write_text('["a"]', encoding="utf-8")
@@ -85,6 +87,13 @@ def test_more_images_than_a_worker_takes_at_a_time_keep_their_places(folder):
     write_packed_split(Path("many"), paths, list(range(n)), [_digest(path) for path in paths], SIZE)
     colours = np.load("many/images.npy")[:, 0, 0].tolist()
     assert colours == [list(COLOURS["abcd"[i % 4]]) for i in range(n)]
+
+
+def test_a_split_without_images_has_arrays_of_the_same_kind(folder):
+    write_packed_split(Path("none"), [], [], [], SIZE)
+    images, labels = np.load("none/images.npy"), np.load("none/labels.npy")
+    assert (images.shape, images.dtype) == ((0, SIZE, SIZE, 3), np.uint8)
+    assert (labels.shape, labels.dtype) == ((0,), np.int64)
 
 
 def test_an_image_that_is_not_the_listed_one_is_a_users_mistake_and_leaves_no_array(folder):

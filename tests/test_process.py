@@ -90,6 +90,14 @@ def test_names_that_the_locale_cannot_write_are_escaped_and_do_not_end_a_stage(t
     assert done.stdout == "M\\xfcller\n"
 
 
+def test_a_standard_stream_that_is_closed_is_an_empty_one(monkeypatch):
+    read = []
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    exit_cleanly(lambda: print(read.append(sys.stdin.buffer.read())))
+    assert read == [b""]
+
+
 def test_a_full_disk_is_a_line_that_names_the_file_which_stays_as_it_was(tmp_path, capsys):
     path = tmp_path / "table.csv"
     write_text(path, "old")

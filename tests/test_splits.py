@@ -45,6 +45,9 @@ def test_the_shares_of_each_class_are_the_apportioned_ones_whatever_the_others_a
         counted = Counter(zip(classes, splits, strict=True))
         for name, count in counts.items():
             assert [counted[name, split] for split in SPLITS] == apportion(count, FRACTIONS)
+        of_group = dict(zip(groups[:100], splits, strict=False))
+        ranked = sorted(of_group, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+        assert [of_group[group] for group in ranked] == ["train"] * 70 + ["val"] * 15 + ["test"] * 15
         assert splits[:100] == stratify(classes[:100], groups[:100], FRACTIONS, seed)
 
 
@@ -78,6 +81,8 @@ def test_groups_with_pictures_of_several_classes_are_shared_out_by_the_fractions
         assert [splits.count(split) for split in SPLITS] == pytest.approx([168, 36, 36], abs=4)  # one group is four
         splits = stratify(["a", "b"] * 50, [_group(max(0, i - 10) // 30) for i in range(100)], FRACTIONS, seed)
         assert sorted(splits.count(split) for split in SPLITS) == [30, 30, 40]  # three groups, three splits to fill
+        splits = stratify(["a", "b"] * 3, [_group(i // 2) for i in range(6)], (0.9, 0.1, 0), seed)
+        assert set(splits) == {"train", "val"}  # no share, no image
 
 
 def test_the_largest_of_the_groups_with_pictures_of_several_classes_is_of_train():
@@ -93,8 +98,20 @@ def test_a_group_of_several_classes_that_stood_in_test_stays_there():
     for split in SPLITS:
         splits = stratify(classes, groups, FRACTIONS, 1, {groups[0]: split})
         assert splits[0] == splits[20] == split
-    every = stratify(["a", "b"] * 3, [_group(i // 2) for i in range(6)], FRACTIONS, 1)
-    assert set(every) == set(SPLITS)  # three sites, each with both classes
+    sites = [_group(i // 2) for i in range(6)]  # three, each with both classes: one for each split
+    one_tested = [dict.fromkeys(sites, "val") | {site: "test"} for site in sites]
+    for earlier in ({}, dict.fromkeys(sites, "train"), *one_tested):
+        splits = stratify(["a", "b"] * 3, sites, FRACTIONS, 1, earlier)
+        assert set(splits) == set(SPLITS)
+        assert all(splits[sites.index(site)] == "test" for site in earlier if earlier[site] == "test")
+
+
+def test_new_groups_of_several_classes_go_to_the_splits_that_the_earlier_ones_have_left():
+    groups = [_group(i // 6) for i in range(60)]  # ten of six pictures: seven in train are its share
+    for seed in range(5):
+        splits = stratify(["a", "b"] * 30, groups, FRACTIONS, seed, dict.fromkeys(groups[:42], "train"))
+        assert splits[:42] == ["train"] * 42
+        assert set(splits[42:]) == {"val", "test"}
 
 
 def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
@@ -142,6 +159,8 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order():
     shuffled = stratify([classes[i] for i in order], [groups[i] for i in order], FRACTIONS, seed=1)
     assert shuffled == [splits[i] for i in order]
     assert stratify(classes, groups, FRACTIONS, seed=2) != splits
+    of_two = ["a", "b"] * 20, [_group(i // 2) for i in range(40)]  # groups with both classes
+    assert stratify(*of_two, FRACTIONS, seed=2) != stratify(*of_two, FRACTIONS, seed=1)
 
 
 def test_all_classes_with_too_few_different_pictures_are_named():

@@ -23,6 +23,12 @@ def test_a_known_temperature_is_found_again(temperature):
     assert fit_temperature(probabilities, np.arange(40_000) % 4 // 3) == pytest.approx(temperature, rel=1e-3)
 
 
+def test_the_temperature_of_one_that_is_always_right_or_always_wrong_has_a_bound():
+    probabilities = np.tile([0.51, 0.49], (40_000, 1))
+    for label, temperature in ((0, 1 / 20), (1, 20)):
+        assert fit_temperature(probabilities, np.full(40_000, label)) == pytest.approx(temperature, rel=1e-6)
+
+
 def test_few_images_leave_the_temperature_near_1():
     # two right answers would be fitted best by certainty. At odds of e ** 2 and the power w = 1.2, the loss falls by
     # 2 / (1 + exp(2.4)) = 0.166 with w, and the prior grows by (1.2 - 1) / (0.25 * 2) = 0.4; at 1.1 by 0.2 each

@@ -1,22 +1,39 @@
 """Steps of very small networks: against torch's own, without memory, and the average of the weights."""
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import deepcopy
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
 from stages.settings.types import ModelSettings
 from stages.training import features
+from stages.training import trainer as trainer_module
 from stages.training.checkpoints import open_checkpoint
+from stages.training.heads import fit_head
 from stages.training.job import Job
-from stages.training.trainer import Trainer, copy_weights, fit
-from tests.trainings import AUGMENT, change_settings, copy_state, make_job, noise_split, same_bits, tiny_cnn
+from stages.training.trainer import Trainer, copy_weights, fit, weigh_classes
+from tests.trainings import (
+    AUGMENT,
+    change_settings,
+    copy_state,
+    make_job,
+    noise_split,
+    plain_split,
+    same_bits,
+    tiny_cnn,
+)
 
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 4.0])
 LABELS = torch.tensor([0, 1, 2, 3, 0, 0, 1, 3])
@@ -115,6 +132,49 @@ def test_what_an_architecture_keeps_fixed_stays_fixed_when_the_backbone_is_unfro
     assert torch.equal(network.backbone[0].bias, before)
     assert not network.backbone[0].bias.requires_grad
     assert network.backbone[0].weight.requires_grad
+
+
+def test_each_step_of_each_epoch_has_dropout_of_its_own():
+    seeds = []
+    for seed in (1, 2):
+        network = build_network()
+        network.register_forward_pre_hook(lambda net, _: seeds.append(torch.initial_seed()) if net.training else None)
+        fit(network, make_job(sgd(batch_size=10), size_px=6, seed=seed), lambda rows: None)
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * 3
+
+
+def test_weights_of_classes_are_in_inverse_proportion_to_their_counts_also_of_one_without_images():
+    job = make_job(change_settings(class_weights="balanced"), plain_split([0, 0, 0, 1]))
+    assert weigh_classes(job).tolist() == pytest.approx([4 / (3 * 3), 4 / 3, 4 / 3])
+
+
+def test_a_round_starts_from_the_best_weights_and_so_does_the_average_and_a_checkpoint_holds_them_once():
+    trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=3, rounds=2, ema_decay=0.5)))
+    trainer.run_epoch()
+    assert trainer.state_dict()["best"] is None  # they are those of the average
+    kept = copy_state(trainer.best)
+    trainer.history[0]["val_accuracy"] = 2  # no other epoch is as good
+    trainer.run_epoch()
+    assert same_bits(trainer.state_dict()["best"], kept)
+    trainer.run_epoch()
+    assert (trainer.round, trainer.epoch, trainer.state_dict()["best"]) == (1, 0, None)
+    for network in (trainer.network, trainer.average.module):
+        assert same_bits(dict(network.state_dict()), kept)
+
+
+def test_the_line_of_an_epoch_tells_how_fast_it_was_and_how_long_those_that_are_left_will_take(monkeypatch):
+    ticks = count(step=2)  # seconds: 30 images in 2, and an epoch in 4
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=5, rounds=2)))
+    for n_left in (9, 8, 7, 6, 5, 4):
+        line = trainer.run_epoch()
+        assert re.findall(r"(\d+) images/s +(\d+) s left", line) == [("15", f"{4 * n_left}")]
+        assert f"epoch {10 - n_left:2}/10" in line
+
+
+def test_a_validation_loss_that_is_not_finite_is_the_users_to_mend():
+    with pytest.raises(UserError, match="epoch 3"):
+        Trainer(tiny_cnn(), make_job()).describe(3, 0.1, (0.5, 0.5), (float("inf"), 0.5))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +282,20 @@ def test_a_head_that_starts_as_a_logistic_regression_is_epoch_0(epochs):
     network, rows = linear_head(tiny_cnn()), []
     fit(network, make_job(start), lambda history: rows.__setitem__(slice(None), map(dict, history)))
     assert [row["epoch"] for row in rows] == list(range(epochs + 1))
+    assert rows[0]["lr"] == 0
     assert rows[0]["val_accuracy"] > 0.7  # plain colours, seen by two random filters; by chance it were a third
     (best,) = [row for row in rows if row["best"]]
     assert Trainer(network, make_job(start)).score("val") == pytest.approx((best["val_loss"], best["val_accuracy"]))
+
+
+def test_the_copies_of_a_picture_are_in_one_fold_where_a_logistic_regression_is_fitted():
+    start = change_settings(head_start="logistic_regression", frozen_views=1)
+    groups = np.zeros(30, int)  # a single group: no folds at all
+    trainer = Trainer(linear_head(tiny_cnn()), make_job(start, groups=groups))
+    of_one, of_each = deepcopy(trainer.network.head), deepcopy(trainer.network.head)
+    trainer.start_head()
+    for head, its_groups in ((of_one, groups), (of_each, np.arange(30))):
+        fit_head(head, trainer.read_features("train"), trainer.job.train.labels, its_groups)
+    found = dict(trainer.network.head.state_dict())
+    assert same_bits(found, of_one.state_dict())
+    assert not same_bits(found, of_each.state_dict())

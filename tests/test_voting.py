@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stages.scoring.cross_entropy import cross_entropy
 from stages.scoring.temperatures import temper
 from stages.scoring.voting import VOTES, EqualVote, LinearPool, LogarithmicPool, fit_weights
 
@@ -29,6 +30,10 @@ def test_the_logarithmic_pool_is_a_product_of_powers():
     # the first at odds of 3, squared, and the second at odds of 1/3: 9 / 3 = 3 to 1; even odds leave 0 to 1 as it is
     pool = LogarithmicPool(np.array([2.0, 1.0]))
     np.testing.assert_allclose(pool.probabilities(np.stack([A, B])), [[0.75, 0.25], [0, 1]], rtol=0, atol=1e-9)
+    # three that contradict each other, to a power at which no number is as small as their products; then all agree
+    models = np.stack([np.eye(3)[[sure, 0]] for sure in range(3)])
+    found = LogarithmicPool(np.full(3, 20.0)).probabilities(models)
+    np.testing.assert_allclose(found, [[1 / 3] * 3, [1, 0, 0]], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", VOTES.values(), ids=VOTES)
@@ -61,6 +66,12 @@ def test_a_member_that_misleads_has_no_weight():
     weights = LogarithmicPool.fit(np.stack([good, 1 - good]), labels).weights
     assert weights[1] == 0 < weights[0]
     assert LogarithmicPool.fit(np.stack([1 - good, 1 - good]), labels).weights.tolist() == [0.5, 0.5]
+
+
+def test_the_loss_of_powers_beyond_what_a_number_holds_is_that_of_the_margins():
+    # logits 0 and 1000, then 0 and -1000: losses 1000 and 0, with slopes 50 and 0
+    loss, gradient = cross_entropy(np.array([20.0]), np.array([[[0.0, 50.0], [0.0, -50.0]]]))
+    assert (loss, gradient.tolist()) == (500, [25])
 
 
 def test_few_images_of_good_members_leave_the_weights_near_equal_ones():

@@ -97,7 +97,7 @@ def _place_shared(
     splits = [split for split, fraction in enumerate(fractions) if fraction > 0]
     places: dict[str, int] = {}
     for kept in (stood, {group: split for group, split in stood.items() if SPLITS[split] == "test"}):
-        for attempt in range(N_ORDERS if shared else 0):
+        for attempt in range(N_ORDERS):
             places = {group: kept[group] for group in shared if group in kept}
             needs = {name: apportion(sum(its.values()), fractions) for name, its in sizes.items()}
             n_left = {name: len(its) for name, its in sizes.items()}
@@ -129,9 +129,9 @@ def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequenc
     ranked = sorted(sizes.keys() - kept.keys(), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     places: dict[str, int] = {}
     several = sorted((group for group in ranked if sizes[group] > 1), key=lambda group: -sizes[group])
-    for n_left, group in zip(range(len(ranked), 0, -1), several, strict=False):
+    for n_placed, group in enumerate(several):
         # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
-        choices = sorted(empty) if n_left <= len(empty) else [i for i, fraction in enumerate(fractions) if fraction > 0]
+        choices = sorted(empty) if len(ranked) - n_placed <= len(empty) else range(len(needs))
         split = places[group] = max(choices, key=lambda choice: needs[choice])
         needs[split] -= sizes[group]
         empty.discard(split)
@@ -160,6 +160,6 @@ def apportion(n: int, fractions: Sequence[float]) -> list[int]:
         shares[index] += 1
     for index, fraction in enumerate(fractions):
         if fraction > 0 and shares[index] == 0:
-            shares[index] += 1
+            shares[index] = 1
             shares[shares.index(max(shares))] -= 1
     return shares

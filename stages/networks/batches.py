@@ -159,7 +159,7 @@ def predict_batches(
     """
     start = 0
     while start < len(images):
-        rows = slice(start, min(start + batch_size, len(images)))
+        rows = slice(start, start + batch_size)
         its_changes = changes.of(rows) if changes else None
         try:
             predictions = predict(make_batch(images, torch.arange(len(images))[rows], view, its_changes, policy))

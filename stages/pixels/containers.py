@@ -45,7 +45,7 @@ def strip_png(content: bytes) -> bytes:
 def _can_unpack(chunk: bytes) -> bool:
     """Return whether an iCCP chunk contains a profile: name, zero, method, and data packed by zlib."""
     try:
-        unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
+        unpacked = zlib.decompressobj().decompress(chunk[8:].partition(b"\0")[2][1:], MAX_PROFILE)
     except zlib.error:
         return False
     return 0 < len(unpacked) < MAX_PROFILE

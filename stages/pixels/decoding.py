@@ -101,8 +101,8 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                     detail = "it starts with a small preview, as raw files of cameras do; convert it to JPEG or PNG"
                     raise UnusableImageError("format", detail)
                 if shrink_to_px:
-                    image.draft("RGB", (2 * shrink_to_px, 2 * shrink_to_px))
-                n_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+                    image.draft(None, (2 * shrink_to_px, 2 * shrink_to_px))
+                n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 image.seek(int(image.info.get("default_image", 0)))  # of a PNG, one that its animation leaves out
                 image.load()
                 its_bits = _count_grey_bits(image)

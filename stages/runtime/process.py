@@ -60,6 +60,7 @@ def _leave(error: BaseException) -> None:
 
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack some letters
     try:
@@ -80,6 +81,13 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         sign = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         _exit_with(128 + sign, f"stopped by {sign.name}; run the same command again to resume")
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without some standard stream, as by `<&-`, one that is empty."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _exit_with(code: int, *messages: str) -> None:

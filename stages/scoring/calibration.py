@@ -20,7 +20,7 @@ def reliability_bins(labels: np.ndarray, probabilities: np.ndarray) -> list[dict
     """
     confidence, bins = _find_bins(probabilities)
     right = probabilities.argmax(axis=1) == labels
-    counts, sure, correct = (np.bincount(bins, weights, N_BINS) for weights in (None, confidence, right))
+    counts, sure, correct = (np.bincount(bins, weights) for weights in (None, confidence, right))
     return [
         {
             "confidence": float(sure[i] / counts[i]),

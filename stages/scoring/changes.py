@@ -110,7 +110,7 @@ def count_changed(labels: np.ndarray, changed: pd.DataFrame, class_names: list[s
         A dict per class: name, n_images, and the number of each of KINDS.
     """
     counts = pd.crosstab(changed["label"], changed["kind"]).reindex(columns=list(KINDS), fill_value=0)
-    net, n_images = (counts["gained"] - counts["lost"]).abs(), np.bincount(labels, minlength=len(class_names))
+    net, n_images = (counts["gained"] - counts["lost"]).abs(), np.bincount(labels)
     order = sorted(counts.index, key=lambda it: (-net[it], -counts.loc[it].sum(), it))
     return [
         {"name": class_names[it], "n_images": int(n_images[it]), **{kind: int(counts[kind][it]) for kind in KINDS}}

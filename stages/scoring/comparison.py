@@ -71,7 +71,7 @@ def correct_by_holm(p_values: np.ndarray) -> np.ndarray:
 
     Source: Holm 1979; as statsmodels' multipletests(method="holm").
     """
-    order = np.argsort(p_values, kind="stable")
+    order = np.argsort(p_values)
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
     return corrected

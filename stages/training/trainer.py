@@ -227,7 +227,7 @@ class Trainer:
         step = self.schedule.last_epoch % job.n_batches
         # dropout: whatever else draws numbers, and however far ahead batches are made
         torch.manual_seed(derive_seed(job.seed, self.number, 1 + job.processes.rank, step, 2))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         weight, n_images = self._size_of_batch(targets)
         with self._autocast():
             logits = self.parallel(images)  # (batch, n_classes)
