@@ -18,6 +18,7 @@ import yaml
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
+from stages.networks.lineage import MEMBERS, SCRATCH
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
@@ -27,9 +28,11 @@ from stages.settings.types import Recipe
 CHECKED = "every value of the parameter files is right\n"
 
 
-def list_outputs() -> set[Path]:
+def list_outputs() -> tuple[set[Path], set[Path]]:
     """Return all files and folders that DVC makes or tracks, as the parameters have it now; their paths are absolute.
 
+    Returns:
+        All; and those that the stage `audit` needs, and its own.
     Raises:
         UserError: DVC cannot read its files, or a stage would need its own output, as where two models start from each
             other.
@@ -37,7 +40,8 @@ def list_outputs() -> set[Path]:
     try:
         with Repo() as repo:
             repo.index.check_graph()
-            return {Path(out.fs_path) for out in repo.index.outs}
+            needed = [out for stage in repo.stage.collect("audit", with_deps=True) for out in stage.outs]
+            return tuple({Path(out.fs_path) for out in outs} for outs in (repo.index.outs, needed))
     except CyclicGraphError as error:
         raise UserError(f"images or weights: a stage would need what it makes itself ({error}); name others") from None
     except DvcException as error:
@@ -55,17 +59,44 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
         yield f"{expected}: {images}{_say_switch(images)}{remedy}"
     if "ensemble" in recipe.models:
         yield "models.ensemble: expected another name, since the vote is called so in tables; rename the block"
-    for name, model in recipe.models.items():
-        weights = Path(model.weights)
+    for name, block in recipe.networks().items():
+        weights = Path(block.weights)
         if not weights.is_file() and not _is_made(weights, outputs):
             yield (
-                f"models.{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
+                f"{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
                 f"model, or an input's), found nothing: {weights}{_say_switch(weights)}"
             )
         try:
-            model.check(model.image_size_px)
+            block.check(block.image_size_px)
         except ValueError as error:
-            yield f"models.{name}: {error}"
+            yield f"{name}: {error}"
+
+
+def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -> Iterator[str]:
+    """Say so where the audit's network would have learnt from the labels that it is to judge.
+
+    What weights from elsewhere say of themselves the stage `audit` reads.
+
+    Args:
+        needed: what the audit needs of all that DVC makes.
+        inputs: the other parameter files that train.
+    """
+    weights, wanted = recipe.audit.weights, "audit.weights: expected weights that have not learnt from these labels"
+    learnt = [path for path in needed if path.suffix == ".safetensors" and MEMBERS.absolute() in path.parents]
+    learnt += [
+        path / "models"
+        for path in (file.parent for file, each in inputs.items() if Path(each.images) == Path(recipe.images))
+        if any((path / "models").absolute() in each.parents for each in needed)
+    ]
+    if learnt:
+        yield f"{wanted}, found {weights}, which is or starts from {_name(min(learnt))}; choose others"
+    elif Path(weights).name == SCRATCH:
+        yield f"{wanted} and have learnt something, found {weights}; name a network of data/weights/source/models/"
+
+
+def _name(path: Path) -> str:
+    """Return a path as it is written from here."""
+    return path.absolute().relative_to(Path.cwd()).as_posix()
 
 
 def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
@@ -116,14 +147,18 @@ def main() -> None:
             params[path] = read_params(path)
         except UserError as error:
             problems += error.args
+    first = arguments.params[0]
+    problems += [
+        f"{first}: {key}: missing key; expected it in the first file, which is the pipeline's own"
+        for key in ("ensemble", "audit")
+        if first in params and not getattr(params[first], key, None)
+    ]
     if not problems:
-        outputs = list_outputs()
+        outputs, needed = list_outputs()
         recipes = {path: recipe for path, recipe in params.items() if isinstance(recipe, Recipe)}
         problems = [f"{path}: {line}" for path, recipe in recipes.items() for line in find_problems(recipe, outputs)]
-        if not getattr(params[arguments.params[0]], "ensemble", None):
-            problems.append(
-                f"{arguments.params[0]}: ensemble: missing key; expected the models' vote in the first file"
-            )
+        others = {path: recipe for path, recipe in recipes.items() if path != first}
+        problems += [f"{first}: {line}" for line in find_taught(recipes[first], needed, others)]
     if problems:
         raise UserError(*problems)
     for path, recipe in recipes.items():

@@ -2,7 +2,8 @@
 
 A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
 share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. Without GPUs, a training that would take
-longer than all others together runs last, by itself, on all cores. After a failure nothing new begins.
+longer than all others together runs last, by itself, on all cores; and after it the audit, since features that were
+computed on as many cores can be read again. After a failure nothing new begins.
 """
 
 import argparse
@@ -115,22 +116,22 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     work = {stage: estimate(stage) for stage in needed}
     chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
-    alone = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
+    alone = find_giants(work) if runner.n_jobs > 1 and not runner.gpus else set()
     order.prepare()
 
     def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
-        return work[stage] > MOMENT, stage is alone, stage not in first, -chains[stage], stage.addressing
+        return work[stage] > MOMENT, stage in alone, stage not in first, -chains[stage], stage.addressing
 
     ready: list[Stage] = []
     running: dict[Future, Stage] = {}
     while order.is_active():
         ready = sorted([*ready, *order.get_ready()], key=rank)
-        while ready and len(running) < runner.n_jobs and not (running and alone in (ready[0], *running.values())):
+        while ready and len(running) < runner.n_jobs and not (running and alone & {ready[0], *running.values()}):
             stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
-                n_at_once = 1 if stage is alone else runner.n_jobs
+                n_at_once = 1 if stage in alone else runner.n_jobs
                 running[pool.submit(runner.run, stage.addressing, n_at_once)] = stage
             else:
                 order.done(stage)
@@ -160,18 +161,22 @@ def find_first(graph: DiGraph, work: dict[Stage, float]) -> set[Stage]:
     return {scored, *descendants(graph, scored)}
 
 
-def find_giant(work: dict[Stage, float]) -> Stage | None:
-    """Return the stage that takes longer than all others together, or None."""
+def find_giants(work: dict[Stage, float]) -> set[Stage]:
+    """Return the stage that takes longer than all others together, if there is one, and then the audit, too."""
     longest = max(work, key=work.get)
-    return longest if 2 * work[longest] > sum(work.values()) else None
+    audit = {stage for stage in work if stage.addressing == "audit"}
+    return {longest, *audit} if 2 * work[longest] > sum(work.values()) else set()
 
 
 def estimate(stage: Stage) -> float:
-    """Return how many pixels a training looks at for each image, over all epochs; other stages take a MOMENT."""
+    """Return how many pixels a training or the audit looks at for each image; other stages take a MOMENT."""
     name = stage.addressing.rpartition("train@")[2]
-    if name == stage.addressing:
+    if name == stage.addressing != "audit":
         return MOMENT
-    model = read_params(Path(stage.path).with_name("params.yaml")).models[name]
+    recipe = read_params(Path(stage.path).with_name("params.yaml"))
+    if name == "audit":
+        return recipe.audit.image_size_px**2
+    model = recipe.models[name]
     return model.epochs * model.image_size_px**2
 
 

@@ -62,6 +62,10 @@ MISTAKES = {
         {"models__cnn__lr": "abc", "augment": MISSING},
         ["augment", "models.cnn.lr"],
     ),
+    "no audit, which only an input may lack": ({"audit": MISSING}, ["audit"]),
+    "an audit by what learnt the labels": ({"audit__weights": "data/models/resnet50.safetensors"}, ["audit.weights"]),
+    "an audit by what learnt nothing": ({"audit__weights": SCRATCH}, ["audit.weights"]),
+    "an audit by what learnt from the same folder": ({"images": "data/weights/source/images"}, ["audit.weights"]),
     "no such images": ({"images": "nowhere"}, ["images"]),
     "no vote, which only an input may lack": ({"ensemble": MISSING}, ["ensemble"]),
     "a typo below an input that draws": ({"images": "data/flowers/image"}, ["images"]),
@@ -144,6 +148,15 @@ def test_an_input_starts_from_what_any_pipeline_makes(problems, start, n_problem
     text = Path(SOURCE).read_text(encoding="utf-8")
     Path(SOURCE).write_text(text.replace(SCRATCH, start, 1), encoding="utf-8")
     assert len(problems()) == n_problems
+
+
+def test_an_audit_by_what_started_from_a_member_is_refused_however_far_back(problems):
+    text = Path(SOURCE).read_text(encoding="utf-8")
+    chain = text.replace(SCRATCH, "data/models/cnn.safetensors", 1)  # of vgg19; then resnet50 starts from that
+    Path(SOURCE).write_text(chain.replace(SCRATCH, "data/weights/source/models/vgg19.safetensors", 1), encoding="utf-8")
+    (said,) = problems()
+    assert said.startswith("audit.weights: ")
+    assert "data/models/cnn.safetensors" in said
 
 
 def test_an_input_that_is_switched_off_is_told_how_to_switch_on(problems):
