@@ -104,7 +104,7 @@ def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
 
     It adds whatever a stage depends on, lies in the repository, is none of DVC's, and is not ignored.
     """
-    weights = {f"models.{name}.weights": model.weights for name, model in recipe.models.items()}
+    weights = {f"{name}.weights": block.weights for name, block in recipe.networks().items()}
     for key, path in {"images": recipe.images, **weights}.items():
         if not (_is_made(Path(path), outputs) or Path(path).is_symlink()) and _list_strays(path):
             yield (

@@ -84,6 +84,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
     )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
     answers = read_answers(data, models, image_size_px)
+    classes, _ = open_splits(data / "packed" / str(image_size_px), [])
     return {
         "scores": scores,
         "models": models,
@@ -109,8 +110,8 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "mistakes": show_mistakes(answers),
         **look(answers, data, scores, image_size_px),
         "pairs": show_pairs(answers),
-        "audit": read_audit(metrics, data),
-        "fixed": score_fixes(data, answers.labels, answers.probabilities, answers.class_names),
+        "audit": read_audit(metrics, data, dict(zip(classes, answers.class_names, strict=True))),
+        "fixed": score_fixes(data, answers.labels, answers.probabilities, classes),
         "confusions": {name: embed((folder / "confusion.png").read_bytes()) for name, folder in folders.items()},
         "samples": encode(Image.open(metrics / "samples.png")),
         "class_counts": embed((metrics / "class_counts.png").read_bytes()),

@@ -204,7 +204,7 @@ def test_files_that_an_experiment_would_commit_to_git_are_named_and_what_is_igno
         return re.findall(r"^check: params\.yaml: ([\w.]+): ", capsys.readouterr().out, re.MULTILINE)
 
     both = {"images": "my photos", "models__cnn__weights": "mine.safetensors"}
-    assert named(**both) == ["images", "models.cnn.weights"]
+    assert named(**both, audit__weights="mine.safetensors") == ["images", "models.cnn.weights", "audit.weights"]
     assert named() == named(images="data/photos") == named(images=str(ROOT / "docs")) == []
     Path("link").symlink_to("my photos")
     assert named(images="link") == []  # git would have the link alone
