@@ -290,9 +290,9 @@ def test_what_was_left_out_of_the_folder_is_told(content):
 def test_labels_that_look_wrong_are_shown_with_both_classes_and_pictures_of_the_suggested_one(html):
     text = " ".join(Page(html).text.split())
     for words in (
-        "2 of 22 labels are in metrics/label_issues.csv, 1 of them in classes of fewer than 8 pictures",
-        "of the others 75 % are expected to be wrong",
-        "about half of what such lists name is wrong (Northcutt et al. 2021)",
+        "2 of 22 labels are in metrics/label_issues.csv; 1 of them, in classes of fewer than 8 pictures, are ranked",
+        "75 % of the others are expected to be wrong",
+        "about half of the labels on such lists are wrong (Northcutt et al. 2021)",
         "a/<1>.jpg, test, 98 %",
         "b/2.jpg, train, 60 %, ranked only",
     ):
