@@ -18,12 +18,13 @@ import yaml
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
+from stages.models import load_architecture
 from stages.networks.lineage import MEMBERS, SCRATCH
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
 from stages.settings.reading import read_params
-from stages.settings.types import Recipe
+from stages.settings.types import Network, Recipe
 
 CHECKED = "every value of the parameter files is right\n"
 
@@ -70,6 +71,25 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
             block.check(block.image_size_px)
         except ValueError as error:
             yield f"{name}: {error}"
+        else:
+            yield from _find_wrong_layers(name, block)
+
+
+def _find_wrong_layers(name: str, block: Network) -> Iterator[str]:
+    if not (layers := getattr(block, "frozen_layers", ())):
+        return  # nothing is built, nor is torch imported
+    import torch
+
+    with torch.device("meta"):  # no memory for the weights
+        network = load_architecture(block.architecture).build_model(2, block.image_size_px, **block.arguments())
+    known = {layer for layer, _ in network.backbone.named_modules()}
+    for layer in layers:
+        if layer not in known:
+            parts = ", ".join(layer for layer, _ in network.backbone.named_children())
+            yield (
+                f"{name}.frozen_layers: expected parts of the backbone ({parts}) or parts of these, as in "
+                f"layer1.0, found {layer!r}"
+            )
 
 
 def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.stage import Stage
-from networkx import DiGraph, descendants, topological_sort
+from networkx import DiGraph, ancestors, descendants, topological_sort
 
 from stages.runtime.errors import UserError
 from stages.runtime.process import run_stage
@@ -116,7 +116,10 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     work = {stage: estimate(stage) for stage in needed}
     chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
-    alone = find_giants(work) if runner.n_jobs > 1 and not runner.gpus else set()
+    giant = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
+    audit = {stage for stage in needed if stage.addressing == "audit"}
+    # what needs the giant waits for all others, too
+    alone = {giant, *ancestors(graph, giant), *audit} if giant else set()
     order.prepare()
 
     def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
@@ -161,11 +164,10 @@ def find_first(graph: DiGraph, work: dict[Stage, float]) -> set[Stage]:
     return {scored, *descendants(graph, scored)}
 
 
-def find_giants(work: dict[Stage, float]) -> set[Stage]:
-    """Return the stage that takes longer than all others together, if there is one, and then the audit, too."""
+def find_giant(work: dict[Stage, float]) -> Stage | None:
+    """Return the stage that takes longer than all others together, or None."""
     longest = max(work, key=work.get)
-    audit = {stage for stage in work if stage.addressing == "audit"}
-    return {longest, *audit} if 2 * work[longest] > sum(work.values()) else set()
+    return longest if 2 * work[longest] > sum(work.values()) else None
 
 
 def estimate(stage: Stage) -> float:

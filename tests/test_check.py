@@ -104,6 +104,10 @@ MISTAKES = {
         },
         ["models.seventh"],
     ),
+    "frozen layers that the backbone lacks": (
+        {"models__resnet50__frozen_layers": ["layer1", "layer1.9", "blocks"]},
+        ["models.resnet50.frozen_layers", "models.resnet50.frozen_layers"],
+    ),
     "several at once": (
         {"images": "nowhere", "models__cnn__padding": "valid", "models__cnn__weights": "mine.safetensors"},
         ["images", "models.cnn", "models.cnn.weights"],

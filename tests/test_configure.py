@@ -48,7 +48,8 @@ def test_make_takes_any_name_of_a_folder_and_needs_no_login_shell_and_no_users_n
         (clone / name).chmod(0o700)
     (clone / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
     outer_make = {"USER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # the test may itself run below `make test`
-    environment = {name: value for name, value in os.environ.items() if name not in outer_make} | {"SHELL": "/usr/sbin/nologin"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer_make}
+    environment["SHELL"] = "/usr/sbin/nologin"
     command = ["make", "repro", f"IMAGES={FOLDERS[1]}"]
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == f"{os.getuid()} /bin/sh -m stages.configure {FOLDERS[1]}"

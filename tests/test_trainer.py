@@ -199,6 +199,16 @@ def test_batch_statistics_stay_as_they_are_where_that_is_asked_for():
     assert [name for name in moved if name.startswith("backbone")]
 
 
+def test_frozen_layers_keep_weights_and_batch_statistics_also_after_frozen_epochs():
+    network = tiny_cnn()
+    first, second = [name for name, layer in network.backbone.named_modules() if isinstance(layer, nn.BatchNorm2d)][:2]
+    before = copy_state(network.backbone.state_dict())
+    fit(network, make_job(change_settings(epochs=3, frozen_epochs=1, frozen_layers=[first])), lambda rows: None)
+    moved = {name for name, tensor in network.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not [name for name in moved if name.startswith(f"{first}.")]
+    assert {f"{second}.weight", f"{second}.running_mean"} <= moved
+
+
 def linear_head(network: nn.Module) -> nn.Module:
     """Give a network a head that is one linear layer."""
     n_inputs = network.head[1].in_features

@@ -33,6 +33,7 @@ SETTINGS = ModelSettings(
     frozen_epochs=0,
     frozen_views=0,
     frozen_batch_norm=False,
+    frozen_layers=[],
     warmup_epochs=0,
     phases=[],
     rounds=1,

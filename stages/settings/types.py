@@ -143,7 +143,8 @@ class ModelSettings(Network):
     """How a network is trained: the block `training`, overridden by the model's own.
 
     The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
-    head). A phase's learning rate is the head's; the backbone's keeps its ratio to it.
+    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the
+    backbone's keeps its ratio to it.
     """
 
     optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion"]
@@ -159,6 +160,7 @@ class ModelSettings(Network):
     frozen_epochs: EpochsOrZero
     frozen_views: EpochsOrZero
     frozen_batch_norm: bool
+    frozen_layers: list[Annotated[str, Field(min_length=1)]]
     warmup_epochs: EpochsOrZero
     phases: list[Phase]
     rounds: Annotated[int, Field(ge=1, le=1000)]

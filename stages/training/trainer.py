@@ -78,6 +78,7 @@ class Trainer:
 
     def __init__(self, network: nn.Module, job: Job, folder: Path | None = None):
         self.network, self.job, self.folder = network, job, folder
+        self.still = freeze_layers(network.backbone, job.settings.frozen_layers)
         self.learning = [each for each in network.backbone.parameters() if each.requires_grad]  # while not frozen
         self.class_weights = weigh_classes(job)
         self.optimizer, self.schedule = build_optimizer(network, job.settings, job.n_batches)
@@ -205,6 +206,8 @@ class Trainer:
 
     def freeze(self, frozen: bool) -> None:
         self.network.backbone.train(not frozen)
+        for part in self.still:
+            part.eval()
         if self.job.settings.frozen_batch_norm:
             for module in self.network.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -333,6 +336,14 @@ class Trainer:
             if self.average:
                 self.average.module.load_state_dict(state["average"])
         self.best = state["best"] or copy_weights(self.best_network)
+
+
+def freeze_layers(backbone: nn.Module, names: list[str]) -> list[nn.Module]:
+    """Let these parts of a backbone learn nothing, and return them; their batch statistics are to stay, too."""
+    parts = [backbone.get_submodule(name) for name in names]
+    for part in parts:
+        part.requires_grad_(False)
+    return parts
 
 
 def merit_of(row: dict, keep: str) -> list[float]:
