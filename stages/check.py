@@ -19,18 +19,21 @@ from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
 from stages.models import load_architecture
+from stages.networks.lineage import MEMBERS, SCRATCH
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
 from stages.settings.reading import read_params
-from stages.settings.types import ModelSettings, Recipe
+from stages.settings.types import Network, Recipe
 
 CHECKED = "every value of the parameter files is right\n"
 
 
-def list_outputs() -> set[Path]:
+def list_outputs() -> tuple[set[Path], set[Path]]:
     """Return all files and folders that DVC makes or tracks, as the parameters have it now; their paths are absolute.
 
+    Returns:
+        All; and those that the stage `audit` needs, and its own.
     Raises:
         UserError: DVC cannot read its files, or a stage would need its own output, as where two models start from each
             other.
@@ -38,7 +41,8 @@ def list_outputs() -> set[Path]:
     try:
         with Repo() as repo:
             repo.index.check_graph()
-            return {Path(out.fs_path) for out in repo.index.outs}
+            needed = [out for stage in repo.stage.collect("audit", with_deps=True) for out in stage.outs]
+            return tuple({Path(out.fs_path) for out in outs} for outs in (repo.index.outs, needed))
     except CyclicGraphError as error:
         raise UserError(f"images or weights: a stage would need what it makes itself ({error}); name others") from None
     except DvcException as error:
@@ -56,36 +60,63 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
         yield f"{expected}: {images}{_say_switch(images)}{remedy}"
     if "ensemble" in recipe.models:
         yield "models.ensemble: expected another name, since the vote is called so in tables; rename the block"
-    for name, model in recipe.models.items():
-        weights = Path(model.weights)
+    for name, block in recipe.networks().items():
+        weights = Path(block.weights)
         if not weights.is_file() and not _is_made(weights, outputs):
             yield (
-                f"models.{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
+                f"{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
                 f"model, or an input's), found nothing: {weights}{_say_switch(weights)}"
             )
         try:
-            model.check(model.image_size_px)
+            block.check(block.image_size_px)
         except ValueError as error:
-            yield f"models.{name}: {error}"
+            yield f"{name}: {error}"
         else:
-            yield from _find_wrong_layers(name, model)
+            yield from _find_wrong_layers(name, block)
 
 
-def _find_wrong_layers(name: str, model: ModelSettings) -> Iterator[str]:
-    if not model.frozen_layers:
+def _find_wrong_layers(name: str, block: Network) -> Iterator[str]:
+    if not (layers := getattr(block, "frozen_layers", ())):
         return  # nothing is built, nor is torch imported
     import torch
 
     with torch.device("meta"):  # no memory for the weights
-        network = load_architecture(model.architecture).build_model(2, model.image_size_px, **model.arguments())
+        network = load_architecture(block.architecture).build_model(2, block.image_size_px, **block.arguments())
     known = {layer for layer, _ in network.backbone.named_modules()}
-    for layer in model.frozen_layers:
+    for layer in layers:
         if layer not in known:
             parts = ", ".join(layer for layer, _ in network.backbone.named_children())
             yield (
-                f"models.{name}.frozen_layers: expected parts of the backbone ({parts}) or parts of these, as in "
+                f"{name}.frozen_layers: expected parts of the backbone ({parts}) or parts of these, as in "
                 f"layer1.0, found {layer!r}"
             )
+
+
+def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -> Iterator[str]:
+    """Say so where the audit's network would have learnt from the labels that it is to judge.
+
+    What weights from elsewhere say of themselves the stage `audit` reads.
+
+    Args:
+        needed: what the audit needs of all that DVC makes.
+        inputs: the other parameter files that train.
+    """
+    weights, wanted = recipe.audit.weights, "audit.weights: expected weights that have not learnt from these labels"
+    learnt = [path for path in needed if path.suffix == ".safetensors" and MEMBERS.absolute() in path.parents]
+    learnt += [
+        path / "models"
+        for path in (file.parent for file, each in inputs.items() if Path(each.images) == Path(recipe.images))
+        if any((path / "models").absolute() in each.parents for each in needed)
+    ]
+    if learnt:
+        yield f"{wanted}, found {weights}, which is or starts from {_name(min(learnt))}; choose others"
+    elif Path(weights).name == SCRATCH:
+        yield f"{wanted} and have learnt something, found {weights}; name a network of data/weights/source/models/"
+
+
+def _name(path: Path) -> str:
+    """Return a path as it is written from here."""
+    return path.absolute().relative_to(Path.cwd()).as_posix()
 
 
 def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
@@ -93,7 +124,7 @@ def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
 
     It adds whatever a stage depends on, lies in the repository, is none of DVC's, and is not ignored.
     """
-    weights = {f"models.{name}.weights": model.weights for name, model in recipe.models.items()}
+    weights = {f"{name}.weights": block.weights for name, block in recipe.networks().items()}
     for key, path in {"images": recipe.images, **weights}.items():
         if not (_is_made(Path(path), outputs) or Path(path).is_symlink()) and _list_strays(path):
             yield (
@@ -136,14 +167,18 @@ def main() -> None:
             params[path] = read_params(path)
         except UserError as error:
             problems += error.args
+    first = arguments.params[0]
+    problems += [
+        f"{first}: {key}: missing key; expected it in the first file, which is the pipeline's own"
+        for key in ("ensemble", "audit")
+        if first in params and not getattr(params[first], key, None)
+    ]
     if not problems:
-        outputs = list_outputs()
+        outputs, needed = list_outputs()
         recipes = {path: recipe for path, recipe in params.items() if isinstance(recipe, Recipe)}
         problems = [f"{path}: {line}" for path, recipe in recipes.items() for line in find_problems(recipe, outputs)]
-        if not getattr(params[arguments.params[0]], "ensemble", None):
-            problems.append(
-                f"{arguments.params[0]}: ensemble: missing key; expected the models' vote in the first file"
-            )
+        others = {path: recipe for path, recipe in recipes.items() if path != first}
+        problems += [f"{first}: {line}" for line in find_taught(recipes[first], needed, others)]
     if problems:
         raise UserError(*problems)
     for path, recipe in recipes.items():

@@ -22,6 +22,7 @@ from PIL import Image
 
 from stages.pixels.packed_splits import open_splits
 from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_training
+from stages.reporting.label_issues import read_audit, score_fixes
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
 from stages.reporting.page import render
@@ -83,6 +84,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
     )
     histories = {name: pd.read_csv(folders[name] / "history.csv") for name in models}
     answers = read_answers(data, models, image_size_px)
+    classes, _ = open_splits(data / "packed" / str(image_size_px), [])
     return {
         "scores": scores,
         "models": models,
@@ -108,6 +110,8 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "mistakes": show_mistakes(answers),
         **look(answers, data, scores, image_size_px),
         "pairs": show_pairs(answers),
+        "audit": read_audit(metrics, data, dict(zip(classes, answers.class_names, strict=True))),
+        "fixed": score_fixes(data, answers.labels, answers.probabilities, classes),
         "confusions": {name: embed((folder / "confusion.png").read_bytes()) for name, folder in folders.items()},
         "samples": encode(Image.open(metrics / "samples.png")),
         "class_counts": embed((metrics / "class_counts.png").read_bytes()),

@@ -2,7 +2,8 @@
 
 A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
 share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. Without GPUs, a training that would take
-longer than all others together runs last, by itself, on all cores. After a failure nothing new begins.
+longer than all others together runs last, by itself, on all cores; and after it the audit, since features that were
+computed on as many cores can be read again. After a failure nothing new begins.
 """
 
 import argparse
@@ -116,7 +117,9 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     work = {stage: estimate(stage) for stage in needed}
     chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
     giant = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
-    alone = {giant, *ancestors(graph, giant)} if giant else set()  # what needs the giant waits for all others, too
+    audit = {stage for stage in needed if stage.addressing == "audit"}
+    # what needs the giant waits for all others, too
+    alone = {giant, *ancestors(graph, giant), *audit} if giant else set()
     order.prepare()
 
     def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
@@ -168,11 +171,14 @@ def find_giant(work: dict[Stage, float]) -> Stage | None:
 
 
 def estimate(stage: Stage) -> float:
-    """Return how many pixels a training looks at for each image, over all epochs; other stages take a MOMENT."""
+    """Return how many pixels a training or the audit looks at for each image; other stages take a MOMENT."""
     name = stage.addressing.rpartition("train@")[2]
-    if name == stage.addressing:
+    if name == stage.addressing != "audit":
         return MOMENT
-    model = read_params(Path(stage.path).with_name("params.yaml")).models[name]
+    recipe = read_params(Path(stage.path).with_name("params.yaml"))
+    if name == "audit":
+        return recipe.audit.image_size_px**2
+    model = recipe.models[name]
     return model.epochs * model.image_size_px**2
 
 

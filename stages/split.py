@@ -1,9 +1,10 @@
 """Lists the images: every one in exactly one split, what was left out and why, the counts of the classes, figures.
 
-python -m stages.split MANIFEST REJECTED METRICS [--names PATH] [--params PATH]
+    python -m stages.split MANIFEST REJECTED METRICS [--names PATH] [--fixes LABELS_FIXED FIXES] [--params PATH]
 
 In the manifest a class is called as its folder or label: what it is, and what trainings depend on. NAMES has the names
-to read, of classes.txt, for what is shown to people: a corrected name trains nothing anew.
+to read, of classes.txt, for what is shown to people: a corrected name trains nothing anew. LABELS_FIXED is a table of
+labels that a person has fixed (labels_fixed.csv); FIXES is written: what it changed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from stages.dataset.image_table import COLUMNS, Dataset, read_dataset
+from stages.dataset.label_fixes import count_fixes, list_fixes
 from stages.dataset.ledger import picture_keys, place_groups, read_ledger, write_ledger
 from stages.dataset.rejections import count_reasons, refuse_rejections, write_rejections
 from stages.dataset.splits import stratify
@@ -73,7 +75,7 @@ def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) ->
         raise UserError(*problems)
 
 
-def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Any]:
+def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame, fixes: pd.DataFrame) -> dict[str, Any]:
     """Return what the report says of the images; metrics/class_counts.csv has the classes."""
     totals = counts[[*SPLITS, "total"]].sum()
     n_pictures, n_groups = images["pixels"].nunique(), images["copies"].nunique()
@@ -95,11 +97,13 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame) -> di
         **({"grey_bits": bits} if (bits := int(images["grey_bits"].max())) else {}),
         "n_rejected": count_reasons(dataset.rejections),
         "n_passed_over": {"total": sum(dataset.passed_over.values()), **dataset.passed_over},
+        "n_fixed": count_fixes(fixes),
     }
 
 
 def say(facts: dict[str, Any]) -> None:
     """Print what a user should know of the images beside their number."""
+    fixed = facts["n_fixed"]
     for count, meaning in (
         (facts["n_exact_copies"], "images are exact copies of another; copies stay in one split"),
         (
@@ -109,6 +113,9 @@ def say(facts: dict[str, Any]) -> None:
         (facts["n_first_frame_only"], "images have several frames or pages, of which the first is taken"),
         (facts["n_rejected"]["total"], "files left out, see the list"),
         (facts["n_passed_over"]["total"], "files passed over"),
+        (fixed["relabelled"], "pictures have another class than the folder says (labels_fixed.csv)"),
+        (fixed["dropped"], "pictures are left out (labels_fixed.csv)"),
+        (fixed["marked_in_test"], "pictures to be left out (labels_fixed.csv) stay, since they are of the test split"),
     ):
         if count:
             print(f"split: {count} {meaning}")
@@ -123,22 +130,26 @@ def main() -> None:
     for name in ("manifest", "rejected", "metrics"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--names", type=Path, help="JSON file to write, {class: its name to read}")
+    parser.add_argument("--fixes", type=Path, nargs=2, default=(None, None), metavar=("LABELS_FIXED", "FIXES"))
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
-    recipe = read_params(arguments.params)
+    recipe, (labels_fixed, fixes_path) = read_params(arguments.params), arguments.fixes
     folder = Path(recipe.images)
 
-    dataset = read_dataset(folder, recipe.images_max_pixels, recipe.images_copy_bits)
+    dataset = read_dataset(folder, recipe.images_max_pixels, recipe.images_copy_bits, labels_fixed)
     write_rejections(arguments.rejected, dataset.rejections)
     if recipe.images_policy == "strict":
-        refuse_rejections(folder, dataset.rejections, len(dataset.images) + len(dataset.rejections))
+        n_files = len(dataset.images) + len(dataset.rejections)
+        refuse_rejections(folder, dataset.rejections, n_files, labels_fixed)
     ledger_path = arguments.metrics / "splits.csv"
     splits, ledger = assign_splits(dataset, recipe.split, read_ledger(ledger_path))
     images = dataset.images.assign(split=splits)
+    fixes = list_fixes(images)
+    images = images[~images["dropped"] | (images["split"] == "test")]  # no test picture is dropped silently
     counts = class_counts(images, list(dataset.names))
     check_counts(folder, counts, dataset.given | {split for split in SPLITS if getattr(recipe.split, split)})
     counts["class"] = list(dataset.names.values())
-    facts = describe(dataset, images, counts)
+    facts = describe(dataset, images, counts, fixes)
     of_train = images.index[images["split"] == "train"].tolist()
     samples = images.loc[random.Random(recipe.split.seed).sample(of_train, min(10, len(of_train)))]
     grey_bits = facts.get("grey_bits")
@@ -147,6 +158,8 @@ def main() -> None:
     write_ledger(ledger_path, ledger)
     columns = [*COLUMNS, "grey_bits"] if grey_bits else list(COLUMNS)
     write_text(arguments.manifest, images[columns].to_csv(index=False, lineterminator="\n"))
+    if fixes_path:
+        write_text(fixes_path, fixes.to_csv(index=False, lineterminator="\n"))
     write_text(arguments.metrics / "class_counts.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_json(arguments.metrics / "dataset.json", facts)
     if arguments.names:

@@ -32,14 +32,24 @@ def touch(folder: Path, *paths: str) -> None:
         (folder / path).touch()
 
 
-def run_split(folder: Path, test: float = 0.25, *, figures: bool = False, **changes: object) -> None:
-    """Run the stage on images/ in the folder, without its slow figures; a mistake is a UserError."""
+def run_split(
+    folder: Path, test: float = 0.25, *, figures: bool = False, fixes: str | None = None, **changes: object
+) -> None:
+    """Run the stage on images/ in the folder, without its slow figures; a mistake is a UserError.
+
+    Args:
+        fixes: the text of labels_fixed.csv, below its header; None: there is no such file.
+    """
     fractions = {"seed": 1, "train": 0.75 - test, "val": 0.25, "test": test}
     write_params(folder / "recipe.yaml", images="images", split=fractions, ensemble=MISSING, **changes)
+    table = []
+    if fixes is not None:
+        (folder / "labels_fixed.csv").write_text(f"file,label\n{fixes}", encoding="utf-8")
+        table = ["--fixes", "labels_fixed.csv", "data/fixes.csv"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         outputs = ["data/manifest.csv", "data/rejected.csv", "metrics", "--names", "data/names.json"]
-        patch.setattr(sys, "argv", ["split", *outputs, "--params", "recipe.yaml"])
+        patch.setattr(sys, "argv", ["split", *outputs, *table, "--params", "recipe.yaml"])
         for name in () if figures else ("draw_class_counts", "draw_samples"):
             patch.setattr(split, name, lambda *_: None)
         split.main()

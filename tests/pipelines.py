@@ -18,6 +18,7 @@ from tests.repository import ROOT
 
 SOURCE = "data/weights/source"
 FLOWERS = "data/flowers/params.yaml"
+START = "start.safetensors"
 IMAGES = f"{SOURCE}/images"  # three classes are less work than the 104 of data/flowers
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "PYTHONPATH", "WORLD_SIZE")},
@@ -54,7 +55,20 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
         if not block["weights"].startswith(("data/weights/scratch", SOURCE)):
             block["weights"] = replace_weights(block, models)
     params["image_sizes_px"] = sorted({block["image_size_px"] for block in models.values()})
+    if "audit" in params:  # the source set is what is audited here: its own networks have learnt the labels
+        params["audit"] = {"architecture": "cnn", "weights": START, "image_size_px": params["image_sizes_px"][0]}
+        params["audit"] |= {"filters": 2, "padding": "same", "dense_units": 0, "dropout": 0}
     return params
+
+
+def write_start(path: Path) -> None:
+    """Write weights that say nothing of themselves, for the network of an audit."""
+    from safetensors.torch import save_file
+
+    from stages.models.cnn import build_model
+
+    network = build_model(2, 32, filters=2, padding="same", dense_units=0, dropout=0)
+    save_file(network.backbone.state_dict(), path)
 
 
 def replace_weights(block: dict[str, Any], models: dict[str, Any]) -> str:
@@ -81,6 +95,7 @@ class Clone:
         self.edit(shrink, f"{SOURCE}/params.yaml")
         self.edit(lambda params: params["draw"].update(n_images=312, min_images=3, size_px=32), FLOWERS)
         self.edit(change)
+        write_start(folder / START)
         for command in (
             "git init -q",
             "git config user.email tests@example.org",

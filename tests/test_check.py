@@ -62,6 +62,10 @@ MISTAKES = {
         {"models__cnn__lr": "abc", "augment": MISSING},
         ["augment", "models.cnn.lr"],
     ),
+    "no audit, which only an input may lack": ({"audit": MISSING}, ["audit"]),
+    "an audit by what learnt the labels": ({"audit__weights": "data/models/resnet50.safetensors"}, ["audit.weights"]),
+    "an audit by what learnt nothing": ({"audit__weights": SCRATCH}, ["audit.weights"]),
+    "an audit by what learnt from the same folder": ({"images": "data/weights/source/images"}, ["audit.weights"]),
     "no such images": ({"images": "nowhere"}, ["images"]),
     "no vote, which only an input may lack": ({"ensemble": MISSING}, ["ensemble"]),
     "a typo below an input that draws": ({"images": "data/flowers/image"}, ["images"]),
@@ -150,6 +154,15 @@ def test_an_input_starts_from_what_any_pipeline_makes(problems, start, n_problem
     assert len(problems()) == n_problems
 
 
+def test_an_audit_by_what_started_from_a_member_is_refused_however_far_back(problems):
+    text = Path(SOURCE).read_text(encoding="utf-8")
+    chain = text.replace(SCRATCH, "data/models/cnn.safetensors", 1)  # of vgg19; then resnet50 starts from that
+    Path(SOURCE).write_text(chain.replace(SCRATCH, "data/weights/source/models/vgg19.safetensors", 1), encoding="utf-8")
+    (said,) = problems()
+    assert said.startswith("audit.weights: ")
+    assert "data/models/cnn.safetensors" in said
+
+
 def test_an_input_that_is_switched_off_is_told_how_to_switch_on(problems):
     path, name = Path("data/weights/timm/params.yaml"), "resnet50.a1_in1k"
     weights = {"models__cnn__weights": f"data/weights/timm/{name}.safetensors"}
@@ -195,7 +208,7 @@ def test_files_that_an_experiment_would_commit_to_git_are_named_and_what_is_igno
         return re.findall(r"^check: params\.yaml: ([\w.]+): ", capsys.readouterr().out, re.MULTILINE)
 
     both = {"images": "my photos", "models__cnn__weights": "mine.safetensors"}
-    assert named(**both) == ["images", "models.cnn.weights"]
+    assert named(**both, audit__weights="mine.safetensors") == ["images", "models.cnn.weights", "audit.weights"]
     assert named() == named(images="data/photos") == named(images=str(ROOT / "docs")) == []
     Path("link").symlink_to("my photos")
     assert named(images="link") == []  # git would have the link alone

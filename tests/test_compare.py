@@ -194,6 +194,16 @@ def test_predictions_of_other_pictures_than_the_manifest_lists_are_refused(folde
         manifest.write_bytes(kept)
 
 
+def test_parameters_that_name_no_folder_of_pictures_are_compared_all_the_same(folder, run):
+    params = folder / "params.yaml"
+    kept = params.read_text(encoding="utf-8")
+    params.write_text(kept.replace("images: images\n", ""), encoding="utf-8")
+    try:
+        assert json.loads(run("main", "--json"))["n_images"] == 16
+    finally:
+        params.write_text(kept, encoding="utf-8")
+
+
 def test_a_vote_of_other_predictions_than_there_are_is_no_result():
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     assert {MANIFEST, OF_VOTE, "data/predictions/cnn.npz"} <= list_outs(select_behind(stages)).keys()

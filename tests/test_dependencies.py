@@ -11,7 +11,7 @@ from tests.parameters import PARAMS
 from tests.repository import ROOT
 
 FLOORS = [  # a room imports from floors below its own; stages import from all
-    {"experiments"},
+    {"experiments", "labelling"},
     {"training", "reporting", "inference"},
     {"dataset", "networks", "drawing", "scoring"},
     {"pixels"},
@@ -82,7 +82,8 @@ def test_every_script_is_a_stage_or_a_tool():
 def test_a_stage_depends_on_the_text_of_its_code_and_on_no_source_file(stage: dict):
     script = script_of(stage)
     code = [dep for dep in stage["deps"] if dep.startswith(("data/code", "stages", "tests"))]
-    architecture = ["data/code/models/${item.architecture}.txt"] if script in ("train", "evaluate") else []
+    owners = {"train": "item", "evaluate": "item", "audit": "audit"}  # of an architecture
+    architecture = [f"data/code/models/${{{owners[script]}.architecture}}.txt"] if script in owners else []
     shown = ["data/code/versions.txt"] if script == "report" else []
     expected = ["stages"] if script == "code" else [f"data/code/{script}.txt", *architecture, *shown]
     assert sorted(code) == sorted(expected)
@@ -106,6 +107,12 @@ def test_training_never_sees_the_test_split():
 def test_only_what_is_shown_depends_on_the_names_to_read():
     found = {name for name, stage in ALL_STAGES.items() if "data/models/names.json" in stage["deps"]}
     assert found == {".:evaluate"}  # of which the others have them
+
+
+def test_what_the_audit_finds_reaches_the_report_and_nothing_else():
+    of_audit = {next(iter(out)) if isinstance(out, dict) else out for out in ALL_STAGES[".:audit"]["outs"]}
+    assert {name for name, stage in ALL_STAGES.items() if of_audit & set(stage["deps"])} == {".:report"}
+    assert {name for name, stage in ALL_STAGES.items() if "labels_fixed.csv" in stage["deps"]} == {".:split"}
 
 
 def test_every_model_and_the_vote_are_artifacts():

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pipelines import SOURCE, Clone, ran
 from tests.repository import ROOT
 
 SIXTH = "{architecture: resnet50, filters: 2, weights: data/weights/scratch, image_size_px: 48, lr: 0.001, epochs: 1}"
+COLOURS = ["red", "green", "blue"]
 SEVENTH = SIXTH.replace("data/weights/scratch", "data/models/sixth.safetensors")
 
 
@@ -49,7 +52,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     assert clone.kill_when("dvc repro", lambda: trains_cnn(tmp_path))
     output = clone.run("dvc repro")
     assert "cnn: resumes after epoch" in output
-    assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "report"}
+    assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "audit", "report"}
     assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
     # what a model leaves behind that is no longer in the parameters
@@ -116,6 +119,45 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     tracked = clone.run("git ls-files data").split()
     assert {Path(path).name for path in tracked} == {"dvc.yaml", "dvc.lock", "params.yaml", "scratch"}
     assert clone.repro() == set()
+
+
+def save_colours(folder: Path, wrong: dict[str, str]) -> None:
+    """Save 40 pictures of each of three colours in a folder of its own, and some that are of another colour."""
+    random = np.random.default_rng(1)
+    for colour in COLOURS:
+        (folder / colour).mkdir(parents=True)
+        for i in range(40):
+            shown = COLOURS.index(wrong.get(f"{colour}/{i}.png", colour))
+            blots = random.integers(0, 120, (9, 9, 3)) + 120 * np.eye(3, dtype=int)[shown]
+            Image.fromarray(blots.astype(np.uint8)).resize((48, 40)).save(folder / colour / f"{i}.png")
+
+
+@pytest.mark.slow
+def test_accepted_labels_are_trained_on_and_a_confirmed_one_trains_nothing(tmp_path):
+    wrong = {"red/3.png": "green", "green/7.png": "blue", "green/30.png": "red", "blue/12.png": "red"}
+    clone = Clone(tmp_path, change=keep_only("cnn", epochs=1))
+    save_colours(tmp_path / "data/photos", wrong)
+    clone.edit(lambda params: params.update(images="data/photos"))
+    clone.run("dvc repro")
+    with (tmp_path / "metrics/label_issues.csv").open(encoding="utf-8") as file:
+        issues = list(csv.DictReader(file))
+    assert {row["file"]: row["suggested"] for row in issues} == wrong
+
+    clone.run("python -m stages.audit --accept 3")
+    fixes = tmp_path / "labels_fixed.csv"
+    expected = ["file,label", *(f"{row['file']},{row['suggested']}" for row in issues[:3])]
+    assert fixes.read_text(encoding="utf-8").splitlines() == expected
+    with fixes.open("a", encoding="utf-8") as file:
+        file.write(f"{issues[3]['file']},drop\n")
+    assert clone.repro() == {"split", "pack@32", "train@cnn", "evaluate@cnn", "ensemble", "audit", "report"}
+    facts = json.loads((tmp_path / "metrics/dataset.json").read_text(encoding="utf-8"))["n_fixed"]
+    assert (facts["relabelled"], facts["dropped"] + facts["marked_in_test"]) == (3, 1)
+    assert (tmp_path / "metrics/label_issues.csv").read_text(encoding="utf-8").count("\n") == 1
+    with fixes.open("a", encoding="utf-8") as file:
+        file.write("red/5.png,red\n")  # looked at, and right
+    assert clone.repro() == {"split", "audit", "report"}
+    fixes.write_text("file,label\nred/99.png,red\n", encoding="utf-8")
+    assert "error: labels_fixed.csv: line 2: " in clone.run("dvc repro", expected=1)
 
 
 def share(clone: Clone, folder: Path, way: str = "") -> None:

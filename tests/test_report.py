@@ -39,7 +39,19 @@ FACTS = {
     **{"n_first_frame_only": 0, "width_px": {"min": 64.0, "median": 64.0, "max": 64.0}},
     "height_px": {"min": 40.0, "median": 48.5, "max": 1200.0},
     **{"n_rejected": {"total": 0, "damaged": 0}, "n_passed_over": {"total": 0, "hidden": 0}},
+    "n_fixed": {"relabelled": 0, "relabelled_in_test": 0, "dropped": 0, "marked_in_test": 0, "confirmed": 0},
 }
+AUDIT = {
+    **{"n_pictures": 22, "accuracy": 0.5, "temperature": 1.1, "noise_share": 0.05, "min_pictures": 8},
+    **{"n_judged": 1, "n_ranked_only": 1, "expected_precision": 0.75, "backbone": "data/weights/<b>.safetensors"},
+    "overlaps": [{"a": "folder 0", "b": "folder 1", "a_as_b": 0.4, "b_as_a": 0.5}],
+    "alike": [{"files": ["a/<1>.jpg", "b/2.jpg"], "classes": ["folder 0", "folder 1"]}],
+}
+ISSUES = """file,given,suggested,score,split,judged
+a/<1>.jpg,folder 0,folder 1,0.98,test,yes
+b/2.jpg,folder 2,folder 1,0.6,train,no
+"""
+FIXES = "file,split,given,fixed\n"
 VOTE = {
     **SCORES,
     "val": SCORES,
@@ -109,10 +121,16 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
         Image.new("RGBA", (900, 9)).save(metrics / name)
     packed = data / "packed" / "32"
     (packed / "test").mkdir(parents=True)
-    (packed / "classes.json").write_text(json.dumps(names))
+    classes = [f"folder {i}" for i in range(len(names))]  # as `names` are not: those are to be read
+    (packed / "classes.json").write_text(json.dumps(classes))
     images = np.random.default_rng(1).integers(0, 256, (len(labels), size_px, size_px, 3), dtype=np.uint8)
     np.save(packed / "test" / "images.npy", images)
     np.save(packed / "test" / "labels.npy", labels)
+    (metrics / "audit.json").write_text(json.dumps(AUDIT))
+    (metrics / "label_issues.csv").write_text(ISSUES)
+    shown, alike = np.array([[0, 1, 2, -1], [2, -1, -1, -1]]), np.array([[0, 2]])
+    np.savez(data / "audit.npz", images=images[:3], shown=shown, alike=alike)
+    (data / "fixes.csv").write_text(FIXES)
     (data / "manifest.csv").write_text(f"path,class,split,group\n{MANIFEST}")
     (data / "rejected.csv").write_text("path,reason,detail\n<i>.jpg,damaged,truncated\n")
     (data / "code").mkdir()
@@ -267,6 +285,39 @@ def test_what_was_left_out_of_the_folder_is_told(content):
     assert "2 files were ignored" in page
     assert "&lt;i&gt;.jpg" in page
     assert "b/&lt;3&gt;.jpg, b/4.jpg, b/5.jpg" in page
+
+
+def test_labels_that_look_wrong_are_shown_with_both_classes_and_pictures_of_the_suggested_one(html):
+    text = " ".join(Page(html).text.split())
+    for words in (
+        "2 of 22 labels are in metrics/label_issues.csv; 1 of them, in classes of fewer than 8 pictures, are ranked",
+        "75 % of the others are expected to be wrong",
+        "about half of the labels on such lists are wrong (Northcutt et al. 2021)",
+        "a/<1>.jpg, test, 98 %",
+        "b/2.jpg, train, 60 %, ranked only",
+    ):
+        assert words in text
+    issues = re.search('id="issues">(.*?)</ul>', html, re.DOTALL)[1]
+    assert "folder" not in issues  # a class has a name to read
+    assert issues.count("<img") == 2 + 2  # each picture, and two neighbours of the first
+    assert "labels_fixed.csv gives" not in text
+
+
+def test_the_test_score_stands_there_with_the_labels_as_given_and_without_marked_pictures(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "results")
+    data = tmp_path / "results/data"
+    files = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]  # of classes 0 0 1 2, which are answered as 0 2 1 2
+    rows = [f"{file},{NAMES[2]},test,{i}" for i, file in enumerate(files)]
+    (data / "manifest.csv").write_text("\n".join(["path,class,split,group", "t.jpg,nan,train,x", *rows]))
+    fixes = "t.jpg,train,folder 2,\nb.jpg,test,folder 0,\nd.jpg,test,folder 1,folder 2\n"
+    (data / "fixes.csv").write_text(FIXES + fixes)
+    content = gather_from(tmp_path / "results")
+    assert content["fixed"]["accuracies"]["cnn"] == {"reported": 0.75, "as_given": 0.5, "without_marked": 1.0}
+    assert (content["fixed"]["n_relabelled"], content["fixed"]["n_marked"]) == (1, 1)
+    facts = FACTS | {"n_fixed": {**FACTS["n_fixed"], "relabelled": 1, "dropped": 1, "marked_in_test": 1}}
+    text = " ".join(Page(render("report.html", {**content, "dataset": facts})).text.split())
+    assert "gives 1 test pictures another class, and marks 1" in text
+    assert "0.75000.50001.0000" in text  # a row of the table
 
 
 PROBABILITIES = {

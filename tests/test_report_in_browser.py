@@ -41,7 +41,7 @@ def comparison() -> str:
     """Return the page of two revisions of which the second is right, and the first sure of the neighbour class."""
     eye = np.eye(len(NAMES))
     before, after = ({"ensemble": 0.5 * eye[each][None] + 0.5 / len(NAMES)} for each in (ANSWERS, LABELS))
-    paths = pd.DataFrame({"path_after": [f"{i}/a-picture-whose-name-is-long-too-{i:030}.jpg" for i in LABELS]})
+    paths = pd.DataFrame({"path_after": [f"{i}/{i:030}{'aPictureWithoutASpace' * 4}.jpg" for i in LABELS]})
     matching = Matching(paths, LABELS, np.arange(len(LABELS)), np.arange(len(NAMES)), n_elsewhere=3, n_relabelled=1)
     found, changed = compare_answers(matching, before, after, NAMES)
     names = {"before": "main", "after": "a-branch/of-which-the-name-is-as-long-as-others"}
@@ -126,3 +126,13 @@ def test_a_heading_sorts_a_word_finds_and_a_dot_says_what_it_means(tmp_path: Pat
     assert found[4] == [NAMES[29]]
     assert found[5].startswith("1 image: sure to 25%")
     assert found[6] == 390
+
+
+def test_what_a_picture_says_when_it_is_pointed_at_is_all_in_its_box(tmp_path: Path, comparison: str):
+    script = """
+    const said = document.querySelector(".classes [data-tip]"), tip = document.getElementById("tip");
+    said.dispatchEvent(new PointerEvent("pointerover", {bubbles: true, clientX: 380, clientY: 9}));
+    const {left, right} = tip.getBoundingClientRect();
+    return [tip.textContent.length > 90, tip.scrollWidth <= tip.clientWidth, left >= 0, right <= window.innerWidth];
+    """
+    assert run(tmp_path, comparison, 390, script) == ([True] * 4, [])

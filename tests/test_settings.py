@@ -82,6 +82,10 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("models.cnn.padding", "full"),
         ("models.vgg16.phases.0.lr", [{"epochs": 1, "lr": -2}]),
         ("models.resnet50", 3),
+        ("audit.architecture", "vit"),
+        ("audit.filters", 0),
+        ("audit.lr", 0.1),
+        ("audit", 3),
         ("models", {}),
         ("models", [1]),
         # in `training` it is said once, and not once a model
@@ -181,6 +185,9 @@ def test_an_image_is_stored_larger_than_it_is_seen_by_the_same_share_at_every_si
 def test_what_does_not_fit_together_is_named(problems, read):
     assert read(augment__crop=False, augment__scale=0.5, augment__ratio=1.3).augment.ratio == 1.3
     assert read(image_sizes_px=[32, 64], models__cnn__image_size_px=64).models["cnn"].image_size_px == 64
+    assert read(image_sizes_px=[32, 64], audit__image_size_px=64).audit.arguments() == {"filters": 16}
+    (audit,) = problems(audit__image_size_px=64)
+    assert audit.startswith("audit.image_size_px: ")
     not_packed, unused = problems(image_sizes_px=[32, 48], models__cnn__image_size_px=64)
     assert not_packed.startswith("models.cnn.image_size_px: ")
     assert unused.startswith("image_sizes_px: ")

@@ -1,15 +1,18 @@
 """The image folder as a table: a row per usable image, with its class and its group of copies."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.dataset.class_names import name_classes
 from stages.dataset.copies import group_copies, join_groups
 from stages.dataset.inspection import Facts, inspect_files
+from stages.dataset.label_fixes import match_fixes, read_fixes
 from stages.dataset.layouts import list_folder
 from stages.dataset.perceptual_hashes import UNMIRRORED
 from stages.dataset.rejections import Rejection
@@ -24,7 +27,9 @@ CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others ar
 class Dataset:
     """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none.
 
-    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives.
+    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives;
+    `given` the class that the folder gives it, `fixed` whether labels_fixed.csv names it, `dropped` whether it is to be
+    left out.
     """
 
     images: pd.DataFrame
@@ -34,17 +39,20 @@ class Dataset:
     given: set[str]  # splits given by the folder, also those without a usable image
 
 
-def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
+def read_dataset(folder: Path, max_pixels: int, copy_bits: int, fixes: Path | None = None) -> Dataset:
     """List, decode and compare all images of a folder.
 
     Args:
         max_pixels: width x height beyond which an image is rejected.
         copy_bits: how many bits of their perceptual hashes near copies differ in at most; 0 looks for exact ones only.
+        fixes: labels_fixed.csv, whose labels take the place of the folder's.
     Raises:
-        UserError: the folder's classes cannot be made out; every problem has its line.
+        UserError: the folder's classes cannot be made out, or labels_fixed.csv has mistakes; each has its line.
     """
+    rows = read_fixes(fixes) if fixes else []
     listing = list_folder(folder)
     names = name_classes(folder, {file.label for file in listing.files})
+    new = match_fixes(fixes, rows, folder, (file.path for file in listing.files), names) if rows else {}
     inspect = partial(inspect_files, folder, max_pixels=max_pixels, likeness=copy_bits > 0)
     inspected = list(inspect([file.path for file in listing.files]))
     if grey_bits := max((each.grey_bits for each in inspected if isinstance(each, Facts)), default=0):
@@ -54,20 +62,40 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int) -> Dataset:
         for i, facts in zip(dark, again, strict=True):
             inspected[i] = facts
     facts = [each for each in inspected if isinstance(each, Facts)]
-    rejections = listing.rejections + [each for each in inspected if isinstance(each, Rejection)]
+    left_out = {path for path, label in new.items() if label is None}  # whatever is wrong with them
+    rejections = [each for each in inspected if isinstance(each, Rejection) and each.path not in left_out]
+    rejections += listing.rejections
     images = pd.DataFrame(facts, columns=Facts._fields)
     images = images.merge(pd.DataFrame(listing.files, columns=ListedFile._fields), on="path")
-    images["class"] = images["label"]
-    images["label"] = images["class"].map({label: number for number, label in enumerate(names)})
+    images = fix_labels(images, list(names), new)
     images["copies"] = group_copies(images["pixels"].tolist(), images["likeness"].tolist(), copy_bits)
     images["group"] = join_groups(images["copies"].tolist(), images["group"].tolist())
     for find in (partial(find_conflicts, copy_bits=copy_bits), find_leaks):
-        found = find(images)
+        stays = ~images["dropped"] | (images["split"] == "test") & (find is find_leaks)
+        found = find(images[stays])
         rejections += found
         images = images[~images["path"].isin([each.path for each in found])]
     given = {file.split for file in listing.files if file.split}
     images = images.drop(columns="likeness").assign(grey_bits=grey_bits).reset_index(drop=True)
     return Dataset(images, names, rejections, listing.passed_over, given)
+
+
+def fix_labels(images: pd.DataFrame, labels: Sequence[str], new: Mapping[str, str | None]) -> pd.DataFrame:
+    """Add to images with a `label` the columns class, given, fixed and dropped, and number the labels.
+
+    Args:
+        labels: of all classes, in their order.
+        new: {path: label, or None: it is to be left out}, of labels_fixed.csv.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    dropped = [path in new and new[path] is None for path in images["path"]]
+    classes = [new.get(path) or given for path, given in zip(images["path"], images["label"], strict=True)]
+    return images.assign(
+        **{"class": classes, "given": images["label"]},
+        label=[numbers[label] for label in classes],
+        fixed=images["path"].isin(new),
+        dropped=np.array(dropped, dtype=bool),
+    )
 
 
 def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:

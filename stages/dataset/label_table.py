@@ -10,7 +10,7 @@ import csv
 import io
 import posixpath
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,45 +66,65 @@ def read_label_table(table: Path) -> list[LabelRow]:
     Raises:
         UserError: all that is wrong with it, a line each.
     """
+    rows: dict[str, LabelRow] = {}
+    problems: list[str] = []
+    for line, cells in read_cells(table, ("path", "label"), problems):
+        path, label, split, group = (cells.get(name, "") for name in ("path", "label", "split", "group"))
+        path = tidy_path(path)
+        split_name = SPLIT_NAMES.get(split.casefold(), split or None)
+        row = LabelRow(line, path, label, split_name, unicodedata.normalize("NFC", group))
+        first = rows.setdefault(path, row)
+        has_split = next(iter(rows.values())).split is not None
+        checks = [
+            # a path from the root would differ from machine to machine
+            (not path or path[0] == "/", f"expected the path of an image in this folder, found {path!r}; mend it"),
+            (path and first is not row, f"{path} stands in line {first.line} already; keep one of the two"),
+            (
+                not label or UNPRINTABLE.search(label),
+                f"expected the name of the image's class, found {label!r}; mend the label",
+            ),
+            (row.split not in (None, *SPLITS), f"expected the split train, val or test, found {split!r}; mend it"),
+            ((row.split is not None) != has_split, "expected a split in every row or in none; fill it in"),
+        ]
+        problems += [f"line {row.line}: {problem}" for is_wrong, problem in checks if is_wrong]
+    refuse_lines(table, problems or find_cut_groups(rows.values()))
+    return list(rows.values())
+
+
+def read_cells(table: Path, needed: Sequence[str], problems: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of each line of a CSV file that is not blank, and its cells by their columns in lower case.
+
+    Args:
+        needed: columns that there have to be, once each.
+        problems: takes up what is wrong with a line.
+    Raises:
+        UserError: it has other columns, or another encoding.
+    """
     text = read_text(table)
     separator = max(",;\t", key=text.partition("\n")[0].count)
     # strict: a quote that is never closed would otherwise swallow the rows below it
     dialect = {"delimiter": separator, "skipinitialspace": True, "strict": True}
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="", **dialect)
-    rows: dict[str, LabelRow] = {}
-    problems: list[str] = []
     try:
         reader.fieldnames = columns = [name.strip().casefold() for name in reader.fieldnames or ()]
-        if not columns.count("path") == columns.count("label") == 1:
-            found = ",".join(columns) or "none"
-            refuse_lines(table, [f"line 1: expected the columns path and label, once each, found {found}; mend it"])
+        if any(columns.count(name) != 1 for name in needed):
+            expected, found = " and ".join(needed), ",".join(columns) or "none"
+            refuse_lines(table, [f"line 1: expected the columns {expected}, once each, found {found}; mend it"])
         for cells in reader:
             surplus = "".join(cells.pop(None, ())).strip()
-            if not (surplus or "".join(cells.values()).strip()):
-                continue
-            path, label, split, group = (cells.get(name, "").strip() for name in ("path", "label", "split", "group"))
-            path = path and posixpath.normpath(path.replace("\\", "/"))  # as Windows writes it
-            split_name = SPLIT_NAMES.get(split.casefold(), split or None)
-            row = LabelRow(reader.line_num, path, label, split_name, unicodedata.normalize("NFC", group))
-            first = rows.setdefault(path, row)
-            has_split = next(iter(rows.values())).split is not None
-            checks = [
-                # a path from the root would differ from machine to machine
-                (not path or path[0] == "/", f"expected the path of an image in this folder, found {path!r}; mend it"),
-                (path and first is not row, f"{path} stands in line {first.line} already; keep one of the two"),
-                (
-                    not label or UNPRINTABLE.search(label),
-                    f"expected the name of the image's class, found {label!r}; mend the label",
-                ),
-                (row.split not in (None, *SPLITS), f"expected the split train, val or test, found {split!r}; mend it"),
-                ((row.split is not None) != has_split, "expected a split in every row or in none; fill it in"),
-                (surplus, f"expected {len(columns)} cells, found more; quote a cell that has {separator!r} in it"),
-            ]
-            problems += [f"line {row.line}: {problem}" for is_wrong, problem in checks if is_wrong]
+            cells = {name: cell.strip() for name, cell in cells.items()}
+            if surplus:
+                found = f"expected {len(columns)} cells, found more; quote a cell that has {separator!r} in it"
+                problems.append(f"line {reader.line_num}: {found}")
+            if surplus or any(cells.values()):
+                yield reader.line_num, cells
     except csv.Error as error:
         problems.append(f"line {reader.line_num}: expected comma-separated values ({error}); mend its quotes")
-    refuse_lines(table, problems or find_cut_groups(rows.values()))
-    return list(rows.values())
+
+
+def tidy_path(path: str) -> str:
+    """Return a path in the folder as `walk` lists it, also where it is written as Windows does."""
+    return path and posixpath.normpath(path.replace("\\", "/"))
 
 
 def find_cut_groups(rows: Iterable[LabelRow]) -> list[str]:

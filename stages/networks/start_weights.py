@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from stages.networks.lineage import SCRATCH
 from stages.networks.model_files import find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
-SCRATCH = "scratch"  # the name of the committed file that stands for no weights
 PREFIXES = ("module.", "_orig_mod.", "model.")  # what wraps a network while it learns puts one before every name
 
 

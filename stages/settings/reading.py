@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from stages.runtime.errors import UserError
-from stages.settings.types import DrawnSet, ModelSettings, Recipe, Section, block_type
+from stages.settings.types import DrawnSet, ModelSettings, Network, Recipe, Section, block_type
 
 OF_BLOCKS = {"weights", "image_size_px", "lr"}  # what `training` has no default of
 
@@ -60,7 +60,9 @@ def _fill_blocks(values: dict[str, Any]) -> dict[str, Any]:
 def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> list[str]:
     """Say what is wrong, after the full key that it has in the file."""
     keys, kind, fields = list(problem["loc"]), problem["type"], section.model_fields
-    if keys[:1] == ["models"] and len(keys) > 3:
+    if keys[:1] == ["audit"] and len(keys) > 2:
+        fields = block_type(keys.pop(1), Network).model_fields
+    elif keys[:1] == ["models"] and len(keys) > 3:
         fields = block_type(keys.pop(2)).model_fields
         training, block = written.get("training"), written["models"].get(keys[1], {})
         if not isinstance(training, dict):

@@ -120,17 +120,33 @@ class Phase(Section):
     lr: LearningRate
 
 
-class ModelSettings(Section):
-    """How a network is trained: the block `training`, overridden by the model's own.
-
-    The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
-    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the
-    backbone's keeps its ratio to it. What else stands in a model's block are the arguments of its architecture.
-    """
+class Network(Section):
+    """A network and its weights; what else stands in its block are the arguments of its architecture."""
 
     architecture: str
     weights: Path
     image_size_px: Pixels  # in the block itself, where dvc.yaml reads which pack it needs
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the architecture's `build_model`."""
+        return {key: value for key, value in self if key not in ModelSettings.model_fields}
+
+    def check(self, image_size_px: int) -> None:
+        """Refuse images that the architecture cannot work on; architectures with a limit override this.
+
+        Raises:
+            ValueError: says which, and what to do.
+        """
+
+
+class ModelSettings(Network):
+    """How a network is trained: the block `training`, overridden by the model's own.
+
+    The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
+    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the
+    backbone's keeps its ratio to it.
+    """
+
     optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion"]
     lr: LearningRate
     backbone_lr: LearningRate | None
@@ -208,26 +224,20 @@ class ModelSettings(Section):
             raise ValueError(f"head_start: logistic_regression fits one layer: expected 0, found {value}")
         return value
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of the architecture's `build_model`."""
-        return {key: value for key, value in self if key not in ModelSettings.model_fields}
-
-    def check(self, image_size_px: int) -> None:
-        """Refuse images that the architecture cannot work on; architectures with a limit override this.
-
-        Raises:
-            ValueError: says which, and what to do.
-        """
-
 
 @cache
-def block_type(architecture: str) -> type[ModelSettings]:
-    """Return the type of a model's block: how it is trained, and the `Arguments` of its architecture's file."""
-    bases = (load_architecture(architecture).Arguments, ModelSettings)
+def block_type(architecture: str, kind: type[Network] = ModelSettings) -> type[Network]:
+    """Return the type of a model's block, or of another kind of it, with the `Arguments` of its architecture's file."""
+    bases = (load_architecture(architecture).Arguments, kind)
     return create_model(architecture, __base__=bases, architecture=Literal[architecture])
 
 
-Block = Annotated[Union[*map(block_type, list_architectures())], Field(discriminator="architecture")]
+def _of_any_architecture(kind: type[Network]) -> Any:
+    blocks = [block_type(architecture, kind) for architecture in list_architectures()]
+    return Annotated[Union[*blocks], Field(discriminator="architecture")]
+
+
+Model, Backbone = map(_of_any_architecture, (ModelSettings, Network))
 
 
 class Ensemble(Section):
@@ -256,19 +266,25 @@ class Recipe(Section):
     pack: Pack
     augment: Augment
     training: dict[str, Any]  # the defaults of every block of models; checked there
-    models: Annotated[dict[Name, Block], Field(min_length=1)]
-    ensemble: Ensemble | None = None  # of the root alone
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    ensemble: Ensemble | None = None  # of the root alone, as the next one is
+    audit: Backbone | None = None  # whose features tell which labels look wrong
+
+    def networks(self) -> dict[str, Network]:
+        """Return the blocks that describe a network, by their full keys."""
+        audit = {"audit": self.audit} if self.audit else {}
+        return {f"models.{name}": model for name, model in self.models.items()} | audit
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        sizes_px = self.image_sizes_px
+        sizes_px, blocks = self.image_sizes_px, self.networks()
         problems = [
-            f"models.{name}.image_size_px: expected one of image_sizes_px, {sizes_px}, "
-            f"found {model.image_size_px}; add it there"
-            for name, model in self.models.items()
-            if model.image_size_px not in sizes_px
+            f"{name}.image_size_px: expected one of image_sizes_px, {sizes_px}, "
+            f"found {block.image_size_px}; add it there"
+            for name, block in blocks.items()
+            if block.image_size_px not in sizes_px
         ]
-        if unused := set(sizes_px) - {model.image_size_px for model in self.models.values()}:
+        if unused := set(sizes_px) - {block.image_size_px for block in blocks.values()}:
             problems.append(
                 f"image_sizes_px: expected sizes that models look at, found {sorted(unused)}; take that out, or give a "
                 "model that image_size_px"

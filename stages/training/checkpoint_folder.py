@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 DVC = Path(".dvc")
+FEATURES = "features"  # a folder in that of the checkpoints
 KEPT_DAYS = 7  # what nobody has resumed for so long is given up
 
 

@@ -1,23 +1,20 @@
 """Features of a frozen backbone: computed once for a few views of each image.
 
 They are kept in a folder that all experiments share, under the name of all that they depend on, so that a sweep over
-the settings of the head computes them once.
+the settings of the head computes them once. The stage `audit` reads those of centre crops, too.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from stages.networks.batches import predict_batches
-from stages.networks.devices import in_exact_float32
+from stages.networks.features import compute_features, describe_code, name_file
 from stages.runtime.files import written_whole
 from stages.training.augmentations import build_policy, derive_seed, draw_changes
 from stages.training.job import Job
 
-BATCH_SIZE = 128  # always: in batches of other sizes, the last bits of the features are others
 KEPT_BYTES = 4 * 2**30  # of all feature files together; the oldest go first
 
 
@@ -34,37 +31,20 @@ def read_features(backbone: nn.Module, job: Job, split: str, folder: Path | None
     images = job.train.images if split == "train" else job.val.images
     n_views = job.settings.frozen_views if split == "train" else 1
     if folder is None:
-        return compute_features(backbone, job, images, n_views)
-    path = folder / f"{name_features(backbone, job, images, n_views)}.npy"
+        return compute_views(backbone, job, images, n_views)
+    drawn = (job.code, n_views, job.augment.model_dump(), job.seed) if n_views > 1 else ()
+    path = name_file(folder, backbone, images, job.view, (describe_code(job.settings.architecture), *drawn))
     if not path.exists():
         make_room(folder)
-        features = compute_features(backbone, job, images, n_views)
+        features = compute_views(backbone, job, images, n_views)
         with written_whole(path) as temporary:
             np.save(temporary, features)
     path.touch()
     return np.load(path)
 
 
-def name_features(backbone: nn.Module, job: Job, images: np.ndarray, n_views: int) -> str:
-    """Return a hash of all that features depend on: code, weights, pixels, and how the views are made of them."""
-    view = (job.view.stored_size_px, job.view.size_px, job.view.mean, job.view.std, job.device.type)
-    augment = (job.augment.model_dump(), job.seed) if n_views > 1 else ()
-    digest = hashlib.sha256(
-        repr((torch.__version__, torch.get_num_threads(), job.code, view, n_views, augment)).encode()
-    )
-    digest.update(repr(images.shape).encode())
-    digest.update(images)
-    for name, tensor in backbone.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
-
-
-@torch.no_grad()
-def compute_features(backbone: nn.Module, job: Job, images: np.ndarray, n_views: int) -> np.ndarray:
-    """Return the features of so many views of each image, (n_views, n_images, ...), in evaluation mode and float32."""
-    was_training = backbone.training
-    backbone.eval()
+def compute_views(backbone: nn.Module, job: Job, images: np.ndarray, n_views: int) -> np.ndarray:
+    """Return the features of so many views of each image, float32, (n_views, n_images, ...)."""
     policy, views = build_policy(job.augment), []
     for number in range(n_views):
         print(f"{job.name}: features of {len(images)} images, view {number + 1} of {n_views}", flush=True)
@@ -74,10 +54,8 @@ def compute_features(backbone: nn.Module, job: Job, images: np.ndarray, n_views:
             torch.manual_seed(seed)  # of the policy
             generator = torch.Generator().manual_seed(seed)
             changes = draw_changes(len(images), job.view.margin_px, job.augment, generator)
-        with in_exact_float32():
-            batches = predict_batches(backbone, images, BATCH_SIZE, job.view, changes, policy if number else None)
-            views.append(torch.cat([batch.float().cpu() for batch in batches]).numpy())
-    backbone.train(was_training)
+        batches = compute_features(backbone, images, job.view, changes, policy if number else None)
+        views.append(np.concatenate([*batches]))
     return np.stack(views)
 
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stages.networks.batches import predict_batches, send
 from stages.runtime.errors import UserError
 from stages.training.augmentations import derive_seed, iterate_epoch, iterate_features
+from stages.training.checkpoint_folder import FEATURES
 from stages.training.checkpoints import Checkpoint
 from stages.training.features import read_features
 from stages.training.heads import fit_head
@@ -44,7 +45,7 @@ def fit(
     Returns:
         The best weights, on the CPU, as a state dict.
     """
-    folder, is_first = checkpoint.path.parent / "features" if checkpoint else None, job.processes.is_first
+    folder, is_first = checkpoint.path.parent / FEATURES if checkpoint else None, job.processes.is_first
     trainer = Trainer(network, job, folder)
     if state := job.processes.tell_all(checkpoint.read() if checkpoint else None):
         trainer.load_state_dict(state)

@@ -101,8 +101,8 @@ class Revision:
 
     @cached_property
     def images(self) -> str:
-        """The folder of the pictures that the manifest lists."""
-        return self._read_yaml(PARAMS)["images"]
+        """The folder of the pictures that the manifest lists; "" where the parameters name none."""
+        return self._read_yaml(PARAMS).get("images", "")
 
     @cached_property
     def manifest(self) -> pd.DataFrame:

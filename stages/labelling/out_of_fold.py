@@ -1,0 +1,38 @@
+"""What a classifier on frozen features says of pictures that it was not fitted to."""
+
+import numpy as np
+
+from stages.scoring.cross_fitting import assign_folds
+
+SEED = 1  # of the folds
+N_COMPONENTS = 500
+STRENGTH = 3  # scikit-learn's C, for inputs whose variances sum to 1
+
+
+def prepare(features: np.ndarray) -> np.ndarray:
+    """Return principal components of standardised features, float32 (n_images, n_components); they know no labels."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    inputs = StandardScaler().fit_transform(features) / np.sqrt(features.shape[1])
+    n_components = min(N_COMPONENTS, *inputs.shape)
+    return PCA(n_components, svd_solver="covariance_eigh").fit_transform(inputs).astype(np.float32)
+
+
+def predict_out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the probabilities that logistic regressions give to pictures of folds that they have not seen.
+
+    Args:
+        inputs: float32, shape (n_images, n_components).
+        labels, groups: int, shape (n_images,); the copies of a picture share a group, and a fold.
+    Returns:
+        float64, shape (n_images, n_classes); a class of which all pictures are in one fold gets 0 there.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    folds, probabilities = assign_folds(labels, groups, SEED), np.zeros((len(labels), n_classes))
+    for fold in np.unique(folds):
+        held = folds == fold
+        model = LogisticRegression(C=STRENGTH, tol=1e-3).fit(inputs[~held], labels[~held])
+        probabilities[np.ix_(held, model.classes_)] = model.predict_proba(inputs[held])
+    return probabilities
