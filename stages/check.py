@@ -44,7 +44,10 @@ def list_outputs() -> tuple[set[Path], set[Path]]:
             needed = [out for stage in repo.stage.collect("audit", with_deps=True) for out in stage.outs]
             return tuple({Path(out.fs_path) for out in outs} for outs in (repo.index.outs, needed))
     except CyclicGraphError as error:
-        raise UserError(f"images or weights: a stage would need what it makes itself ({error}); name others") from None
+        raise UserError(
+            f"images or weights: expected paths without a cycle, but a stage would need its own output ({error}); name "
+            "other paths"
+        ) from None
     except DvcException as error:
         raise UserError(f"dvc: {error}") from None
 
@@ -54,18 +57,22 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
     images = Path(recipe.images)
     if not images.is_dir() and not _is_made(images, outputs):
         found = "a file" if images.is_file() else "nothing"
-        expected = f"images: expected a folder of images, or one that an input under data/ makes, found {found}"
+        expected = f"images: expected a folder of images, or the output of an input pipeline under data/, found {found}"
         is_copy = "DVC_EXP_NAME" in os.environ and not images.is_absolute()
-        remedy = "; queued experiments run in a copy: name it by its whole path, or run `dvc add` on it" * is_copy
+        remedy = (
+            "; queued experiments run in a copy of the repository: give the absolute path, or run `dvc add` on the "
+            "folder" * is_copy
+        )
         yield f"{expected}: {images}{_say_switch(images)}{remedy}"
     if "ensemble" in recipe.models:
-        yield "models.ensemble: expected another name, since the vote is called so in tables; rename the block"
+        yield "models.ensemble: this name is reserved for the ensemble; rename the block"
     for name, block in recipe.networks().items():
         weights = Path(block.weights)
         if not weights.is_file() and not _is_made(weights, outputs):
             yield (
-                f"{name}.weights: expected a safetensors file, or one that a stage makes (data/models/ and a "
-                f"model, or an input's), found nothing: {weights}{_say_switch(weights)}"
+                f"{name}.weights: expected a safetensors file, or one that a stage makes "
+                "(data/models/NAME.safetensors, or the output of an input pipeline), found nothing at "
+                f"{weights}{_say_switch(weights)}"
             )
         try:
             block.check(block.image_size_px)
@@ -101,7 +108,7 @@ def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -
         needed: what the audit needs of all that DVC makes.
         inputs: the other parameter files that train.
     """
-    weights, wanted = recipe.audit.weights, "audit.weights: expected weights that have not learnt from these labels"
+    weights, wanted = recipe.audit.weights, "audit.weights: expected weights that did not learn from these labels"
     learnt = [path for path in needed if path.suffix == ".safetensors" and MEMBERS.absolute() in path.parents]
     learnt += [
         path / "models"
@@ -109,9 +116,9 @@ def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -
         if any((path / "models").absolute() in each.parents for each in needed)
     ]
     if learnt:
-        yield f"{wanted}, found {weights}, which is or starts from {_name(min(learnt))}; choose others"
+        yield f"{wanted}, found {weights}, which is {_name(min(learnt))} or starts from it; choose other weights"
     elif Path(weights).name == SCRATCH:
-        yield f"{wanted} and have learnt something, found {weights}; name a network of data/weights/source/models/"
+        yield f"{wanted} but from others, found {weights}; choose a network of data/weights/source/models/"
 
 
 def _name(path: Path) -> str:
@@ -128,9 +135,9 @@ def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
     for key, path in {"images": recipe.images, **weights}.items():
         if not (_is_made(Path(path), outputs) or Path(path).is_symlink()) and _list_strays(path):
             yield (
-                f"{key}: {path} is in this repository, and neither ignored nor tracked: `dvc exp run` commits its "
-                "files to git with the experiment; before that, move it into data/, which git ignores, or out of the "
-                f"repository, or run `dvc add {path}`"
+                f"{key}: {path} is in this repository, but git does not ignore it and DVC does not track it: `dvc exp "
+                "run` commits its files to git; first move it into data/, which git ignores, or out of the repository, "
+                f"or run `dvc add {path}`"
             )
 
 
@@ -158,8 +165,8 @@ def _say_switch(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checked", type=Path, help="is written if all is right")
-    parser.add_argument("params", type=Path, nargs="+", help="the pipeline's own, then those of its inputs")
+    parser.add_argument("checked", type=Path, help="file to write if all parameters are right")
+    parser.add_argument("params", type=Path, nargs="+", help="params.yaml, then the parameter files of the inputs")
     arguments = parser.parse_args()
     params, problems = {}, []
     for path in arguments.params:
@@ -169,7 +176,7 @@ def main() -> None:
             problems += error.args
     first = arguments.params[0]
     problems += [
-        f"{first}: {key}: missing key; expected it in the first file, which is the pipeline's own"
+        f"{first}: {key}: missing key; add this block"
         for key in ("ensemble", "audit")
         if first in params and not getattr(params[first], key, None)
     ]

@@ -49,7 +49,7 @@ def main() -> None:
     write_attention(arguments.attention, mistakes[: len(maps)], maps)
     name = arguments.metrics_folder.name
     if len(maps) < len(mistakes):
-        print(f"evaluate {name}: no maps of attention: no layer is known to give one of 4 x 4 pixels or more")
+        print(f"evaluate {name}: no attention maps: no layer has a feature map of 4 x 4 pixels or more")
 
     scores, val_scores = score(test.labels, of_test, test_groups), score(val.labels, of_val, val_groups)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -84,12 +84,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder, or - for a list on standard input")
     parser.add_argument(
-        "--models", type=Path, default=Path("data/models"), metavar="FOLDER", help="by default %(default)s"
+        "--models",
+        type=Path,
+        default=Path("data/models"),
+        metavar="FOLDER",
+        help="folder of trained models, by default %(default)s",
     )
-    parser.add_argument("--model", metavar="NAME", help="one of them alone; by default they vote")
+    parser.add_argument("--model", metavar="NAME", help="ask only this model; by default the ensemble")
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", dest="write", action="store_const", const=write_json_lines, help="an object a line")
-    formats.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="a row a picture")
+    formats.add_argument(
+        "--json", dest="write", action="store_const", const=write_json_lines, help="print one JSON object per line"
+    )
+    formats.add_argument(
+        "--csv", dest="write", action="store_const", const=write_csv, help="print one CSV row per picture"
+    )
     parser.set_defaults(write=write_table)
     arguments = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough
@@ -98,7 +106,7 @@ def main() -> None:
     paths = list(list_files(arguments.paths))
     if not paths:
         found = f"no file in {' '.join(arguments.paths)}" if arguments.paths else "none"
-        raise UserError(f"PATH: expected pictures, or folders of them, found {found}; name some")
+        raise UserError(f"PATH: expected pictures, or folders with pictures, found {found}; name files or folders")
 
     n_refused = 0
 

@@ -1,9 +1,9 @@
-"""Run what `dvc repro` would run, several stages at once: DVC itself runs one after another.
+"""Run what `dvc repro` would run, but several stages at once; DVC itself runs one after another.
 
-A stage that is out of date is run by a dvc of its own, as soon as all that it depends on has been made. Each has its
-share of the cores (OMP_NUM_THREADS), and, where there are GPUs, one of them. Without GPUs, a training that would take
-longer than all others together runs last, by itself, on all cores; and after it the audit, since features that were
-computed on as many cores can be read again. After a failure nothing new begins.
+Each stage that is out of date runs in its own dvc process, as soon as its dependencies exist. It gets a share of the
+cores (OMP_NUM_THREADS) and, if there are GPUs, one of them. Without GPUs, a training that takes longer than all others
+together runs last and alone, on all cores; then the audit, because it can reuse features computed on as many cores.
+After a failure no new stage starts.
 """
 
 import argparse
@@ -104,10 +104,10 @@ class Runner:
 
 
 def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
-    """Run what is out of date, each stage as soon as what it depends on is there.
+    """Run the stages that are out of date, each as soon as its dependencies exist.
 
-    What takes a moment comes first, so that each model is scored as soon as it is trained; then the way to the first
-    score; then the longest chain.
+    Short stages come first, so that each model is scored as soon as it is trained; then the path to the first score;
+    then the longest chain.
 
     Raises:
         UserError: a stage failed.
@@ -165,13 +165,13 @@ def find_first(graph: DiGraph, work: dict[Stage, float]) -> set[Stage]:
 
 
 def find_giant(work: dict[Stage, float]) -> Stage | None:
-    """Return the stage that takes longer than all others together, or None."""
+    """Return the stage that takes longer than all other stages together, or None."""
     longest = max(work, key=work.get)
     return longest if 2 * work[longest] > sum(work.values()) else None
 
 
 def estimate(stage: Stage) -> float:
-    """Return how many pixels a training or the audit looks at for each image; other stages take a MOMENT."""
+    """Return the pixels that a training or the audit sees per image; MOMENT for other stages."""
     name = stage.addressing.rpartition("train@")[2]
     if name == stage.addressing != "audit":
         return MOMENT

@@ -54,7 +54,7 @@ def assign_splits(dataset: Dataset, settings: Split, ledger: Mapping[str, str]) 
     splits[free.index] = stratify(free["class"].tolist(), free["group"].tolist(), fractions, settings.seed, earlier)
     if given:
         cut = ", ".join(f"{(splits == split).sum()} {split}" for split in SPLITS if split not in given)
-        print(f"split: the folder gives {', '.join(sorted(given))} alone; cut from its train: {cut} images")
+        print(f"split: the folder has only {', '.join(sorted(given))}; cut from train: {cut} images")
     return splits, {**ledger, **dict(zip(keys, splits[free.index], strict=True))}
 
 
@@ -105,14 +105,14 @@ def say(facts: dict[str, Any]) -> None:
     """Print what a user should know of the images beside their number."""
     fixed = facts["n_fixed"]
     for count, meaning in (
-        (facts["n_exact_copies"], "images are exact copies of another; copies stay in one split"),
+        (facts["n_exact_copies"], "images are exact copies of another image; copies stay in one split"),
         (
             facts["n_near_copies"],
-            "more images are near copies of another (images_copy_bits); copies stay in one split",
+            "more images are near copies of another image (images_copy_bits); copies stay in one split",
         ),
-        (facts["n_first_frame_only"], "images have several frames or pages, of which the first is taken"),
-        (facts["n_rejected"]["total"], "files left out, see the list"),
-        (facts["n_passed_over"]["total"], "files passed over"),
+        (facts["n_first_frame_only"], "images have several frames or pages; the first is used"),
+        (facts["n_rejected"]["total"], "files left out; data/rejected.csv gives the reasons"),
+        (facts["n_passed_over"]["total"], "files ignored (hidden, or not images of a class)"),
         (fixed["relabelled"], "pictures have another class than the folder says (labels_fixed.csv)"),
         (fixed["dropped"], "pictures are left out (labels_fixed.csv)"),
         (fixed["marked_in_test"], "pictures to be left out (labels_fixed.csv) stay, since they are of the test split"),
@@ -120,7 +120,10 @@ def say(facts: dict[str, Any]) -> None:
         if count:
             print(f"split: {count} {meaning}")
     if "grey_bits" in facts:
-        print(f"split: grey pictures of more than 8 bits a pixel: their largest value takes {facts['grey_bits']} bits")
+        print(
+            f"split: grey pictures with more than 8 bits per pixel: {facts['grey_bits']} bits are used, as the largest "
+            "value needs"
+        )
     of_splits = ", ".join(f"{facts['n_images'][split]} {split}" for split in SPLITS)
     print(f"split: {facts['n_images']['total']} images of {facts['n_classes']} classes: {of_splits}")
 

@@ -25,11 +25,10 @@ CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """The usable images, a row each, with COLUMNS and those of Facts; `split` is None where the folder gives none.
+    """The usable images, a row each, with COLUMNS and the fields of Facts; `split` is None if the folder gives none.
 
-    The column `copies` has the group of copies of each, `group` this group joined with those that labels.csv gives;
-    `given` the class that the folder gives it, `fixed` whether labels_fixed.csv names it, `dropped` whether it is to be
-    left out.
+    The column `copies` has the group of copies, `group` that group merged with the groups in labels.csv, `given` the
+    class in the folder, `fixed` whether labels_fixed.csv names the image, `dropped` whether it is left out.
     """
 
     images: pd.DataFrame
@@ -43,11 +42,11 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int, fixes: Path | No
     """List, decode and compare all images of a folder.
 
     Args:
-        max_pixels: width x height beyond which an image is rejected.
-        copy_bits: how many bits of their perceptual hashes near copies differ in at most; 0 looks for exact ones only.
-        fixes: labels_fixed.csv, whose labels take the place of the folder's.
+        max_pixels: largest width x height of an image; larger ones are rejected.
+        copy_bits: largest number of different bits of near copies; 0: exact copies only.
+        fixes: labels_fixed.csv, whose labels replace those of the folder.
     Raises:
-        UserError: the folder's classes cannot be made out, or labels_fixed.csv has mistakes; each has its line.
+        UserError: the classes of the folder are unclear, or labels_fixed.csv has mistakes; one line per problem.
     """
     rows = read_fixes(fixes) if fixes else []
     listing = list_folder(folder)

@@ -46,9 +46,11 @@ def read_fixes(table: Path) -> list[Fix]:
         fix = Fix(line, tidy_path(cells["file"]), cells["label"])
         first = fixes.setdefault(_compose(fix.file), fix)
         if not fix.file or not fix.label:
-            problems.append(f"line {line}: expected a picture's path and its label, or {DROP}, found an empty cell")
+            problems.append(
+                f"line {line}: expected the path of a picture and its label, or {DROP}, found an empty cell; fill it in"
+            )
         elif first is not fix:
-            problems.append(f"line {line}: {fix.file} stands in line {first.line} already; keep one of the two")
+            problems.append(f"line {line}: {fix.file} is already in line {first.line}; delete one of the two lines")
     refuse_lines(table, problems)
     return list(fixes.values())
 
@@ -68,9 +70,9 @@ def match_fixes(
     """
     by_spelling = {_compose(path): path for path in files}
     paths = [by_spelling.get(_compose(fix.file)) for fix in fixes]
-    remedy = f"take it out, or set `images` to the folder that {table.name} was written for"
+    remedy = f"delete these rows, or set `images` to the folder for which {table.name} was written"
     if len(fixes) > 1 and not any(paths):
-        refuse_lines(table, [f"expected pictures of {folder}, found none among its {len(fixes)} rows; {remedy}"])
+        refuse_lines(table, [f"expected pictures of {folder}, but none of the {len(fixes)} rows names one; {remedy}"])
     labels: dict[str, str | None] = {}
     problems = []
     for fix, path in zip(fixes, paths, strict=True):
@@ -92,7 +94,7 @@ def _find_label(text: str, names: Mapping[str, str]) -> tuple[str | None, str]:
     if len(meant) == 1 and spelt != DROP:
         return meant.pop(), ""
     if meant:
-        return None, f"{text} may mean several things ({', '.join(sorted(meant))}); rename a class"
+        return None, f"{text} has several meanings ({', '.join(sorted(meant))}); rename a class"
     close = difflib.get_close_matches(spelt, {*names, *names.values()}, n=1)
     meant_well = f"; did you mean {close[0]!r}?" if close else "; mend it"
     return None, f"expected a class of the folder, or {DROP}, found {text!r}{meant_well}"

@@ -77,14 +77,20 @@ def read_label_table(table: Path) -> list[LabelRow]:
         has_split = next(iter(rows.values())).split is not None
         checks = [
             # a path from the root would differ from machine to machine
-            (not path or path[0] == "/", f"expected the path of an image in this folder, found {path!r}; mend it"),
-            (path and first is not row, f"{path} stands in line {first.line} already; keep one of the two"),
+            (
+                not path or path[0] == "/",
+                f"expected the path of an image inside this folder, found {path!r}; correct the path",
+            ),
+            (path and first is not row, f"{path} is already in line {first.line}; delete one of the two lines"),
             (
                 not label or UNPRINTABLE.search(label),
-                f"expected the name of the image's class, found {label!r}; mend the label",
+                f"expected the name of a class, found {label!r}; correct the label",
             ),
-            (row.split not in (None, *SPLITS), f"expected the split train, val or test, found {split!r}; mend it"),
-            ((row.split is not None) != has_split, "expected a split in every row or in none; fill it in"),
+            (row.split not in (None, *SPLITS), f"expected the split train, val or test, found {split!r}; correct it"),
+            (
+                (row.split is not None) != has_split,
+                "expected a split in every row or in no row; fill in the missing splits",
+            ),
         ]
         problems += [f"line {row.line}: {problem}" for is_wrong, problem in checks if is_wrong]
     refuse_lines(table, problems or find_cut_groups(rows.values()))
@@ -109,17 +115,19 @@ def read_cells(table: Path, needed: Sequence[str], problems: list[str]) -> Itera
         reader.fieldnames = columns = [name.strip().casefold() for name in reader.fieldnames or ()]
         if any(columns.count(name) != 1 for name in needed):
             expected, found = " and ".join(needed), ",".join(columns) or "none"
-            refuse_lines(table, [f"line 1: expected the columns {expected}, once each, found {found}; mend it"])
+            refuse_lines(
+                table, [f"line 1: expected the columns {expected}, once each, found {found}; correct the first line"]
+            )
         for cells in reader:
             surplus = "".join(cells.pop(None, ())).strip()
             cells = {name: cell.strip() for name, cell in cells.items()}
             if surplus:
-                found = f"expected {len(columns)} cells, found more; quote a cell that has {separator!r} in it"
+                found = f"expected {len(columns)} cells, found more; put cells that contain {separator!r} in quotes"
                 problems.append(f"line {reader.line_num}: {found}")
             if surplus or any(cells.values()):
                 yield reader.line_num, cells
     except csv.Error as error:
-        problems.append(f"line {reader.line_num}: expected comma-separated values ({error}); mend its quotes")
+        problems.append(f"line {reader.line_num}: expected comma-separated values ({error}); correct the quotes")
 
 
 def tidy_path(path: str) -> str:
@@ -135,7 +143,7 @@ def find_cut_groups(rows: Iterable[LabelRow]) -> list[str]:
         if row.group and row.split != first.setdefault(row.group, row).split:
             cut.setdefault(row.group, row)
     return [
-        f"line {row.line}: expected group {printable(group)} in one split, found it in {row.split} and in "
-        f"{first[group].split} (line {first[group].line}); give all its pictures one split"
+        f"line {row.line}: expected all pictures of group {printable(group)} in one split, found {row.split} here and "
+        f"{first[group].split} in line {first[group].line}; give them the same split"
         for group, row in cut.items()
     ]

@@ -55,15 +55,15 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
 def refuse_rejections(
     folder: Path, rejections: Sequence[Rejection], n_files: int, labels_fixed: Path | None = None
 ) -> None:
-    """Raise a UserError, as the policy `strict` says: a line for each rejection, and one that says what to do."""
+    """Raise a UserError for the policy `strict`: a line for each rejection, and one that says what to do."""
     if rejections:
         near_copies = any("near copy" in each.detail for each in rejections)
-        settle = f"; settle what stands under two classes by a row of {labels_fixed}: file, and its class or drop"
+        settle = f"; for a picture in two classes, add a row to {labels_fixed}: the file, and its class or `drop`"
         is_torn = labels_fixed is not None and any(each.reason == "conflict" for each in rejections)
         raise UserError(
             *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
-            f"{folder}: {len(rejections)} of {n_files} files cannot be used; mend or remove them, or set images_policy "
-            "to skip, which lists them and leaves them out"
+            f"{folder}: {len(rejections)} of {n_files} files cannot be used; repair or remove these files, or set "
+            "`images_policy: skip` in params.yaml to leave them out"
             + settle * is_torn
-            + "; lower images_copy_bits if near copies are different pictures" * near_copies,
+            + "; if near copies are different pictures, lower images_copy_bits" * near_copies,
         )

@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members in the vote's order, and the vote; where one has no weight in it, None stands for it."""
+    """The members in order, and how they are combined; None replaces a member with zero weight."""
 
     members: list[Member | None]
     vote: Vote
@@ -68,14 +68,14 @@ class Ensemble:
 
 
 def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
-    """Load a model of the folder, or its vote with the members that have a weight in it.
+    """Load one model of the folder, or the ensemble with the members that have a weight.
 
     Args:
-        folder: holds NAME.safetensors of each model, and vote.json.
-        model: a name; None is the vote.
+        folder: contains NAME.safetensors for each model, and vote.json.
+        model: name of a single model; None: the ensemble.
     Raises:
-        UserError: there is no such folder, model or vote, a file is none that this clone can open, or the members are
-            not of one pipeline.
+        UserError: the folder, the model or vote.json is missing, this version cannot open a file, or the members come
+            from different pipelines.
     """
     if not folder.is_dir():
         found = "a file" if folder.is_file() else "nothing"
@@ -100,10 +100,13 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
 
 def _load_alone(folder: Path, model: str, there: list[str]) -> Ensemble:
     if model not in there:
-        raise UserError(f"--model: expected one of {', '.join(there) or 'none'} in {folder}, found {model}")
+        raise UserError(
+            f"--model: {folder} has no model {model}; "
+            + (f"choose one of {', '.join(there)}" if there else "it has no models; run `dvc repro`")
+        )
     member, vote = _load(folder, model), read_lone_vote(folder / VOTE_FILE, model)
     if vote is None:
-        print(f"{folder}: no temperature of {model} in {VOTE_FILE}, so its answers are uncalibrated", file=sys.stderr)
+        print(f"{folder}: {VOTE_FILE} has no temperature for {model}, so its answers are uncalibrated", file=sys.stderr)
     return Ensemble([member], vote or EqualVote(np.ones(1)))
 
 
@@ -113,8 +116,8 @@ def _load(folder: Path, name: str) -> Member:
 
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:
-    """Refuse members that learnt other classes than the first, or from pictures of another depth."""
-    (first, _, ours), remedy = members[0], "take the members of a vote from one run"
+    """Refuse members with other classes than the first one, or trained on pictures of another depth."""
+    (first, _, ours), remedy = members[0], "use models and vote.json of one run"
     for name, _, theirs in members[1:]:
         pairs = zip_longest(ours.class_names, theirs.class_names)
         if differing := next((pair for pair in pairs if pair[0] != pair[1]), None):

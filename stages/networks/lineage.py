@@ -53,9 +53,7 @@ def _read_words(path: Path, digest: str) -> dict[str, Any]:
         with safe_open(path, framework="np") as file:
             words = json.loads((file.metadata() or {}).get("quintet", "{}"))
     except (OSError, SafetensorError):
-        raise UserError(
-            f"{path}: expected a safetensors file, found none that can be read; choose other weights"
-        ) from None
+        raise UserError(f"{path}: expected a safetensors file, but it cannot be read; choose other weights") from None
     if digest and not hashlib.sha256(content).hexdigest().startswith(digest):
         raise UserError(
             f"{path}: expected weights whose sha256 begins with {digest}, from which others started, found another; "
@@ -74,7 +72,7 @@ def refuse_taught(path: Path, class_names: Collection[str]) -> None:
     Raises:
         UserError: they have, or what they started from is no longer there to be asked.
     """
-    wanted = f"{path}: expected weights that have not learnt from the labels of this folder, which may be wrong"
+    wanted = f"{path}: expected weights that did not learn from the labels of this folder, which may be wrong"
     remedy = "choose others (data/weights/source/ or data/weights/packaged/)"
     for ancestor in trace_back(path):
         by_itself = "" if ancestor.path == path else f"that it started from {ancestor.path}, and "

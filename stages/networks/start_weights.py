@@ -19,7 +19,7 @@ from stages.networks.model_files import find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
-PREFIXES = ("module.", "_orig_mod.", "model.")  # what wraps a network while it learns puts one before every name
+PREFIXES = ("module.", "_orig_mod.", "model.")  # added to every name by wrappers of a network
 
 
 @dataclass(frozen=True)

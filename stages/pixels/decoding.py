@@ -103,7 +103,7 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                 if shrink_to_px:
                     image.draft(None, (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                image.seek(int(image.info.get("default_image", 0)))  # of a PNG, one that its animation leaves out
+                image.seek(int(image.info.get("default_image", 0)))  # an animated PNG may hide its default image
                 image.load()
                 its_bits = _count_grey_bits(image)
                 return Picture(_turn_upright(_to_rgb(image, grey_bits or its_bits), image), n_frames, its_bits)

@@ -1,4 +1,4 @@
-"""Small drawings for the page, as coordinates: how the trainings went, and how well each model is calibrated."""
+"""Coordinates of small SVG plots for the page: training curves and reliability diagrams."""
 
 import math
 from typing import Any

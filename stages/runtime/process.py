@@ -59,7 +59,7 @@ def _leave(error: BaseException) -> None:
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; a full or forbidden disk, too small a GPU, a signal and mistakes of the user end it with a line."""
+    """Run main; user mistakes, signals, a full or read-only disk and a full GPU end it with one line."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack some letters
@@ -84,7 +84,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a process that was started without some standard stream, as by `<&-`, one that is empty."""
+    """Open empty standard streams for a process that was started without them, as by `<&-`."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123

@@ -39,12 +39,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the repository's root") from None
+        raise UserError(f"{path}: no such file; run the command in the folder of params.yaml") from None
     except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # not all are its own
         said = str(error).partition("To suppress this check")[0]
-        raise UserError(f"{path}: not a YAML file: {' '.join(said.split())}") from None
+        raise UserError(f"{path}: expected YAML, found an error: {' '.join(said.split())}; correct the file") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping of parameters, found {values!r:.100}")
+        raise UserError(f"{path}: expected lines `key: value`, found {values!r:.100}; restore the file from git")
     return values
 
 

@@ -44,7 +44,7 @@ class Flowers(Section):
         if self.n_images < N_FLOWER_CLASSES * self.min_images:
             raise ValueError(
                 f"n_images is {self.n_images}, but {N_FLOWER_CLASSES} classes of at least min_images = "
-                f"{self.min_images} need {N_FLOWER_CLASSES * self.min_images}; raise the one or lower the other"
+                f"{self.min_images} need {N_FLOWER_CLASSES * self.min_images}; raise n_images or lower min_images"
             )
         return self
 
@@ -70,7 +70,7 @@ class Split(Section):
     def _sums_to_one(self) -> "Split":
         total = self.train + self.val + self.test
         if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"train + val + test is {total:g}, expected 1")
+            raise ValueError(f"expected train + val + test = 1, found {total:g}; correct the fractions")
         return self
 
 
@@ -102,14 +102,14 @@ class Augment(Section):
     @classmethod
     def _is_the_only_crop(cls, value: float, info: ValidationInfo) -> float:
         if value < 1 and info.data.get("crop"):
-            raise ValueError(f"crops of other sizes take the place of crop: expected 1 with crop: true, found {value}")
+            raise ValueError(f"expected 1 with crop: true, found {value}; set crop: false to use crops of other sizes")
         return value
 
     @field_validator("ratio")
     @classmethod
     def _has_room(cls, value: float, info: ValidationInfo) -> float:
         if value > 1 and info.data.get("scale") == 1:
-            raise ValueError(f"a crop of the whole picture is square: expected 1 with scale: 1, found {value}")
+            raise ValueError(f"expected 1 with scale: 1, found {value}; a smaller scale allows other ratios")
         return value
 
 
@@ -183,21 +183,23 @@ class ModelSettings(Network):
         taken = value if isinstance(value, int) else sum(phase.epochs for phase in value)
         epochs = info.data.get("epochs", math.inf)
         if taken > epochs:
-            raise ValueError(f"expected no more epochs than epochs ({epochs}), found {taken}")
+            raise ValueError(
+                f"expected at most the number of epochs ({epochs}), found {taken}; lower it, or raise epochs"
+            )
         return value
 
     @field_validator("epochs")
     @classmethod
     def _trains(cls, value: int, info: ValidationInfo) -> int:
         if not value and info.data.get("head_start") == "random":
-            raise ValueError("expected 1 or more, or head_start: logistic_regression, found 0")
+            raise ValueError("expected 1 or more, found 0; 0 needs head_start: logistic_regression")
         return value
 
     @field_validator("rounds")
     @classmethod
     def _have_epochs(cls, value: int, info: ValidationInfo) -> int:
         if value > 1 and info.data.get("epochs") == 0:
-            raise ValueError(f"expected 1 with epochs: 0, found {value}")
+            raise ValueError(f"expected 1 with epochs: 0, found {value}; set rounds: 1")
         return value
 
     @field_validator("frozen_views")
@@ -205,23 +207,30 @@ class ModelSettings(Network):
     def _have_a_use(cls, value: int, info: ValidationInfo) -> int:
         is_fitted = info.data.get("head_start") == "logistic_regression"
         if is_fitted and not value:
-            raise ValueError("head_start: logistic_regression needs features of 1 view or more, found 0")
+            raise ValueError("expected 1 or more with head_start: logistic_regression, found 0")
         if value and not is_fitted and info.data.get("frozen_epochs") == 0:
-            raise ValueError(f"expected 0 without frozen_epochs or head_start: logistic_regression, found {value}")
+            raise ValueError(
+                f"expected 0, because nothing uses the features, found {value}; set frozen_epochs or head_start: "
+                "logistic_regression to use them"
+            )
         return value
 
     @field_validator("mixup", "cutmix")
     @classmethod
     def _mixes_images(cls, value: float, info: ValidationInfo) -> float:
         if value and info.data.get("frozen_views") and info.data.get("frozen_epochs"):
-            raise ValueError(f"features cannot be mixed: expected 0 with frozen_views and frozen_epochs, found {value}")
+            raise ValueError(
+                f"expected 0 with frozen_views and frozen_epochs, because features cannot be mixed, found {value}"
+            )
         return value
 
     @field_validator("dense_units", check_fields=False)  # of the architectures that have it
     @classmethod
     def _can_be_fitted(cls, value: int, info: ValidationInfo) -> int:
         if value and info.data.get("head_start") == "logistic_regression":
-            raise ValueError(f"head_start: logistic_regression fits one layer: expected 0, found {value}")
+            raise ValueError(
+                f"expected 0 with head_start: logistic_regression, which fits a single layer, found {value}"
+            )
         return value
 
 
@@ -286,11 +295,10 @@ class Recipe(Section):
         ]
         if unused := set(sizes_px) - {block.image_size_px for block in blocks.values()}:
             problems.append(
-                f"image_sizes_px: expected sizes that models look at, found {sorted(unused)}; take that out, or give a "
-                "model that image_size_px"
+                f"image_sizes_px: no model uses {sorted(unused)}; remove it, or set image_size_px of a model to it"
             )
         if self.ensemble and not self.split.test:
-            problems.append("split.test is 0, expected more: the vote is scored on the test split")
+            problems.append("split.test is 0, expected more: the ensemble is scored on the test split")
         if problems:
             raise UserError(*problems)
         return self

@@ -80,7 +80,9 @@ class Checkpoint:
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError) as error:
-            raise UserError(f"{self.path}: a damaged checkpoint ({error}); remove it, and run again") from None
+            raise UserError(
+                f"{self.path}: the checkpoint is damaged ({error}); delete this file, and run the same command again"
+            ) from None
 
     def write(self, state: dict[str, Any]) -> None:
         """Copy the state, and write the copy in the background while training goes on.

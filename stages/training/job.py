@@ -60,7 +60,9 @@ def read_recipe(path: Path, model: str) -> Recipe:
     """
     recipe = read_params(path)
     if model not in recipe.models:
-        raise UserError(f"{path}: models: expected one of {', '.join(recipe.models)}, found no {model!r}")
+        raise UserError(
+            f"{path}: models: expected one of {', '.join(recipe.models)}, found {model!r}; correct the name"
+        )
     return recipe
 
 
@@ -115,11 +117,13 @@ def check_processes(job: Job) -> None:
     count, settings = job.processes.count, job.settings
     if count > 1 and min(settings.batch_size, len(job.train)) < 2 * count:
         raise UserError(
-            f"{job.name}: {count} processes need two images each of every batch, found batch_size "
+            f"{job.name}: {count} processes need at least two images each per batch, found batch_size "
             f"{settings.batch_size} and {len(job.train)} images; start fewer processes"
         )
     if count > 1 and settings.sync_batch_norm and job.device.type != "cuda":
-        raise UserError(f"{job.name}: sync_batch_norm works on GPUs only, found {job.device}; set it to false")
+        raise UserError(
+            f"{job.name}: sync_batch_norm works on GPUs only, found {job.device}; set sync_batch_norm: false"
+        )
 
 
 def place_network(network: nn.Module, job: Job) -> nn.Module:

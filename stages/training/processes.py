@@ -84,8 +84,8 @@ def spread_out(module: str) -> None:
         return
     count = torch.cuda.device_count() if wanted == "gpu" else int(wanted) if wanted.isdecimal() else 0
     if count < 1:
-        found = "there is no GPU here" if wanted == "gpu" else f"found {wanted!r}"
-        raise UserError(f"QUINTET_PROCESSES: expected a number of processes, or gpu for one a GPU; {found}")
+        found = "this machine has no GPU" if wanted == "gpu" else f"found {wanted!r}"
+        raise UserError(f"QUINTET_PROCESSES: expected a number of processes, or gpu for one process per GPU; {found}")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch

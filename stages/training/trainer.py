@@ -181,7 +181,9 @@ class Trainer:
             raise UserError(f"{job.name}: the loss is not finite in {where}; {REMEDIES}") from None
         except torch.OutOfMemoryError:
             size = f"batch_size {settings.batch_size} at {job.view.size_px} x {job.view.size_px} px"
-            raise UserError(f"{job.name}: {size} needs more memory than {job.device} has; lower either") from None
+            raise UserError(
+                f"{job.name}: {size} needs more memory than {job.device} has; lower batch_size or image_size_px"
+            ) from None
         self.end_epoch()
         loss, accuracy, _ = (job.processes.add_up(sums) / job.n_images).tolist()
         return loss, accuracy
