@@ -30,7 +30,7 @@ def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggest
     block = {"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "batch_size": 8}
     block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5, "image_size_px": 16}
     split = plain_split([0, 1, 2] * 10)
-    params = {"models": {"cnn": block}, "image_sizes_px": [16]}
+    params = {"models": {"cnn": block}, "image_sizes_px": [16], "audit__image_size_px": 16}
     write_params(tmp_path / "params.yaml", **params)
     (tmp_path / "packed/16/train").mkdir(parents=True)
     for name in ("images", "labels"):

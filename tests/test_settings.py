@@ -193,7 +193,7 @@ def test_what_does_not_fit_together_is_named(problems, read):
     assert unused.startswith("image_sizes_px: ")
     assert read(split__train=0.8, split__val=0.1, split__test=0.1).split.train == 0.8  # their sum is not quite 1
     (sums,) = problems(split__train=0.9)
-    assert sums.startswith("split: train + val + test is 1.2")
+    assert sums.startswith("split: ")
     (test,) = problems(split__train=0.85, split__test=0)
     assert test.startswith("split.test is 0")
 

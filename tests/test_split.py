@@ -130,7 +130,7 @@ def test_a_missing_test_split_is_cut_from_train_and_said_so(tmp_path, capsys):
     save(tmp_path / "images", *(f"train/{label}/{i}.png" for label in "ab" for i in range(9)))
     save(tmp_path / "images", *(f"valid/{label}/{i}.png" for label in "ab" for i in range(3)), first=50)
     run_split(tmp_path)
-    assert "cut from its train: 6 test images" in capsys.readouterr().out
+    assert "cut from train: 6 test images" in capsys.readouterr().out
     manifest = read_manifest(tmp_path)
     assert manifest.loc[manifest["path"].str.startswith("valid/"), "split"].eq("val").all()
     of_train = manifest[manifest["path"].str.startswith("train/")]
@@ -217,7 +217,7 @@ def test_a_group_that_the_split_column_cuts_is_named_with_its_lines(tmp_path):
     rows = [(f"{i}.png", "ab"[i % 2], "one", "test" if i > 1 else "train") for i in range(4)]
     _label(tmp_path, rows, "path,label,group,split")
     (line,) = _refuse(tmp_path)
-    assert "line 4: expected group one in one split, found it in test and in train (line 2)" in line
+    assert "line 4: expected all pictures of group one in one split, found test here and train in line 2" in line
 
 
 def test_pictures_of_a_group_that_copies_tear_leave_train(tmp_path):

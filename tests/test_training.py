@@ -283,7 +283,7 @@ def test_the_history_has_six_significant_digits(tmp_path):
 def test_a_device_that_only_emulates_bf16_trains_in_fp32_and_says_so(monkeypatch, capsys, tmp_path):
     block = {"architecture": "cnn", "weights": "data/weights/scratch", "lr": 0.001, "epochs": 2, "precision": "bf16"}
     block |= {"filters": 2, "padding": "same", "dense_units": 4, "dropout": 0.5, "image_size_px": SIZE}
-    write_params(tmp_path / "params.yaml", models={"cnn": block}, image_sizes_px=[SIZE])
+    write_params(tmp_path / "params.yaml", models={"cnn": block}, image_sizes_px=[SIZE], audit__image_size_px=SIZE)
     recipe, splits = read_recipe(tmp_path / "params.yaml", "cnn"), (plain_split([0, 1, 2]), plain_split([0, 1, 2]))
     for able in (True, False):
         monkeypatch.setattr(job_module, "computes_bf16", lambda _, able=able: able)

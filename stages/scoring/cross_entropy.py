@@ -15,9 +15,9 @@ def log(probabilities: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return rows that sum to 1, of logits (n_images, n_classes)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    """Return rows that sum to 1, of logits (..., n_classes)."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def margins(models: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def cross_entropy(weights: np.ndarray, margins: np.ndarray) -> tuple[float, np.n
         powers = (weights @ part).reshape(-1, n_classes)
         highest = powers.max(axis=1, keepdims=True)
         powers = np.exp(powers - highest)
-        sums = powers.sum(axis=1, keepdims=True)
+        sums = powers.sum(axis=-1, keepdims=True)
         loss += (np.log(sums) + highest).sum()
         gradient += part @ (powers / sums).ravel()
     return loss / n_images, gradient / n_images
