@@ -1,4 +1,8 @@
-"""What a classifier on frozen features says of pictures that it was not fitted to."""
+"""What a classifier on frozen features says of pictures that it was not fitted to.
+
+One thread computes it, so that the bits are the same with any number of cores, and because threads of small products
+wait for each other longer than they compute: two took nine times as long where other work shared the cores.
+"""
 
 import numpy as np
 
@@ -13,17 +17,16 @@ def prepare(features: np.ndarray) -> np.ndarray:
     """Return principal components of standardised features, float32 (n_images, n_components); they know no labels."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     inputs = StandardScaler().fit_transform(features) / np.sqrt(features.shape[1])
     n_components = min(N_COMPONENTS, *inputs.shape)
-    return PCA(n_components, svd_solver="covariance_eigh").fit_transform(inputs).astype(np.float32)
+    with threadpool_limits(1):
+        return PCA(n_components, svd_solver="covariance_eigh").fit_transform(inputs).astype(np.float32)
 
 
 def predict_out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the probabilities that logistic regressions give to pictures of folds that they have not seen.
-
-    One thread computes them, so that their bits are the same everywhere, and because several wait for each other longer
-    than they compute: two took nine times as long where others shared the cores.
 
     Args:
         inputs: float32, shape (n_images, n_components).
