@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from stages.labelling.colours import describe_colours
 from stages.labelling.examination import MIN_PICTURES, examine
@@ -120,3 +121,15 @@ def test_neighbours_are_the_nearest_of_those_that_are_allowed():
     likeness = features @ features[1]
     assert (np.diff(likeness[order]) <= 0).all()
     assert find_neighbours(features, 1, np.array([], dtype=int)) == []
+
+
+def test_probabilities_out_of_fold_are_the_same_with_any_number_of_threads():
+    random, labels = np.random.default_rng(1), np.arange(1200) % 30
+    features = random.normal(0, 1, (1200, 600)).astype(np.float32)
+    features[np.arange(1200), labels] += 3
+    found = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            inputs = prepare(features)
+            found += [inputs.tobytes(), predict_out_of_fold(inputs, labels, np.arange(1200), 30).tobytes()]
+    assert found[:2] == found[2:]
