@@ -114,6 +114,12 @@ def test_new_groups_of_several_classes_go_to_the_splits_that_the_earlier_ones_ha
         assert set(splits[42:]) == {"val", "test"}
 
 
+def test_the_largest_groups_choose_first_so_that_the_shares_can_be_met():
+    groups = [_group(i) for i, size in enumerate((2, 4, 2)) for _ in range(size)]
+    for seed in range(5):
+        assert Counter(stratify(["a"] * 8, groups, (0.5, 0.25, 0.25), seed)) == {"train": 4, "val": 2, "test": 2}
+
+
 def test_no_split_of_a_class_is_empty_when_one_picture_has_many_copies():
     for sizes in ((5, 1, 1), (5, 5, 2)):  # three different pictures, three splits to fill
         groups = [_group(number) for number, size in enumerate(sizes) for _ in range(size)]
