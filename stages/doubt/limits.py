@@ -1,0 +1,95 @@
+"""When not to answer, kept beside the vote: how far a picture may be, and what calibrates sets of classes.
+
+Of the vote, and of each member alone. All of it is fitted to the validation split.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.doubt.novelty import find_limit
+from stages.doubt.sets import Calibration, calibrate_sets, measure_sets
+from stages.runtime.files import write_json
+from stages.scoring.cross_fitting import cross_fit
+from stages.scoring.predictions import Predictions
+from stages.scoring.voting import LogarithmicPool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one who answers: the distance within which 99 % of validation pictures are, and what calibrates its sets."""
+
+    distance: float
+    sets: Calibration
+
+
+def fit_limits(
+    members: Mapping[str, Predictions], of_vote: Predictions, distances: np.ndarray, weights: np.ndarray, seed: int
+) -> tuple[Limits, dict[str, Limits]]:
+    """Return the limits of the vote, and those of each member, which answers alone at its temperature.
+
+    Args:
+        of_vote: what it says; of the validation pictures cross-fitted.
+        distances: of the validation pictures to the training pictures, float, shape (n_models, n_images).
+        weights: of the members, float, shape (n_models,).
+        seed: of the folds in which the members' temperatures are cross-fitted.
+    """
+    labels, groups = of_vote.val_labels, of_vote.val_groups
+
+    def limit(its_distances: np.ndarray, probabilities: np.ndarray) -> Limits:
+        return Limits(find_limit(its_distances), calibrate_sets(probabilities, labels, groups))
+
+    alone = {
+        name: limit(row, cross_fit(LogarithmicPool, member.val_probabilities[None], labels, groups, seed))
+        for (name, member), row in zip(members.items(), distances, strict=True)
+    }
+    return limit(pool_distances(distances, list(alone.values()), weights), of_vote.val_probabilities), alone
+
+
+def pool_distances(distances: np.ndarray, limits: Sequence[Limits], weights: np.ndarray) -> np.ndarray:
+    """Return a vote's distances: the mean of its members', each in units of its limit.
+
+    Args:
+        distances: float, shape (n_models, n_images).
+        weights: float, shape (n_models,); a member without weight does not count.
+    Returns:
+        float64, shape (n_images,).
+    """
+    units = np.array([each.distance for each in limits])
+    return np.average(distances / units[:, None], axis=0, weights=weights)
+
+
+def measure_limits(
+    vote: Limits, members: Mapping[str, Limits], of_vote: Predictions, distances: np.ndarray, weights: np.ndarray
+) -> dict[str, Any]:
+    """Return what becomes of the test pictures.
+
+    Args:
+        distances: float, shape (n_models, n_images).
+    Returns:
+        sets, as `measure_sets` has it; unlike, the share of the pictures beyond the vote's distance.
+    """
+    sets = measure_sets(vote.sets, of_vote.test_probabilities, of_vote.test_labels, of_vote.test_groups)
+    beyond = pool_distances(distances, list(members.values()), weights) > vote.distance
+    return {"sets": sets, "unlike": round(float(beyond.mean()), 6)}
+
+
+def write_limits(path: Path, vote: Limits, members: Mapping[str, Limits]) -> None:
+    """Write the limits of the vote and of each member."""
+    write_json(path, {"vote": asdict(vote), "members": {name: asdict(each) for name, each in members.items()}})
+
+
+def read_limits(path: Path) -> tuple[Limits, dict[str, Limits]] | None:
+    """Return the limits of the vote, and of each member; None: there is no such file."""
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return _read(content["vote"]), {name: _read(each) for name, each in content["members"].items()}
+
+
+def _read(content: dict[str, Any]) -> Limits:
+    return Limits(content["distance"], Calibration(**content["sets"]))
