@@ -157,8 +157,8 @@ def main() -> None:
     weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
     distances = read_distances(arguments.distances, names)
     limits = fit_limits(members, of_vote, distances.val, vote.weights, seed)
-    write_limits(arguments.limits, *limits)
-    doubts = measure_limits(*limits, of_vote, distances.test, vote.weights)
+    write_limits(arguments.limits, limits)
+    doubts = measure_limits(limits, of_vote, distances.test, vote.weights)
     how = {"voting": voting, "weights": weights, "best_member": best}
     write_json(arguments.metrics_json, {**scores, "val": val_scores, **how, **doubts})
     equal = EqualVote.fit(val, val_labels).probabilities(test)

@@ -1,6 +1,7 @@
 """Score a trained model on the packed validation and test images, and keep what it says of each.
 
-    python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION DISTANCES NOVELTY METRICS_JSON METRICS_FOLDER
+    python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION DISTANCES NOVELTY METRICS_JSON
+        METRICS_FOLDER
 
 NAMES has the names to read of the classes, which predictions and tables are written with.
 
@@ -22,7 +23,7 @@ from stages.networks.attention import draw_attention
 from stages.networks.batches import View, make_batch
 from stages.networks.class_names import read_names
 from stages.networks.devices import choose_device
-from stages.networks.maps import find_layers
+from stages.networks.maps import find_layers, identify_head
 from stages.networks.model_files import load_model
 from stages.pixels.packed_splits import SPLITS, PackedSplit, open_splits, read_groups
 from stages.reporting.class_tables import write_tables
@@ -41,7 +42,7 @@ def find_cloud(network: nn.Module, train: PackedSplit, view: View) -> Cloud:
     network.to(view.device)
     layers = find_layers(network, make_batch(train.images, torch.from_numpy(rows[:1]), view))
     _, features = predict_with_features(network, layers, train.images[rows], view)
-    return fit_cloud(features, train.labels[rows], layers)
+    return fit_cloud(features, train.labels[rows], layers, identify_head(network))
 
 
 def main() -> None:

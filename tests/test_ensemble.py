@@ -106,13 +106,15 @@ def test_the_vote_is_the_one_asked_for_and_all_are_shown_by_the_validation_split
 
 def test_limits_are_of_the_vote_and_of_every_member_and_what_they_do_to_test_images_is_told(tmp_path, monkeypatch):
     scores = run(monkeypatch, tmp_path, "equal")
-    vote, members = read_limits(tmp_path / "limits.json")
-    assert {name: each.distance for name, each in members.items()} == dict(zip(NAMES, [4, 5, 6, 7, 8], strict=True))
+    limits = read_limits(tmp_path / "limits.json")
+    assert {name: each.distance for name, each in limits.members.items()} == dict(
+        zip(NAMES, [4, 5, 6, 7, 8], strict=True)
+    )
     # an image's distance is the mean of its members', in units of their limits; the fifth is at 1 of each
-    assert vote.distance == 1
+    assert limits.vote.distance == 1
     # of the test images, which are twice as far, the third is at the mean of 4/4, 6/5, 8/6, 10/7 and 12/8
     assert scores["unlike"] == 0.6
-    assert vote.sets.n_groups == 5
+    assert limits.vote.sets.n_groups == 5
     assert scores["sets"] == {}  # 90 % would need nine images
     assert [row["share"] for row in read_comparison(tmp_path)["selection"]["surest"]] == [1, 1, 1, 1]  # equally sure
 

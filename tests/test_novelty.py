@@ -26,7 +26,7 @@ def test_with_all_directions_it_is_mahalanobis_distance_to_the_nearest_class(n):
     lengths[: 6 - kept] = lengths[: 6 - kept].mean()
     inverse = vectors / lengths @ vectors.T
     expected = cdist(others, centres, "mahalanobis", VI=inverse).min(axis=1) / 6**0.5
-    found = fit_cloud(features, labels, ["layer"]).distances(others)
+    found = fit_cloud(features, labels, ["layer"], "").distances(others)
     np.testing.assert_allclose(found, expected, rtol=0.01)  # centres are of float16
 
 
@@ -42,12 +42,12 @@ def test_directions_are_those_of_a_singular_value_decomposition(shape):
 @pytest.mark.parametrize("labels", [[0], [0, 1], [0, 0], [0, 1, 1]])
 def test_a_class_of_one_picture_has_a_finite_distance(labels):
     features = np.random.default_rng(1).normal(0, 1, (len(labels), 4)).astype(np.float32)
-    distances = fit_cloud(features, np.array(labels), []).distances(np.ones((2, 4), np.float32))
+    distances = fit_cloud(features, np.array(labels), [], "").distances(np.ones((2, 4), np.float32))
     assert np.isfinite(distances).all()
 
 
 def test_equal_pictures_and_a_constant_feature_do_no_harm():
-    cloud = fit_cloud(np.ones((6, 4), np.float32), np.array([0, 0, 0, 1, 1, 1]), [])
+    cloud = fit_cloud(np.ones((6, 4), np.float32), np.array([0, 0, 0, 1, 1, 1]), [], "")
     near, far = cloud.distances(np.array([[1, 1, 1, 1], [1, 1, 1, 2]], np.float32))
     assert near < far < np.inf
 
@@ -71,7 +71,7 @@ def test_ninety_nine_of_a_hundred_are_within_the_limit(n):
 
 def test_a_cloud_is_the_same_from_its_file(tmp_path):
     features, labels = draw(30)
-    cloud = fit_cloud(features, labels, ["backbone.3", "backbone.9"])
+    cloud = fit_cloud(features, labels, ["backbone.3", "backbone.9"], "head")
     write_cloud(tmp_path / "cnn.novelty.npz", cloud)
     again = read_cloud(tmp_path / "cnn.novelty.npz")
     np.testing.assert_array_equal(again.distances(features), cloud.distances(features))

@@ -4,16 +4,19 @@ Of the vote, and of each member alone. All of it is fitted to the validation spl
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stages.doubt.novelty import find_limit
 from stages.doubt.sets import Calibration, calibrate_sets, measure_sets
+from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
+from stages.runtime.validation import describe_faults
 from stages.scoring.cross_fitting import cross_fit
 from stages.scoring.predictions import Predictions
 from stages.scoring.voting import LogarithmicPool
@@ -23,14 +26,26 @@ from stages.scoring.voting import LogarithmicPool
 class Limits:
     """Of one who answers: the distance within which 99 % of validation pictures are, and what calibrates its sets."""
 
-    distance: float
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    distance: Annotated[float, Field(gt=0)]
     sets: Calibration
+
+
+@dataclass(frozen=True)
+class LimitsFile:
+    """The limits of the vote, whose distance is in units of its members' limits, and of each member alone."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    vote: Limits
+    members: dict[str, Limits]
 
 
 def fit_limits(
     members: Mapping[str, Predictions], of_vote: Predictions, distances: np.ndarray, weights: np.ndarray, seed: int
-) -> tuple[Limits, dict[str, Limits]]:
-    """Return the limits of the vote, and those of each member, which answers alone at its temperature.
+) -> LimitsFile:
+    """Fit the limits of the vote, and those of each member, which answers alone at its temperature.
 
     Args:
         of_vote: what it says; of the validation pictures cross-fitted.
@@ -47,10 +62,10 @@ def fit_limits(
         name: limit(row, cross_fit(LogarithmicPool, member.val_probabilities[None], labels, groups, seed))
         for (name, member), row in zip(members.items(), distances, strict=True)
     }
-    return limit(pool_distances(distances, list(alone.values()), weights), of_vote.val_probabilities), alone
+    return LimitsFile(limit(pool_distances(distances, alone.values(), weights), of_vote.val_probabilities), alone)
 
 
-def pool_distances(distances: np.ndarray, limits: Sequence[Limits], weights: np.ndarray) -> np.ndarray:
+def pool_distances(distances: np.ndarray, limits: Iterable[Limits], weights: np.ndarray) -> np.ndarray:
     """Return a vote's distances: the mean of its members', each in units of its limit.
 
     Args:
@@ -64,7 +79,7 @@ def pool_distances(distances: np.ndarray, limits: Sequence[Limits], weights: np.
 
 
 def measure_limits(
-    vote: Limits, members: Mapping[str, Limits], of_vote: Predictions, distances: np.ndarray, weights: np.ndarray
+    limits: LimitsFile, of_vote: Predictions, distances: np.ndarray, weights: np.ndarray
 ) -> dict[str, Any]:
     """Return what becomes of the test pictures.
 
@@ -73,23 +88,31 @@ def measure_limits(
     Returns:
         sets, as `measure_sets` has it; unlike, the share of the pictures beyond the vote's distance.
     """
-    sets = measure_sets(vote.sets, of_vote.test_probabilities, of_vote.test_labels, of_vote.test_groups)
-    beyond = pool_distances(distances, list(members.values()), weights) > vote.distance
+    sets = measure_sets(limits.vote.sets, of_vote.test_probabilities, of_vote.test_labels, of_vote.test_groups)
+    beyond = pool_distances(distances, limits.members.values(), weights) > limits.vote.distance
     return {"sets": sets, "unlike": round(float(beyond.mean()), 6)}
 
 
-def write_limits(path: Path, vote: Limits, members: Mapping[str, Limits]) -> None:
-    """Write the limits of the vote and of each member."""
-    write_json(path, {"vote": asdict(vote), "members": {name: asdict(each) for name, each in members.items()}})
+def write_limits(path: Path, limits: LimitsFile) -> None:
+    """Write the limits of the vote and of each member, to the last bit."""
+    write_json(path, asdict(limits))
 
 
-def read_limits(path: Path) -> tuple[Limits, dict[str, Limits]] | None:
-    """Return the limits of the vote, and of each member; None: there is no such file."""
+def read_limits(path: Path) -> LimitsFile | None:
+    """Return what `write_limits` wrote; None: there is no such file.
+
+    Raises:
+        UserError: the file is cut short, or another version has written it.
+    """
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return _read(content["vote"]), {name: _read(each) for name, each in content["members"].items()}
-
-
-def _read(content: dict[str, Any]) -> Limits:
-    return Limits(content["distance"], Calibration(**content["sets"]))
+    try:
+        return TypeAdapter(LimitsFile).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        fault = describe_faults(error)
+    except ValueError as error:
+        fault = f"no JSON ({error})"
+    raise UserError(
+        f"{path}: expected when not to answer, as this clone of Quintet writes it, found {fault}; get it again with "
+        "its models, check out the revision that has written it, or run `dvc repro ensemble`"
+    )

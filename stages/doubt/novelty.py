@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
+from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
 N_REFERENCE = 2000  # training pictures at most: they bound the time and the size
@@ -28,9 +30,10 @@ class Cloud:
     """Where the features of training pictures lie."""
 
     centres: np.ndarray  # float16, (n_classes, n_features), of the classes that have a picture
-    directions: np.ndarray  # float32, (n_features, n_directions): by how much less a distance along them counts
+    directions: np.ndarray  # float16, (n_features, n_directions): by how much less a distance along them counts
     variance: np.ndarray  # float64, of no dimension: that of the features in any other direction
     layers: np.ndarray  # the names of the layers that give the features
+    head: np.ndarray  # one text: of which network, as stages.networks.maps.identify_head has it
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Return the distance to the nearest centre, float32 (n_images,), of features (n_images, n_features)."""
@@ -65,13 +68,14 @@ def choose_reference(labels: np.ndarray) -> np.ndarray:
     return np.sort(by_class[np.argsort(turn, kind="stable")][:N_REFERENCE])
 
 
-def fit_cloud(features: np.ndarray, labels: np.ndarray, layers: list[str]) -> Cloud:
+def fit_cloud(features: np.ndarray, labels: np.ndarray, layers: list[str], head: str) -> Cloud:
     """Fit the centres and their common covariance.
 
     Args:
         features: float, shape (n_images, n_features).
         labels: int, shape (n_images,).
         layers: the names of the layers that the features come from.
+        head: of which network.
     """
     names, which = np.unique(labels, return_inverse=True)
     centres = np.stack([features[which == number].mean(axis=0) for number in range(len(names))], dtype=float)
@@ -83,9 +87,8 @@ def fit_cloud(features: np.ndarray, labels: np.ndarray, layers: list[str]) -> Cl
     variances /= n_free
     spare = max((rest**2).sum() / n_free - variances.sum(), TINY) / (n_features - n_directions)
     weights = np.sqrt(1 - spare / np.maximum(variances, spare))
-    return Cloud(
-        centres.astype(np.float16), (directions * weights).astype(np.float16), np.array(spare), np.array(layers)
-    )
+    axes = (directions * weights).astype(np.float16)
+    return Cloud(centres.astype(np.float16), axes, np.array(spare), np.array(layers), np.array(head))
 
 
 def find_directions(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,11 +113,21 @@ def write_cloud(path: Path, cloud: Cloud) -> None:
 
 
 def read_cloud(path: Path) -> Cloud | None:
-    """Return what `write_cloud` wrote; None: there is no such file."""
+    """Return what `write_cloud` wrote; None: there is no such file.
+
+    Raises:
+        UserError: the file is cut short, or another version has written it.
+    """
     if not path.is_file():
         return None
-    with np.load(path) as arrays:
-        return Cloud(**arrays)
+    try:
+        with np.load(path) as arrays:
+            return Cloud(**arrays)
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        raise UserError(
+            f"{path}: expected arrays {', '.join(Cloud.__dataclass_fields__)}, found {error!s:.100}; get it again with "
+            f"its model, or run `dvc repro`"
+        ) from None
 
 
 class Distances(NamedTuple):

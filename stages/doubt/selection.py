@@ -10,12 +10,11 @@ import numpy as np
 from stages.scoring.intervals import accuracy_interval
 
 SHARES = (0.5, 0.8, 0.9, 1.0)  # of the pictures, the surest ones
-BOUNDS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the probability, as in `predict --at-least`
 N_POINTS = 100  # of the curve at most
 
 
-def accuracy_curve(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float]]:
-    """Return points (share of the pictures, the surest ones; accuracy on these), of 1 to all pictures.
+def accuracy_curve(confidence: np.ndarray, right: np.ndarray) -> list[list[float]]:
+    """Return points [share of the pictures, the surest ones; accuracy on these], of 1 to all pictures.
 
     Args:
         confidence: float, shape (n_images,); of equally sure pictures the curve takes all or none.
@@ -25,20 +24,18 @@ def accuracy_curve(confidence: np.ndarray, right: np.ndarray) -> list[tuple[floa
     accuracies, sure = right[order].cumsum() / np.arange(1, len(order) + 1), confidence[order]
     ends = np.append(np.flatnonzero(np.diff(sure)), len(order) - 1)
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, N_POINTS).round().astype(int))]
-    return [(float((end + 1) / len(order)), float(accuracies[end])) for end in ends]
+    return [[float((end + 1) / len(order)), float(accuracies[end])] for end in ends]
 
 
-def measure_selection(
-    confidence: np.ndarray, right: np.ndarray, groups: np.ndarray
-) -> dict[str, list[dict[str, Any]] | list[tuple[float, float]]]:
+def measure_selection(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> dict[str, list[Any]]:
     """Return how accurate the answers are of which a model is sure.
 
     Args:
         confidence: float, shape (n_images,): the probability of the answer.
         right, groups: shape (n_images,); copies have one number.
     Returns:
-        `surest`, a row for each of SHARES, and `at_least`, one for each of BOUNDS that any picture reaches: at_least
-        (the least probability among them), share, n_images, accuracy, low and high (its 95 % interval); and `curve`.
+        `surest`, a row for each of SHARES: at_least (the least probability among them, for `predict --at-least`),
+        share, n_images, accuracy, low and high (its 95 % interval); and `curve`.
     """
 
     def describe(bound: float) -> dict[str, Any]:
@@ -49,8 +46,4 @@ def measure_selection(
 
     ranked = np.sort(confidence)[::-1]
     bounds = [ranked[max(int(np.ceil(share * len(ranked))), 1) - 1] for share in SHARES]
-    return {
-        "surest": [describe(bound) for bound in bounds],
-        "at_least": [describe(bound) for bound in BOUNDS if bound <= ranked[0]],
-        "curve": accuracy_curve(confidence, right),
-    }
+    return {"surest": [describe(bound) for bound in bounds], "curve": accuracy_curve(confidence, right)}

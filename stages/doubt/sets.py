@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
 
 LEVELS = (0.90, 0.95, 0.99)  # of coverage, that are measured
 LEAST, MOST = 0.025, 0.975  # of the band in which 95 % of the measured shares lie
@@ -21,8 +22,15 @@ LEAST, MOST = 0.025, 0.975  # of the band in which 95 % of the measured shares l
 class Calibration:
     """What the calibration pictures say: of each group of copies the probability of classes likelier than the right."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     n_groups: int
     masses: list[float]  # of these groups; sorted, without those of 0
+
+    @property
+    def most(self) -> float:
+        """The most coverage that so many groups can guarantee."""
+        return self.n_groups / (self.n_groups + 1)
 
     def rank(self, coverage: float) -> int:
         """Return how many of the groups a set that covers so much has to cover: the finite-sample correction."""
@@ -78,7 +86,7 @@ def measure_sets(
 
     Returns:
         {level in per cent: coverage, low and high (where it lies in 19 of 20 cases, by the chance of both samples),
-        mean_size, share_single (the share of sets of one class)}; without levels that need more calibration pictures.
+        mean_size}; without levels that need more calibration pictures.
     Source: the band is that of a beta-binomial distribution, Vovk 2012; copies count as one picture.
     """
     from scipy.stats import betabinom  # a second, which an answer need not wait for
@@ -90,8 +98,7 @@ def measure_sets(
         rank, sets = calibration.rank(level), masses <= limit
         up_to = betabinom.pmf(np.arange(n + 1), n, rank, calibration.n_groups + 1 - rank).cumsum()
         band = np.searchsorted(up_to, [LEAST, MOST]) / n
-        sizes = sets.sum(axis=1)
-        values = [sets[np.arange(len(labels)), labels].mean(), *band, sizes.mean(), (sizes == 1).mean()]
-        names = ("coverage", "low", "high", "mean_size", "share_single")
+        values = [sets[np.arange(len(labels)), labels].mean(), *band, sets.sum(axis=1).mean()]
+        names = ("coverage", "low", "high", "mean_size")
         measured[f"{100 * level:g}"] = dict(zip(names, (round(float(value), 6) for value in values), strict=True))
     return measured

@@ -5,6 +5,7 @@ over the picture: early ones tell of texture, late ones of what is on it. A netw
 overlapping windows (a transformer) gives the output of its backbone instead.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -55,6 +56,11 @@ def watched(network: nn.Module, names: Sequence[str]) -> Iterator[Callable[[], t
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def identify_head(network: nn.Module) -> str:
+    """Return a hash of the last layer's weights, by which a trained network is known."""
+    return hashlib.sha256(network.head[-1].weight.detach().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def _summarise(maps: torch.Tensor) -> list[torch.Tensor]:
