@@ -191,8 +191,8 @@ def _load_reach(path: Path, name: str, network: nn.Module, limits: LimitsFile | 
 
 def _refuse_strangers(folder: Path, members: list[Member]) -> None:
     """Refuse members that learnt other classes than the first, or from pictures of another depth."""
-    (first, _, ours), remedy = members[0], "take the members of a vote from one run"
-    for name, _, theirs in members[1:]:
+    (first, _, ours, _), remedy = members[0], "take the members of a vote from one run"
+    for name, _, theirs, _ in members[1:]:
         pairs = zip_longest(ours.class_names, theirs.class_names)
         if differing := next((pair for pair in pairs if pair[0] != pair[1]), None):
             raise UserError(
