@@ -66,9 +66,9 @@ def save_models(folder: Path, kind: str, vote: Vote, grey_bits: int | None = Non
     write_vote(folder / "vote.json", kind, vote, TEMPERATURES)
 
 
-def save_doubts(folder: Path) -> None:
+def save_doubts(folder: Path, limits: LimitsFile = LIMITS) -> None:
     """Save when the models of BLOCKS, which are there, are not to answer: they have learnt from `noise`."""
-    write_limits(folder / "limits.json", LIMITS)
+    write_limits(folder / "limits.json", limits)
     for name in BLOCKS:
         network, card = load_model(folder / f"{name}.safetensors")
         images, view = noise(24, card.stored_size_px), card.view(torch.device("cpu"))
