@@ -6,7 +6,7 @@
 PATH is a file, a folder of them, or - for a list on standard input, a path a line. Pictures are decoded and resized as
 `pack` does it, and seen as by `evaluate`. A file of which no picture can be made is named on standard error; the others
 are answered, and the exit code is 1. A picture that is farther from the training pictures than 99 % of the validation
-pictures is marked as unlike them. SHARE asks for a set of classes, PROBABILITY marks answers for a person (docs/doubt.md).
+pictures is marked as unlike them. SHARE asks for a set of classes, PROBABILITY marks answers for a person.
 """
 
 import argparse
