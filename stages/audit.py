@@ -39,7 +39,7 @@ def accept(issues: Path, n: int, labels_fixed: Path) -> None:
     """Add the first issues of those that are judged to labels_fixed.csv.
 
     Raises:
-        UserError: there are no so many, or there is no such list.
+        UserError: the list has fewer, or does not exist.
     """
     if not issues.is_file():
         raise UserError(f"{issues}: no such file; run `dvc repro audit`")
@@ -164,7 +164,7 @@ def main() -> None:
     for name in PATHS:
         parser.add_argument(name, type=Path, nargs="?")
     parser.add_argument(
-        "--accept", type=int, metavar="N", help="add the first N to labels_fixed.csv, and do nothing else"
+        "--accept", type=int, metavar="N", help="add the first N judged labels to labels_fixed.csv, and do nothing else"
     )
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()

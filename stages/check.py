@@ -2,9 +2,9 @@
 
     python -m stages.check data/params.checked PARAMS...
 
-Asked is all that can be known before an image is read: also whether the folders and weights that they name are there,
-or DVC makes them, and whether each architecture can look at images of that size. The text that is written never
-changes, so that an edited parameter reruns only the stages it affects.
+It checks everything that can be known before an image is read: also whether folders and weights exist or DVC makes
+them, and whether each architecture takes images of its size. The text that it writes never changes, so that an edited
+parameter reruns only the stages that use it.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
 from stages.models import load_architecture
-from stages.networks.lineage import MEMBERS, SCRATCH
+from stages.networks.lineage import MEMBERS
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_text
 from stages.runtime.process import run_stage
 from stages.settings.reading import read_params
-from stages.settings.types import Network, Recipe
+from stages.settings.types import SCRATCH, Network, Recipe
 
 CHECKED = "every value of the parameter files is right\n"
 

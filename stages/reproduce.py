@@ -172,11 +172,11 @@ def find_giant(work: dict[Stage, float]) -> Stage | None:
 
 def estimate(stage: Stage) -> float:
     """Return the pixels that a training or the audit sees per image; MOMENT for other stages."""
-    name = stage.addressing.rpartition("train@")[2]
-    if name == stage.addressing != "audit":
+    kind, _, name = stage.addressing.rpartition(":")[2].partition("@")
+    if kind not in ("train", "audit"):
         return MOMENT
     recipe = read_params(Path(stage.path).with_name("params.yaml"))
-    if name == "audit":
+    if kind == "audit":
         return recipe.audit.image_size_px**2
     model = recipe.models[name]
     return model.epochs * model.image_size_px**2

@@ -86,3 +86,12 @@ def test_a_file_that_is_no_safetensors_is_one_line():
     Path("notes.txt").write_text("none")
     refuse("notes.txt")
     refuse("nowhere.safetensors")
+
+
+@pytest.mark.parametrize("words", ["no JSON", "[1]", '{"start": 1, "class_names": 2}'])
+def test_metadata_of_others_under_our_key_are_one_line_or_say_nothing(words):
+    save_file({"weight": np.zeros(1)}, "odd.safetensors", {"quintet": words})
+    if words.startswith("{"):
+        refuse_taught(Path("odd.safetensors"), OURS)
+    else:
+        assert "quintet" in refuse("odd.safetensors")

@@ -94,9 +94,9 @@ def _find_label(text: str, names: Mapping[str, str]) -> tuple[str | None, str]:
     if len(meant) == 1 and spelt != DROP:
         return meant.pop(), ""
     if meant:
-        return None, f"{text} has several meanings ({', '.join(sorted(meant))}); rename a class"
+        return None, f"expected one class, found {text!r}, which may be {' or '.join(sorted(meant))}; rename a class"
     close = difflib.get_close_matches(spelt, {*names, *names.values()}, n=1)
-    meant_well = f"; did you mean {close[0]!r}?" if close else "; mend it"
+    meant_well = f"; did you mean {close[0]!r}?" if close else "; correct the label"
     return None, f"expected a class of the folder, or {DROP}, found {text!r}{meant_well}"
 
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from stages.runtime.errors import UserError
 
-SCRATCH = "scratch"  # the name of the committed file that stands for no weights
 MEMBERS = Path("data/models")  # which the models of the pipeline itself are written into
 MOST_SHARED = (
     0.5  # of the classes of a folder, by name: a model with more of them has most likely learnt from its labels
@@ -35,8 +34,9 @@ def trace_back(path: Path) -> Iterator[Ancestor]:
     """
     digest = ""
     while True:
-        yield Ancestor(path, _read_words(path, digest))
-        start = START.fullmatch(_read_words(path, digest).get("start", ""))
+        says = _read_words(path, digest)
+        yield Ancestor(path, says)
+        start = START.fullmatch(str(says.get("start", "")))
         if not start or not (start[1].endswith(".safetensors") or Path(start[1]).is_file()):
             return  # from scratch, or from weights that name their source
         path, digest = Path(start[1]), start[2]
@@ -51,9 +51,11 @@ def _read_words(path: Path, digest: str) -> dict[str, Any]:
     try:
         content = path.read_bytes() if digest else b""
         with safe_open(path, framework="np") as file:
-            words = json.loads((file.metadata() or {}).get("quintet", "{}"))
+            words = dict(json.loads((file.metadata() or {}).get("quintet", "{}")))
     except (OSError, SafetensorError):
         raise UserError(f"{path}: expected a safetensors file, but it cannot be read; choose other weights") from None
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: expected JSON in the metadata key `quintet`; choose other weights") from None
     if digest and not hashlib.sha256(content).hexdigest().startswith(digest):
         raise UserError(
             f"{path}: expected weights whose sha256 begins with {digest}, from which others started, found another; "
@@ -78,7 +80,8 @@ def refuse_taught(path: Path, class_names: Collection[str]) -> None:
         by_itself = "" if ancestor.path == path else f"that it started from {ancestor.path}, and "
         if is_member(ancestor.path):
             raise UserError(f"{wanted}, found {by_itself}that they are of {MEMBERS}; {remedy}")
-        shared = len({*class_names} & {*ancestor.says.get("class_names", ())})
+        known = ancestor.says.get("class_names")
+        shared = len({*class_names}.intersection(map(str, known if isinstance(known, list) else ())))
         if shared > MOST_SHARED * len(class_names):
             raise UserError(f"{wanted}, found {by_itself}that they tell {shared} of its classes apart; {remedy}")
 

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from stages.networks.lineage import SCRATCH
 from stages.networks.model_files import find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
+from stages.settings.types import SCRATCH
 
 PREFIXES = ("module.", "_orig_mod.", "model.")  # added to every name by wrappers of a network
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 from stages.models import list_architectures, load_architecture
 from stages.runtime.errors import UserError
 
+SCRATCH = "scratch"  # name of the committed file that stands for no weights
 N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
