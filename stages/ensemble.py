@@ -1,18 +1,20 @@
 """The models vote: each block of `models` is a member, and its probabilities are all that the vote needs of it.
 
-    python -m stages.ensemble PREDICTIONS VOTE VOTE_PREDICTIONS METRICS_JSON COMPARISON_JSON METRICS_FOLDER
-        [--params PATH]
+    python -m stages.ensemble PREDICTIONS DISTANCES VOTE LIMITS VOTE_PREDICTIONS METRICS_JSON COMPARISON_JSON
+        METRICS_FOLDER [--params PATH]
 
-PREDICTIONS is the folder of `<model>.npz`; files of models that are no longer in the parameters are removed from it.
-Whatever is fitted or chosen here is so on the validation split. VOTE says how it is taken, for whoever has the models;
-VOTE_PREDICTIONS what it says of the validation images (cross-fitted) and of the test images, as a model's predictions
-do. METRICS_JSON holds
+PREDICTIONS and DISTANCES are folders of `<model>.npz`; files of models that are no longer in the parameters are removed
+from them. Whatever is fitted or chosen here is so on the validation split. VOTE says how it is taken, for whoever has
+the models, and LIMITS when not to answer; VOTE_PREDICTIONS what it says of the validation images (cross-fitted) and of
+the test images, as a model's predictions do. METRICS_JSON holds
 
 - accuracy, loss, ...: of the vote on the test split, as for every model;
 - val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
   each image is judged by a vote that was fitted without its fold, one of five;
 - voting, weights: how this vote is taken, fitted to all of the validation split;
-- best_member: the model that is the most accurate on the validation split.
+- best_member: the model that is the most accurate on the validation split;
+- sets: of classes, at each level of coverage: how often they hold the right class of a test image, and their size;
+- unlike: the share of the test images that are farther from the training images than 99 % of the validation images.
 
 COMPARISON_JSON says what of it is more than noise, on the test split unless it says otherwise:
 
@@ -20,7 +22,8 @@ COMPARISON_JSON says what of it is more than noise, on the test split unless it 
 - intervals: of accuracy and macro F1, 95 %; pairs: the differences, with McNemar's test; agreement;
 - calibration: of each as it is, and with a temperature that was fitted to the validation split;
 - votes: accuracy and loss of every kind of vote on the validation split, cross-fitted; over_equal: what this one gains;
-- without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out.
+- without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out;
+- selection: how accurate the vote is on the images of which it is sure.
 """
 
 import argparse
@@ -32,6 +35,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.doubt.limits import fit_limits, measure_limits, write_limits
+from stages.doubt.novelty import read_distances
+from stages.doubt.selection import measure_selection
 from stages.inference.vote_files import write_vote
 from stages.reporting.class_tables import write_tables
 from stages.runtime.files import remove_leftovers, write_json, write_text
@@ -71,6 +77,7 @@ def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: 
         "over_equal": compare(right["ensemble"], equal.argmax(axis=1) == labels, groups),
         "agreement": measure_agreement(answers),
         "calibration": {name: calibrate(voter) for name, voter in voters.items()},
+        "selection": measure_selection(voters["ensemble"].test_probabilities.max(axis=1), right["ensemble"], groups),
     }
 
 
@@ -112,9 +119,17 @@ def shorten(content: Any) -> Any:
     return content
 
 
+def write_answers(folder: Path, class_names: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write the scores of each class, the confusion matrix, and a row for each test image."""
+    write_tables(folder, "ensemble", labels, probabilities, class_names)
+    table = pd.DataFrame({"actual": class_names[labels], "predicted": class_names[probabilities.argmax(axis=1)]})
+    write_text(folder / "answers.csv", table.to_csv(index=False, lineterminator="\n"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("predictions", "vote", "vote_predictions", "metrics_json", "comparison_json", "metrics_folder"):
+    outputs = ("vote", "limits", "vote_predictions", "metrics_json", "comparison_json", "metrics_folder")
+    for name in ("predictions", "distances", *outputs):
         parser.add_argument(name, type=Path)
     parser.add_argument("--params", type=Path, default="params.yaml")
     arguments = parser.parse_args()
@@ -122,7 +137,8 @@ def main() -> None:
     names, voting, seed = list(recipe.models), recipe.ensemble.voting, recipe.seed
 
     members = read_members(arguments.predictions, names)
-    remove_leftovers(arguments.predictions, ".npz", names)
+    for folder in (arguments.predictions, arguments.distances):
+        remove_leftovers(folder, ".npz", names)
     val, test = (
         np.stack([vars(each)[f"{split}_probabilities"] for each in members.values()]) for split in ("val", "test")
     )
@@ -139,8 +155,12 @@ def main() -> None:
     val_scores = score(val_labels, votes[voting], first.val_groups)
     best = names[int((val.argmax(axis=2) == val_labels).mean(axis=1).argmax())]
     weights = dict(zip(names, vote.weights.round(6).tolist(), strict=True))
+    distances = read_distances(arguments.distances, names)
+    limits = fit_limits(members, of_vote, distances.val, vote.weights, seed)
+    write_limits(arguments.limits, limits)
+    doubts = measure_limits(limits, of_vote, distances.test, vote.weights)
     how = {"voting": voting, "weights": weights, "best_member": best}
-    write_json(arguments.metrics_json, {**scores, "val": val_scores, **how})
+    write_json(arguments.metrics_json, {**scores, "val": val_scores, **how, **doubts})
     equal = EqualVote.fit(val, val_labels).probabilities(test)
     on_test = compare_on_test({**members, "ensemble": of_vote}, equal, seed)
     without = (  # one after another: each is as large as the members' probabilities
@@ -150,9 +170,7 @@ def main() -> None:
     write_json(arguments.comparison_json, shorten({**on_test, **compare_on_val(first, voting, votes, without)}))
     write_vote(arguments.vote, voting, vote, {name: on_test["calibration"][name]["temperature"] for name in names})
 
-    write_tables(arguments.metrics_folder, "ensemble", test_labels, probabilities, class_names)
-    table = pd.DataFrame({"actual": class_names[test_labels], "predicted": class_names[probabilities.argmax(axis=1)]})
-    write_text(arguments.metrics_folder / "answers.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_answers(arguments.metrics_folder, class_names, test_labels, probabilities)
     difference = next(pair["accuracy_difference"] for pair in on_test["pairs"] if pair["b"] == best)
     print(f"ensemble: test accuracy {scores['accuracy']:.4f}, {difference:+.4f} against {best}")
 

@@ -1,24 +1,31 @@
 """Score a trained model on the packed validation and test images, and keep what it says of each.
 
-    python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION METRICS_JSON METRICS_FOLDER
+    python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION DISTANCES NOVELTY METRICS_JSON
+        METRICS_FOLDER
 
 NAMES has the names to read of the classes, which predictions and tables are written with.
 
 ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
-where it has no convolutions to look at, or keeps its maps in an order that cannot be told.
+where it has no convolutions to look at, or keeps its maps in an order that cannot be told. NOVELTY says where training
+images lie in the model's features, and DISTANCES how far from there the validation and test images are.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
-from stages.inference.probabilities import predict_proba
+from stages.doubt.novelty import Cloud, Distances, choose_reference, fit_cloud, write_cloud, write_distances
+from stages.inference.probabilities import predict_with_features
 from stages.networks.attention import draw_attention
+from stages.networks.batches import View, make_batch
 from stages.networks.class_names import read_names
 from stages.networks.devices import choose_device
+from stages.networks.maps import find_layers, identify_head
 from stages.networks.model_files import load_model
-from stages.pixels.packed_splits import open_splits, read_groups
+from stages.pixels.packed_splits import SPLITS, PackedSplit, open_splits, read_groups
 from stages.reporting.class_tables import write_tables
 from stages.runtime.files import write_json
 from stages.runtime.process import run_stage
@@ -29,17 +36,32 @@ from stages.scoring.scores import score
 N_MISTAKES = 100  # whose maps are kept
 
 
+def find_cloud(network: nn.Module, train: PackedSplit, view: View) -> Cloud:
+    """Say where training images lie in the features of the network."""
+    rows = choose_reference(train.labels)
+    network.to(view.device)
+    layers = find_layers(network, make_batch(train.images, torch.from_numpy(rows[:1]), view))
+    _, features = predict_with_features(network, layers, train.images[rows], view)
+    return fit_cloud(features, train.labels[rows], layers, identify_head(network))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model_file", "packed", "names", "predictions", "attention", "metrics_json", "metrics_folder"):
+    outputs = ("predictions", "attention", "distances", "novelty", "metrics_json", "metrics_folder")
+    for name in ("model_file", "packed", "names", *outputs):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
 
     network, card = load_model(arguments.model_file)
-    classes, (val, test) = open_splits(arguments.packed, ("val", "test"))
+    classes, (train, val, test) = open_splits(arguments.packed, SPLITS)
     class_names = read_names(arguments.names, classes)
     view = card.view(choose_device())
-    of_val, of_test = (predict_proba(network, split.images, view) for split in (val, test))
+    cloud = find_cloud(network, train, view)
+    write_cloud(arguments.novelty, cloud)
+    (of_val, val_features), (of_test, test_features) = (
+        predict_with_features(network, cloud.layers, split.images, view) for split in (val, test)
+    )
+    write_distances(arguments.distances, Distances(*map(cloud.distances, (val_features, test_features))))
     val_groups, test_groups = (read_groups(arguments.packed, split) for split in ("val", "test"))
     names = np.array(class_names)
     predictions = Predictions(of_val, val.labels, val_groups, of_test, test.labels, test_groups, names)

@@ -1,15 +1,15 @@
 """Ask the trained models what is on pictures: the five likeliest classes of each, by the vote or by one model.
 
-    python -m stages.predict PATH... [--model NAME] [--json | --csv] [--models FOLDER]
+    python -m stages.predict PATH... [--model NAME] [--coverage SHARE] [--at-least PROBABILITY] [--json | --csv]
+        [--models FOLDER]
 
 PATH is a file, a folder of them, or - for a list on standard input, a path a line. Pictures are decoded and resized as
 `pack` does it, and seen as by `evaluate`. A file of which no picture can be made is named on standard error; the others
-are answered, and the exit code is 1.
+are answered, and the exit code is 1. A picture that is farther from the training pictures than 99 % of the validation
+pictures is marked as unlike them. SHARE asks for a set of classes, PROBABILITY marks answers for a person.
 """
 
 import argparse
-import csv
-import json
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,19 +18,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from stages.inference.answers import Answer, describe, write_csv, write_json_lines, write_table
 from stages.inference.pictures import list_files, read_pictures
 from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
 
-TOP = 5
 
-Answer = list[tuple[str, float]]  # the likeliest classes with their probabilities, the likeliest first
-
-
-def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[str, Answer | str]]:
+def answer(
+    paths: list[str], folder: Path, model: str | None, coverage: float | None = None, at_least: float | None = None
+) -> Iterator[tuple[str, Answer | str]]:
     """Yield each path with its Answer, or with why there is no picture; memory holds a few pictures at a time.
 
     Answers come in the paths' order; what is no picture comes at once.
+
+    Args:
+        coverage: how often the answer's set of classes is to hold the right one.
+        at_least: an answer that is less probable is for a person.
     """
     from stages.inference.ensembles import load_ensemble
     from stages.inference.probabilities import BATCH_SIZE
@@ -38,14 +41,15 @@ def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[
 
     ensemble = load_ensemble(folder, model)
     names, sizes_px = ensemble.class_names, ensemble.stored_sizes_px
+    mass = None if coverage is None else ensemble.find_mass(coverage)
 
     def ask(pictures: list[tuple[str, dict[int, np.ndarray]]]) -> Iterator[tuple[str, Answer]]:
         images = {size_px: np.stack([picture[size_px] for _, picture in pictures]) for size_px in sizes_px}
         # chosen when the worker processes run already: a process that is forked after CUDA has started may hang
-        probabilities = ensemble.predict_proba(images, choose_device())
-        for (path, _), row in zip(pictures, probabilities, strict=True):
-            best = np.argsort(-row, kind="stable")[:TOP]
-            yield path, [(names[label], float(row[label])) for label in best]
+        probabilities, distances = ensemble.predict(images, choose_device())
+        for i, (path, _) in enumerate(pictures):
+            distance = None if distances is None else float(distances[i])
+            yield path, describe(probabilities[i], names, distance, mass, at_least)
 
     waiting: list[tuple[str, dict[int, np.ndarray]]] = []
     for path, picture in read_pictures(paths, sizes_px, ensemble.grey_bits):
@@ -60,26 +64,6 @@ def answer(paths: list[str], folder: Path, model: str | None) -> Iterator[tuple[
         yield from ask(waiting)
 
 
-def write_table(answers: Iterable[tuple[str, Answer]]) -> None:
-    for path, classes in answers:
-        print(path, *(f"  {probability:.4f}  {name}" for name, probability in classes), sep="\n", flush=True)
-
-
-def write_csv(answers: Iterable[tuple[str, Answer]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, (path, classes) in enumerate(answers):
-        if not number:
-            ranks = range(1, len(classes) + 1)
-            writer.writerow(["path", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))])
-        writer.writerow([path, *(cell for name, probability in classes for cell in (name, f"{probability:.6f}"))])
-
-
-def write_json_lines(answers: Iterable[tuple[str, Answer]]) -> None:
-    for path, classes in answers:
-        top = [{"class": name, "probability": round(probability, 6)} for name, probability in classes]
-        print(json.dumps({"path": path, "top": top}, ensure_ascii=False))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder, or - for a list on standard input")
@@ -91,6 +75,18 @@ def main() -> None:
         help="folder of trained models, by default %(default)s",
     )
     parser.add_argument("--model", metavar="NAME", help="ask only this model; by default the ensemble")
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="also print the classes that contain the right one for this share of pictures, for example 0.95",
+    )
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        metavar="PROBABILITY",
+        help="mark answers below this probability for a person, for example 0.9",
+    )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument(
         "--json", dest="write", action="store_const", const=write_json_lines, help="print one JSON object per line"
@@ -103,6 +99,9 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough
     sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text; in JSON that is its escape
     sys.stderr.reconfigure(errors="backslashreplace")
+    for name in ("coverage", "at_least"):
+        if (value := vars(arguments)[name]) is not None and not 0 < value < 1:
+            raise UserError(f"--{name.replace('_', '-')}: expected a share between 0 and 1, as 0.95, found {value:g}")
     paths = list(list_files(arguments.paths))
     if not paths:
         found = f"no file in {' '.join(arguments.paths)}" if arguments.paths else "none"
@@ -121,7 +120,7 @@ def main() -> None:
 
     # rows that pass over the screen are progress enough
     hidden = True if sys.stdout.isatty() else None
-    answers = answer(paths, arguments.models, arguments.model)
+    answers = answer(paths, arguments.models, arguments.model, arguments.coverage, arguments.at_least)
     arguments.write(name_refused(tqdm(answers, total=len(paths), unit="image", disable=hidden, leave=False)))
     if n_refused:
         print(f"{n_refused} of {len(paths)} files hold no usable image", file=sys.stderr)

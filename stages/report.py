@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.pixels.packed_splits import open_splits
-from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_training
+from stages.reporting.curves import AREA, SIDE, join_histories, plot_reliability, plot_selection, plot_training
 from stages.reporting.label_issues import read_audit, score_fixes
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
@@ -102,6 +102,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
         "pairs_of_models": pair_up(comparison["pairs"], ["ensemble", *models]),
         "reliability": plot_reliability(comparison["calibration"]),
         "box": SIDE,
+        "selection": plot_selection(comparison["selection"]["curve"]),
         "histories": histories,
         "training": plot_training(histories, dataset["n_classes"]),
         "plot_area": AREA,

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stages.doubt.limits import Limits, LimitsFile, write_limits
+from stages.doubt.novelty import fit_cloud, write_cloud
+from stages.doubt.sets import Calibration
+from stages.inference.probabilities import predict_with_features
 from stages.inference.vote_files import write_vote
+from stages.networks.batches import make_batch
 from stages.networks.cards import write_card
-from stages.networks.model_files import build_network, save_weights
+from stages.networks.maps import find_layers, identify_head
+from stages.networks.model_files import build_network, load_model, save_weights
 from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
@@ -27,6 +33,8 @@ VOTES = {
 }
 
 TEMPERATURES = dict(zip(BLOCKS, [0.8, 1.2, 2.0], strict=True))  # of each alone
+SETS = Calibration(9, [0.2, 0.5, 0.95])  # of 90 % coverage at most
+LIMITS = LimitsFile(Limits(0.9, SETS), {name: Limits(1.0 + i, SETS) for i, name in enumerate(BLOCKS)})
 
 
 def save_model(
@@ -56,6 +64,18 @@ def save_models(folder: Path, kind: str, vote: Vote, grey_bits: int | None = Non
     for name, (architecture, arguments) in BLOCKS.items():
         save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name], grey_bits)
     write_vote(folder / "vote.json", kind, vote, TEMPERATURES)
+
+
+def save_doubts(folder: Path, limits: LimitsFile = LIMITS) -> None:
+    """Save when the models of BLOCKS, which are there, are not to answer: they have learnt from `noise`."""
+    write_limits(folder / "limits.json", limits)
+    for name in BLOCKS:
+        network, card = load_model(folder / f"{name}.safetensors")
+        images, view = noise(24, card.stored_size_px), card.view(torch.device("cpu"))
+        layers = find_layers(network, make_batch(images, torch.arange(1), view))
+        _, features = predict_with_features(network, layers, images, view)
+        cloud = fit_cloud(features, np.arange(24) % len(CLASSES), layers, identify_head(network))
+        write_cloud(folder / f"{name}.novelty.npz", cloud)
 
 
 def pictures(n: int) -> dict[int, np.ndarray]:

@@ -13,6 +13,7 @@ from tests.repository import ROOT
 FLOORS = [  # a room imports from floors below its own; stages import from all
     {"experiments", "labelling"},
     {"training", "reporting", "inference"},
+    {"doubt"},
     {"dataset", "networks", "drawing", "scoring"},
     {"pixels"},
     {"settings"},

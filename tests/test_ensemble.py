@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 
 from stages import ensemble
+from stages.doubt.limits import read_limits
+from stages.doubt.novelty import Distances, write_distances
 from stages.ensemble import shorten
 from stages.runtime.errors import UserError
 from stages.scoring.predictions import Predictions, write_predictions
@@ -41,12 +43,21 @@ def run(
 ) -> dict:
     for image, name in enumerate(names):
         write_predictions(folder / "predictions" / f"{name}.npz", predict(image, copies))
+        distances = np.arange(5.0).repeat(copies) + image
+        write_distances(folder / "distances" / f"{name}.npz", Distances(distances, 2 * distances))
     recipe = SimpleNamespace(seed=1, models=dict.fromkeys(names), ensemble=SimpleNamespace(voting=voting))
     monkeypatch.setattr(ensemble, "read_params", lambda path: recipe)
-    arguments = [
-        folder / name
-        for name in ("predictions", "vote.json", "vote.npz", "ensemble.json", "comparison.json", "ensemble")
-    ]
+    names = (
+        "predictions",
+        "distances",
+        "vote.json",
+        "limits.json",
+        "vote.npz",
+        "ensemble.json",
+        "comparison.json",
+        "ensemble",
+    )
+    arguments = [folder / name for name in names]
     monkeypatch.setattr("sys.argv", ["ensemble", *map(str, arguments)])
     ensemble.main()
     return json.loads((folder / "ensemble.json").read_text())
@@ -74,9 +85,12 @@ def test_val_scores_of_an_equal_vote_are_plain(tmp_path, monkeypatch):
 
 
 def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeypatch):
-    (tmp_path / "predictions").mkdir()
-    (tmp_path / "predictions" / "removed.npz").write_text("of a model that was taken out")
+    left = [tmp_path / folder / "removed.npz" for folder in ("predictions", "distances")]
+    for path in left:
+        path.parent.mkdir()
+        path.write_text("of a model that was taken out")
     scores = run(monkeypatch, tmp_path, "equal")
+    assert not any(path.exists() for path in left)
     assert list(scores["weights"]) == NAMES
     assert scores["best_member"] == "zinnia"  # all are right on one image of five: the first
 
@@ -88,6 +102,21 @@ def test_the_vote_is_the_one_asked_for_and_all_are_shown_by_the_validation_split
     votes = read_comparison(tmp_path)["votes"]
     assert votes.keys() == VOTES.keys()
     assert votes[voting] == {name: scores["val"][name] for name in ("accuracy", "loss")}
+
+
+def test_limits_are_of_the_vote_and_of_every_member_and_what_they_do_to_test_images_is_told(tmp_path, monkeypatch):
+    scores = run(monkeypatch, tmp_path, "equal")
+    limits = read_limits(tmp_path / "limits.json")
+    assert {name: each.distance for name, each in limits.members.items()} == dict(
+        zip(NAMES, [4, 5, 6, 7, 8], strict=True)
+    )
+    # an image's distance is the mean of its members', in units of their limits; the fifth is at 1 of each
+    assert limits.vote.distance == 1
+    # of the test images, which are twice as far, the third is at the mean of 4/4, 6/5, 8/6, 10/7 and 12/8
+    assert scores["unlike"] == 0.6
+    assert limits.vote.sets.n_groups == 5
+    assert scores["sets"] == {}  # 90 % would need nine images
+    assert [row["share"] for row in read_comparison(tmp_path)["selection"]["surest"]] == [1, 1, 1, 1]  # equally sure
 
 
 def read_comparison(folder: Path) -> dict:
@@ -146,4 +175,4 @@ def test_predictions_of_another_split_are_refused_and_nothing_is_written(tmp_pat
     monkeypatch.setattr("tests.test_ensemble.predict", lambda image, copies: other if image == 2 else right[image])
     with pytest.raises(UserError, match="m\\.npz"):
         run(monkeypatch, tmp_path, "equal")
-    assert [path.name for path in tmp_path.iterdir()] == ["predictions"]
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions", "distances"}

@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 
 from stages import predict
+from stages.doubt.limits import Limits, LimitsFile
+from stages.doubt.novelty import read_cloud
+from stages.doubt.sets import choose_sets
 from stages.inference import ensembles, pictures, probabilities
 from stages.inference.ensembles import load_ensemble
 from stages.networks.devices import choose_device
@@ -23,7 +26,18 @@ from stages.networks.model_files import load_model
 from stages.pixels.packing import write_packed_split
 from stages.runtime.errors import UserError
 from stages.scoring.temperatures import temper
-from tests.small_models import BLOCKS, CLASSES, SIZES, TEMPERATURES, VOTES, noise, save_model, save_models
+from tests.small_models import (
+    BLOCKS,
+    CLASSES,
+    SETS,
+    SIZES,
+    TEMPERATURES,
+    VOTES,
+    noise,
+    save_doubts,
+    save_model,
+    save_models,
+)
 
 
 @pytest.fixture
@@ -69,9 +83,9 @@ def test_answers_of_a_model_are_those_of_evaluate_at_its_temperature(folder, mon
     expected = temper(evaluate("cnn"), TEMPERATURES["cnn"])
     found = dict(predict.answer(list_images(), Path("models"), "cnn"))
     assert list(found) == list_images()
-    for row, top in zip(expected, found.values(), strict=True):
-        assert [name for name, _ in top] == [CLASSES[label] for label in np.argsort(-row)[:5]]
-        np.testing.assert_allclose([share for _, share in top], np.sort(row)[::-1][:5], rtol=0, atol=1e-6)
+    for row, answer in zip(expected, found.values(), strict=True):
+        assert [name for name, _ in answer.top] == [CLASSES[label] for label in np.argsort(-row)[:5]]
+        np.testing.assert_allclose([share for _, share in answer.top], np.sort(row)[::-1][:5], rtol=0, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
 
 
@@ -86,7 +100,7 @@ def test_wide_grey_has_the_depth_that_the_models_learnt_from(folder, monkeypatch
     for grey_bits, expected in ((12, "as learnt.png"), (None, "as it is.png")):
         save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"], grey_bits)
         found = predict.answer(["dark.png", expected], Path("models"), None)
-        answers[grey_bits], same = (dict(top) for _, top in found)
+        answers[grey_bits], same = (dict(each.top) for _, each in found)
         assert answers[grey_bits] == pytest.approx(same, rel=0, abs=1e-6)
     assert answers[12] != pytest.approx(answers[None], rel=0, abs=0.01)
 
@@ -120,8 +134,8 @@ def test_members_of_all_sizes_vote_as_in_ensemble_and_who_has_no_weight_is_not_l
         Path("models/vgg.safetensors").unlink()
     images = {size_px: np.load(f"packed/{size_px}/images.npy") for size_px in (36, 68)}
     np.testing.assert_array_equal(load_ensemble(Path("models")).predict_proba(images, choose_device()), expected)
-    for row, top in zip(expected, dict(predict.answer(list_images(), Path("models"), None)).values(), strict=True):
-        assert top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
+    for row, answer in zip(expected, dict(predict.answer(list_images(), Path("models"), None)).values(), strict=True):
+        assert answer.top == [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:5]]
 
 
 def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over(folder, monkeypatch, capsys):
@@ -223,6 +237,86 @@ def test_classes_are_called_by_the_names_beside_the_models_and_else_as_the_model
 def test_names_that_are_cut_short_or_others_are_a_users_mistake(folder, content):
     Path("models/names.json").write_bytes(content)
     with pytest.raises(UserError, match=r"models/names\.json: "):
+        load_ensemble(Path("models"), "cnn")
+
+
+def measure(name: str) -> np.ndarray:
+    """Return how far the images are from what a model learnt from."""
+    evaluate(name)
+    network, card = load_model(Path(f"models/{name}.safetensors"))
+    images, cloud = np.load(f"packed/{card.stored_size_px}/images.npy"), read_cloud(Path(f"models/{name}.novelty.npz"))
+    view = card.view(choose_device())
+    return cloud.distances(probabilities.predict_with_features(network, cloud.layers, images, view)[1])
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: str) -> list[dict]:
+    assert run(monkeypatch, "images", "--json", *arguments) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_picture_beyond_the_limit_is_unlike_the_training_pictures(folder, monkeypatch, capsys):
+    save_doubts(Path("models"))
+    members = {name: measure(name) for name in BLOCKS}
+    limits = {name: Limits(1.001 * float(np.median(row)), SETS) for name, row in members.items()}
+    alone, other = (members[name] / limits[name].distance for name in ("cnn", "resnet50"))
+    pooled = np.average([alone, other], axis=0, weights=[0.7, 0.6])
+    of_vote = Limits(1.001 * float(np.median(pooled)), SETS)
+    save_doubts(Path("models"), LimitsFile(of_vote, limits))
+    for arguments, expected in ((["--model", "cnn"], alone), ([], pooled / of_vote.distance)):
+        found = ask(monkeypatch, capsys, *arguments)
+        assert [each["distance"] for each in found] == pytest.approx(expected, abs=1e-4)
+        assert [each["unlike"] for each in found] == (expected > 1).tolist()
+        assert sum(each["unlike"] for each in found) == 3  # of seven
+    assert run(monkeypatch, "images") == 0
+    assert capsys.readouterr().out.count("unlike the training pictures") == 3
+
+
+def test_a_set_has_the_classes_that_the_coverage_needs_and_unsure_answers_are_for_a_person(folder, monkeypatch, capsys):
+    save_doubts(Path("models"))
+    expected = choose_sets(VOTES["logarithmic_pool"].probabilities(np.stack([evaluate(name) for name in BLOCKS])), 0.5)
+    assert SETS.limit(0.8) == 0.5
+    found = ask(monkeypatch, capsys, "--coverage", "0.8", "--at-least", "0.6")
+    assert [{*each["set"]} for each in found] == [{CLASSES[i] for i in np.flatnonzero(row)} for row in expected]
+    assert [each["set"][0] for each in found] == [each["top"][0]["class"] for each in found]
+    assert [each["for_a_person"] for each in found] == [each["top"][0]["probability"] < 0.6 for each in found]
+    assert run(monkeypatch, "images", "--csv", "--coverage", "0.8", "--at-least", "0.6") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    doubts = [{key: json.loads(row[key]) for key in ("distance", "unlike", "set", "for_a_person")} for row in rows]
+    assert doubts == [{key: each[key] for key in doubts[0]} for each in found]
+
+
+def test_models_of_which_no_limits_are_known_answer_as_before(folder, monkeypatch, capsys):
+    assert [{*each} for each in ask(monkeypatch, capsys)] == [{"path", "top"}] * 7
+    with pytest.raises(UserError, match=r"limits\.json"):
+        run(monkeypatch, "images", "--coverage", "0.9")
+    save_doubts(Path("models"))
+    Path("models/cnn.novelty.npz").unlink()
+    assert {*ask(monkeypatch, capsys, "--model", "cnn", "--coverage", "0.9")[0]} == {"path", "top", "set"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--coverage", "0.91"), ("--coverage", "95"), ("--coverage", "nan"), ("--at-least", "1.5")]
+)
+def test_a_share_that_is_none_or_promises_too_much_is_a_users_mistake(folder, monkeypatch, arguments):
+    save_doubts(Path("models"))
+    with pytest.raises(UserError, match=f"^{arguments[0]}: ") as error:
+        run(monkeypatch, "images", *arguments)
+    assert len(error.value.args) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b'{"vote": {"distance": 1}}', b'{"vote": 1, "members": {'])
+@pytest.mark.parametrize("file", ["limits.json", "cnn.novelty.npz"])
+def test_limits_that_are_cut_short_or_others_are_a_users_mistake(folder, file, content):
+    save_doubts(Path("models"))
+    Path("models", file).write_bytes(content)
+    with pytest.raises(UserError, match=f"models/{file}: "):
+        load_ensemble(Path("models"))
+
+
+def test_what_belongs_to_another_model_is_a_users_mistake(folder):
+    save_doubts(Path("models"))
+    shutil.copy("models/vgg.novelty.npz", "models/cnn.novelty.npz")
+    with pytest.raises(UserError, match=r"models/cnn\.novelty\.npz: "):
         load_ensemble(Path("models"), "cnn")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from stages import extract, report
 from stages.report import gather, rank_classes
 from stages.reporting.class_tables import write_tables
-from stages.reporting.curves import AREA, plot_reliability, plot_training
+from stages.reporting.curves import AREA, plot_reliability, plot_selection, plot_training
 from stages.reporting.mistakes import Answers, show_attention, show_mistakes, show_pairs
 from stages.reporting.model_card import describe_models
 from stages.reporting.page import render
@@ -58,6 +58,8 @@ VOTE = {
     "voting": "linear_pool",
     "weights": dict(zip(MODELS, [0.0, 0.96, 0.04], strict=True)),
     "best_member": "cnn",
+    "sets": {"95": {"coverage": 0.9512, "low": 0.93, "high": 0.97, "mean_size": 1.75}},
+    "unlike": 0.0125,
 }
 NO_DIFFERENCE = {"accuracy_difference": 0.0, "low": 0.0, "high": 0.0, "mcnemar_p": 1.0}
 ALL = ["ensemble", *MODELS]
@@ -83,6 +85,13 @@ COMPARISON = {
     "votes": {kind: {"accuracy": 0.7, "loss": 1.2} for kind in VOTES},
     "over_equal": NO_DIFFERENCE,
     "without": dict.fromkeys(MODELS, WITHOUT),
+    "selection": {
+        "surest": [
+            {"at_least": 0.9, "share": share, "n_images": 2, "accuracy": 0.875, "low": 0.2, "high": 1.0}
+            for share in (0.5, 0.8125, 0.9, 1.0)
+        ],
+        "curve": [[0.5, 1.0], [1.0, 0.75]],
+    },
 }
 DEFAULT = ROOT / "recipes" / "default.yaml"
 SOURCE = ROOT / "data" / "weights" / "source" / "params.yaml"
@@ -210,6 +219,21 @@ def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross
         "cross-fitted",
     ):
         assert words in text
+
+
+def test_page_and_card_say_when_the_vote_should_not_answer(content, html):
+    text = " ".join(Page(html).text.split())
+    for words in ("95 %95.1 %93.0 % to 97.0 %1.75", "81.2 %0.9000.8750", "1.2 % of the test images are unlike"):
+        assert words in text.replace("\n", "")
+    card = " ".join(write_card(content).text.split())
+    for words in (
+        "1.2 % of the test pictures are",
+        "95.1 % have it in their set for 95 %, of 1.8 classes",
+        "the 81 % with the surest answers",
+    ):
+        assert words in card
+    few = {**content, "scores": content["scores"] | {"ensemble": VOTE | {"sets": {}}}}
+    assert "--coverage" not in render("report.html", few) + write_card(few).text
 
 
 def test_a_vote_without_mistakes_and_members_without_maps_have_a_page(tmp_path):
@@ -372,6 +396,12 @@ def test_the_largest_group_of_copies_comes_first(folder):
         {"split": "test", "paths": ["b/<3>.jpg", "b/4.jpg", "b/5.jpg"]},
         {"split": "train", "paths": ["a/1.jpg", "a/2.jpg"]},
     ]
+
+
+def test_the_surest_images_stand_left_and_an_accuracy_of_1_on_top():
+    plot = plot_selection([[0.5, 1.0], [1.0, 0.75]])
+    assert plot["ticks"] == [(104, "0.7"), (57, "0.85"), (10, "1")]
+    assert plot["points"] == "121.0,10.0 212.0,88.3"  # 104 - 94 * 0.05 / 0.3
 
 
 def test_a_dot_stands_at_its_confidence_and_accuracy():

@@ -81,14 +81,14 @@ def folder(tmp_path, monkeypatch) -> Path:
 def assert_says_what_predict_says(codes: list[str], model: str | None) -> None:
     """Run snippets for a picture of each kind, and compare the `probabilities` that they leave."""
     paths, found = [str(path) for path in sorted(Path("pictures").iterdir())], []
-    for path, top in predict.answer(paths, Path("data/models"), model):
+    for path, answer in predict.answer(paths, Path("data/models"), model):
         PICTURE.write_bytes(Path(path).read_bytes())
         namespace: dict = {}
         for code in codes:
             exec(compile(code, "snippet", "exec"), namespace)
         found.append(np.asarray(namespace["probabilities"]))
-        shares = [found[-1][CLASSES.index(name)] for name, _ in top]
-        np.testing.assert_allclose(shares, [share for _, share in top], rtol=0, atol=1e-5, err_msg=path)
+        shares = [found[-1][CLASSES.index(name)] for name, _ in answer.top]
+        np.testing.assert_allclose(shares, [share for _, share in answer.top], rtol=0, atol=1e-5, err_msg=path)
     assert np.ptp(found, axis=0).max() > 0.05  # the network does look
 
 

@@ -1,4 +1,4 @@
-"""Coordinates of small SVG plots for the page: training curves and reliability diagrams."""
+"""Coordinates of small SVG plots for the page: training curves, calibration, and accuracy of the surest answers."""
 
 import math
 from typing import Any
@@ -61,6 +61,20 @@ def _plot(history: pd.DataFrame, score: str, ticks: list[float]) -> dict[str, An
         "best": (across[best], down(history[f"val_{score}"].iloc[best])),
         "train": points("train"),
         "val": points("val"),
+    }
+
+
+def plot_selection(curve: list[list[float]]) -> dict[str, Any]:
+    """Turn the points [share of the images, accuracy] into coordinates in AREA, with a scale that ends at 1."""
+    low = min(0.9, math.floor(10 * min(accuracy for _, accuracy in curve)) / 10)
+
+    def down(accuracy: float) -> float:
+        return round(AREA["bottom"] - (AREA["bottom"] - AREA["top"]) * (accuracy - low) / (1 - low), 1)
+
+    across = [round(AREA["left"] + (AREA["right"] - AREA["left"]) * share, 1) for share, _ in curve]
+    return {
+        "ticks": [(down(tick), f"{tick:.2g}") for tick in (low, (low + 1) / 2, 1)],
+        "points": " ".join(f"{x},{down(accuracy)}" for x, (_, accuracy) in zip(across, curve, strict=True)),
     }
 
 

@@ -1,0 +1,87 @@
+"""What is said of a picture, and how it is printed: for people, as CSV, or as an object a line."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.doubt.sets import choose_sets
+
+TOP = 5  # classes
+
+
+class Answer(NamedTuple):
+    """What is said of a picture, and when not to trust it; what is None is unknown, or was not asked for."""
+
+    top: list[tuple[str, float]]  # the likeliest classes with their probabilities, the likeliest first
+    distance: float | None = None  # from the training pictures; beyond 1 it is unlike them
+    classes: list[str] | None = None  # that hold the right one as often as was asked, the likeliest first
+    is_unsure: bool | None = None  # less probable than was asked for, so that a person has to look
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the picture is unlike the training pictures, as far as that is known."""
+        return self.distance is not None and self.distance > 1
+
+    def list_doubts(self) -> dict[str, Any]:
+        """Return what is known besides the classes, by the names that it has in CSV and JSON."""
+        found = {} if self.distance is None else {"distance": round(self.distance, 4), "unlike": self.is_unlike}
+        found |= {} if self.classes is None else {"set": self.classes}
+        return found | ({} if self.is_unsure is None else {"for_a_person": self.is_unsure})
+
+
+def describe(
+    probabilities: np.ndarray,
+    names: list[str],
+    distance: float | None = None,
+    mass: float | None = None,
+    at_least: float | None = None,
+) -> Answer:
+    """Return what is said of one picture.
+
+    Args:
+        probabilities: float, shape (n_classes,).
+        mass: the limit of sets, as of stages.doubt.sets.choose_sets; None: no set.
+        at_least: an answer that is less probable is unsure; None: nobody asks.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    chosen = None if mass is None else choose_sets(probabilities[None], mass)[0]
+    return Answer(
+        [(names[label], float(probabilities[label])) for label in order[:TOP]],
+        distance,
+        None if chosen is None else [names[label] for label in order if chosen[label]],
+        None if at_least is None else bool(probabilities[order[0]] < at_least),
+    )
+
+
+def write_table(answers: Iterable[tuple[str, Answer]]) -> None:
+    for path, answer in answers:
+        lines = [f"{probability:.4f}  {name}" for name, probability in answer.top]
+        if answer.is_unlike:
+            lines.append(f"unlike the training pictures (distance {answer.distance:.2f}, the limit is 1)")
+        if answer.classes is not None:
+            lines.append(f"one of: {', '.join(answer.classes)}")
+        if answer.is_unsure:
+            lines.append("for a person")
+        print(path, *(f"  {line}" for line in lines), sep="\n", flush=True)
+
+
+def write_csv(answers: Iterable[tuple[str, Answer]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for number, (path, answer) in enumerate(answers):
+        doubts = answer.list_doubts()
+        if not number:
+            ranks = range(1, len(answer.top) + 1)
+            columns = [f"{column}_{rank}" for rank in ranks for column in ("class", "probability")]
+            writer.writerow(["path", *columns, *doubts])
+        cells = [cell for name, probability in answer.top for cell in (name, f"{probability:.6f}")]
+        writer.writerow([path, *cells, *(json.dumps(each, ensure_ascii=False) for each in doubts.values())])
+
+
+def write_json_lines(answers: Iterable[tuple[str, Answer]]) -> None:
+    for path, answer in answers:
+        top = [{"class": name, "probability": round(probability, 6)} for name, probability in answer.top]
+        print(json.dumps({"path": path, "top": top, **answer.list_doubts()}, ensure_ascii=False))
