@@ -228,8 +228,8 @@ def test_page_and_card_say_when_the_vote_should_not_answer(content, html):
     card = " ".join(write_card(content).text.split())
     for words in (
         "1.2 % of the test pictures are",
-        "95.1 % have it in their set for 95 %, of 1.8 classes",
-        "the 81 % with the surest answers",
+        "95.1 % at 95 % (mean size 1.8)",
+        "On the 81 % of test pictures",
     ):
         assert words in card
     few = {**content, "scores": content["scores"] | {"ensemble": VOTE | {"sets": {}}}}

@@ -1,5 +1,6 @@
 """Kinds of ensembles, with weights fitted on images that no member learnt from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class LinearPool:
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         """Return probabilities (n_images, n_classes) from those of the models (n_models, n_images, n_classes)."""
-        return np.tensordot(self.weights, np.stack(list(map(temper, models, self.temperatures))), axes=1)
+        return _add(self.weights, map(temper, models, self.temperatures))
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,12 @@ class LogarithmicPool:
 
     def probabilities(self, models: np.ndarray) -> np.ndarray:
         """Return probabilities (n_images, n_classes) from those of the models (n_models, n_images, n_classes)."""
-        return softmax(np.tensordot(self.weights, log(models), axes=1))
+        return softmax(_add(self.weights, map(log, models)))
+
+
+def _add(weights: np.ndarray, arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the weighted sum; unlike a matrix product, it has the same bits in batches of any size on any processor."""
+    return sum(weight * array for weight, array in zip(weights, arrays, strict=True))
 
 
 Vote = EqualVote | LinearPool | LogarithmicPool
