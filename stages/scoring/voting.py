@@ -76,7 +76,7 @@ class LogarithmicPool:
 
 
 def _add(weights: np.ndarray, arrays: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the weighted sum; unlike a matrix product, it has the same bits in batches of any size on any processor."""
+    """Return the weighted sum. Its bits do not depend on the batch size or the processor, as those of `@` do."""
     return sum(weight * array for weight, array in zip(weights, arrays, strict=True))
 
 
