@@ -13,7 +13,7 @@ the test images, as a model's predictions do. METRICS_JSON holds
   each image is judged by a vote that was fitted without its fold, one of five;
 - voting, weights: how this vote is taken, fitted to all of the validation split;
 - best_member: the model that is the most accurate on the validation split;
-- sets: of classes, at each level of coverage: how often they hold the right class of a test image, and their size;
+- sets: for each level of coverage, how often the set of classes contains the right one, and the mean size of the sets;
 - unlike: the share of the test images that are farther from the training images than 99 % of the validation images.
 
 COMPARISON_JSON says what of it is more than noise, on the test split unless it says otherwise:
@@ -23,7 +23,7 @@ COMPARISON_JSON says what of it is more than noise, on the test split unless it 
 - calibration: of each as it is, and with a temperature that was fitted to the validation split;
 - votes: accuracy and loss of every kind of vote on the validation split, cross-fitted; over_equal: what this one gains;
 - without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out;
-- selection: how accurate the vote is on the images of which it is sure.
+- selection: the accuracy on the images with the most confident answers.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def shorten(content: Any) -> Any:
 
 
 def write_answers(folder: Path, class_names: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """Write the scores of each class, the confusion matrix, and a row for each test image."""
+    """Write the scores of each class, the confusion matrix, and one row per test image."""
     write_tables(folder, "ensemble", labels, probabilities, class_names)
     table = pd.DataFrame({"actual": class_names[labels], "predicted": class_names[probabilities.argmax(axis=1)]})
     write_text(folder / "answers.csv", table.to_csv(index=False, lineterminator="\n"))

@@ -6,8 +6,9 @@
 NAMES has the names to read of the classes, which predictions and tables are written with.
 
 ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
-where it has no convolutions to look at, or keeps its maps in an order that cannot be told. NOVELTY says where training
-images lie in the model's features, and DISTANCES how far from there the validation and test images are.
+where it has no convolutions to look at, or keeps its maps in an order that cannot be told. NOVELTY
+describes the distribution of the training images in the features of the model; DISTANCES has the distances of the
+validation and test images from it.
 """
 
 import argparse
@@ -37,7 +38,7 @@ N_MISTAKES = 100  # whose maps are kept
 
 
 def find_cloud(network: nn.Module, train: PackedSplit, view: View) -> Cloud:
-    """Say where training images lie in the features of the network."""
+    """Fit the distribution of the training images in the features of the network."""
     rows = choose_reference(train.labels)
     network.to(view.device)
     layers = find_layers(network, make_batch(train.images, torch.from_numpy(rows[:1]), view))

@@ -6,7 +6,7 @@
 PATH is a file, a folder of them, or - for a list on standard input, a path a line. Pictures are decoded and resized as
 `pack` does it, and seen as by `evaluate`. A file of which no picture can be made is named on standard error; the others
 are answered, and the exit code is 1. A picture that is farther from the training pictures than 99 % of the validation
-pictures is marked as unlike them. SHARE asks for a set of classes, PROBABILITY marks answers for a person.
+pictures is marked as unlike them. --coverage adds a set of classes, --at-least marks answers for a person.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def answer(
     Answers come in the paths' order; what is no picture comes at once.
 
     Args:
-        coverage: how often the answer's set of classes is to hold the right one.
-        at_least: an answer that is less probable is for a person.
+        coverage: how often the set of classes contains the right one; None: no set.
+        at_least: an answer below this probability is for a person; None: no mark.
     """
     from stages.inference.ensembles import load_ensemble
     from stages.inference.probabilities import BATCH_SIZE
@@ -101,7 +101,9 @@ def main() -> None:
     sys.stderr.reconfigure(errors="backslashreplace")
     for name in ("coverage", "at_least"):
         if (value := vars(arguments)[name]) is not None and not 0 < value < 1:
-            raise UserError(f"--{name.replace('_', '-')}: expected a share between 0 and 1, as 0.95, found {value:g}")
+            raise UserError(
+                f"--{name.replace('_', '-')}: expected a number between 0 and 1, for example 0.95, found {value:g}"
+            )
     paths = list(list_files(arguments.paths))
     if not paths:
         found = f"no file in {' '.join(arguments.paths)}" if arguments.paths else "none"

@@ -1,1 +1,1 @@
-"""When not to answer: pictures unlike the training pictures, classes that are not excluded, answers that are unsure."""
+"""When not to answer: unlike pictures, sets of classes, and unsure answers."""

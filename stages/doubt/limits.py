@@ -1,6 +1,6 @@
-"""When not to answer, kept beside the vote: how far a picture may be, and what calibrates sets of classes.
+"""limits.json, which tells `predict` when not to answer: the limit of the distance, and the calibration of the sets.
 
-Of the vote, and of each member alone. All of it is fitted to the validation split.
+It has the limits of the ensemble and of each member alone. All are fitted on the validation split.
 """
 
 import json
@@ -24,7 +24,7 @@ from stages.scoring.voting import LogarithmicPool
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one who answers: the distance within which 99 % of validation pictures are, and what calibrates its sets."""
+    """Limits of one classifier: the distance that 99 % of the validation pictures keep, and the limits of its sets."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class LimitsFile:
-    """The limits of the vote, whose distance is in units of its members' limits, and of each member alone."""
+    """The limits of the ensemble, whose distance is in units of its members' limits, and of each member alone."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -45,13 +45,13 @@ class LimitsFile:
 def fit_limits(
     members: Mapping[str, Predictions], of_vote: Predictions, distances: np.ndarray, weights: np.ndarray, seed: int
 ) -> LimitsFile:
-    """Fit the limits of the vote, and those of each member, which answers alone at its temperature.
+    """Fit the limits of the ensemble, and of each member that answers alone, at its temperature.
 
     Args:
-        of_vote: what it says; of the validation pictures cross-fitted.
-        distances: of the validation pictures to the training pictures, float, shape (n_models, n_images).
-        weights: of the members, float, shape (n_models,).
-        seed: of the folds in which the members' temperatures are cross-fitted.
+        of_vote: predictions of the ensemble, cross-fitted on the validation split.
+        distances: of the validation pictures from the training pictures, float, shape (n_models, n_images).
+        weights: float, shape (n_models,).
+        seed: for the folds that cross-fit the temperatures of the members.
     """
     labels, groups = of_vote.val_labels, of_vote.val_groups
 
@@ -66,11 +66,11 @@ def fit_limits(
 
 
 def pool_distances(distances: np.ndarray, limits: Iterable[Limits], weights: np.ndarray) -> np.ndarray:
-    """Return a vote's distances: the mean of its members', each in units of its limit.
+    """Return the distances of an ensemble: the weighted mean over the members, each in units of its limit.
 
     Args:
         distances: float, shape (n_models, n_images).
-        weights: float, shape (n_models,); a member without weight does not count.
+        weights: float, shape (n_models,).
     Returns:
         float64, shape (n_images,).
     """
@@ -81,12 +81,12 @@ def pool_distances(distances: np.ndarray, limits: Iterable[Limits], weights: np.
 def measure_limits(
     limits: LimitsFile, of_vote: Predictions, distances: np.ndarray, weights: np.ndarray
 ) -> dict[str, Any]:
-    """Return what becomes of the test pictures.
+    """Measure the limits on the test split.
 
     Args:
         distances: float, shape (n_models, n_images).
     Returns:
-        sets, as `measure_sets` has it; unlike, the share of the pictures beyond the vote's distance.
+        sets, from `measure_sets`; unlike, the share of the pictures beyond the limit of the ensemble.
     """
     sets = measure_sets(limits.vote.sets, of_vote.test_probabilities, of_vote.test_labels, of_vote.test_groups)
     beyond = pool_distances(distances, limits.members.values(), weights) > limits.vote.distance
@@ -94,15 +94,15 @@ def measure_limits(
 
 
 def write_limits(path: Path, limits: LimitsFile) -> None:
-    """Write the limits of the vote and of each member, to the last bit."""
+    """Write the limits, to the last bit."""
     write_json(path, asdict(limits))
 
 
 def read_limits(path: Path) -> LimitsFile | None:
-    """Return what `write_limits` wrote; None: there is no such file.
+    """Read the limits; None: the file does not exist.
 
     Raises:
-        UserError: the file is cut short, or another version has written it.
+        UserError: the file is truncated, or another version wrote it.
     """
     if not path.is_file():
         return None
@@ -111,8 +111,8 @@ def read_limits(path: Path) -> LimitsFile | None:
     except ValidationError as error:
         fault = describe_faults(error)
     except ValueError as error:
-        fault = f"no JSON ({error})"
+        fault = f"invalid JSON ({error})"
     raise UserError(
-        f"{path}: expected when not to answer, as this clone of Quintet writes it, found {fault}; get it again with "
-        "its models, check out the revision that has written it, or run `dvc repro ensemble`"
+        f"{path}: expected the limits as this version of Quintet writes them, found {fault}; get the file again with "
+        "its models, check out the revision that wrote it, or run `dvc repro ensemble`"
     )

@@ -1,11 +1,11 @@
-"""How unlike the training pictures a picture is: a distance in a network's features, and a limit that few exceed.
+"""How unlike the training pictures a picture is: a distance in the features of a network, and its limit.
 
-The distance is Mahalanobis' to the nearest class: the features of a class lie around its centre, with the same
-covariance as those of any other; the directions in which they vary most are kept, and all others have one variance.
+The distance is the Mahalanobis distance to the nearest class. The model of the features is one Gaussian per class, with
+a covariance that all classes share: N_DIRECTIONS principal directions, and one variance for all other directions.
 
 Source: Lee et al. 2018, A simple unified framework for detecting out-of-distribution samples; the covariance is that of
-    probabilistic principal components, Tipping and Bishop 1999. Nearest neighbours, and other features, were measured
-    beside it (benchmarks/novelty.py).
+    probabilistic principal components, Tipping and Bishop 1999. benchmarks/novelty.py compares it with nearest
+    neighbours and with the maximum probability.
 """
 
 from collections.abc import Iterable
@@ -19,24 +19,24 @@ import numpy as np
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 
-N_REFERENCE = 2000  # training pictures at most: they bound the time and the size
+N_REFERENCE = 2000  # training pictures at most, which limits the time
 N_DIRECTIONS = 128
-KEPT = 0.99  # of the validation pictures are within the limit
+KEPT = 0.99  # share of the validation pictures within the limit
 TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Where the features of training pictures lie."""
+    """The distribution of the features of the training pictures."""
 
-    centres: np.ndarray  # float16, (n_classes, n_features), of the classes that have a picture
-    directions: np.ndarray  # float16, (n_features, n_directions): by how much less a distance along them counts
-    variance: np.ndarray  # float64, of no dimension: that of the features in any other direction
-    layers: np.ndarray  # the names of the layers that give the features
-    head: np.ndarray  # one text: of which network, as stages.networks.maps.identify_head has it
+    centres: np.ndarray  # float16, (n_classes, n_features)
+    directions: np.ndarray  # float16, (n_features, n_directions), scaled: distances along them count less
+    variance: np.ndarray  # float64, shape (): in all other directions
+    layers: np.ndarray  # names of the layers that give the features
+    head: np.ndarray  # str, shape (): the hash of the network (stages.networks.maps.identify_head)
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """Return the distance to the nearest centre, float32 (n_images,), of features (n_images, n_features)."""
+        """Return the distances to the nearest class, float32 (n_images,), of features (n_images, n_features)."""
         centres, directions = self.centres.astype(np.float32), self.directions
         middle = centres.mean(axis=0)  # differences of small numbers keep more digits
         features, centres = features - middle, centres - middle
@@ -45,7 +45,7 @@ class Cloud:
 
 
 def find_limit(distances: np.ndarray) -> float:
-    """Return the distance within which KEPT of these pictures are, at least."""
+    """Return the smallest distance that at least KEPT of these pictures do not exceed."""
     return float(max(np.quantile(distances, KEPT, method="higher"), TINY))
 
 
@@ -54,7 +54,7 @@ def _squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def choose_reference(labels: np.ndarray) -> np.ndarray:
-    """Return the rows of the training pictures that are looked at: of all classes as many, as far as they go.
+    """Return the rows of the training pictures to use, with equal numbers from all classes as far as possible.
 
     Args:
         labels: int, shape (n_images,).
@@ -64,22 +64,22 @@ def choose_reference(labels: np.ndarray) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels)
-    turn = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[by_class]]  # of each picture in its class
+    turn = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[by_class]]  # rank of each picture in its class
     return np.sort(by_class[np.argsort(turn, kind="stable")][:N_REFERENCE])
 
 
 def fit_cloud(features: np.ndarray, labels: np.ndarray, layers: list[str], head: str) -> Cloud:
-    """Fit the centres and their common covariance.
+    """Fit the centres of the classes and the shared covariance.
 
     Args:
         features: float, shape (n_images, n_features).
         labels: int, shape (n_images,).
-        layers: the names of the layers that the features come from.
-        head: of which network.
+        layers: names of the layers that give the features.
+        head: the hash of the network.
     """
     names, which = np.unique(labels, return_inverse=True)
     centres = np.stack([features[which == number].mean(axis=0) for number in range(len(names))], dtype=float)
-    # one picture of each class tells nothing of how a class spreads: then all are of one
+    # with one picture per class, the spread within a class is unknown: treat all as one class
     rest = features - (centres[which] if len(features) > len(names) else centres.mean(axis=0))
     n_free, n_features = max(len(features) - len(names), 1), features.shape[1]
     n_directions = min(N_DIRECTIONS, n_free - 1, n_features - 1)
@@ -92,9 +92,9 @@ def fit_cloud(features: np.ndarray, labels: np.ndarray, layers: list[str], head:
 
 
 def find_directions(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the n directions in which rows are longest: sums of squares (n,), and unit vectors (n_features, n).
+    """Return the n principal directions: sums of squares (n,) and unit vectors (n_features, n).
 
-    Of the two matrices of products that have the same eigenvalues it takes the smaller one.
+    It decomposes the smaller of the two product matrices, which have the same eigenvalues.
     """
     if len(rows) >= rows.shape[1]:
         lengths, vectors = np.linalg.eigh(rows.T @ rows)
@@ -107,16 +107,16 @@ def find_directions(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_cloud(path: Path, cloud: Cloud) -> None:
-    """Write the file whole; the same cloud gives the same bytes."""
+    """Write the file atomically; the same cloud gives the same bytes."""
     with written_whole(path) as temporary:
         np.savez(temporary, **asdict(cloud))
 
 
 def read_cloud(path: Path) -> Cloud | None:
-    """Return what `write_cloud` wrote; None: there is no such file.
+    """Read a cloud; None: the file does not exist.
 
     Raises:
-        UserError: the file is cut short, or another version has written it.
+        UserError: the file is truncated, or another version wrote it.
     """
     if not path.is_file():
         return None
@@ -131,20 +131,20 @@ def read_cloud(path: Path) -> Cloud | None:
 
 
 class Distances(NamedTuple):
-    """Of the validation and the test images, float32, (n_images,)."""
+    """Distances of the validation and the test images, each float32, (n_images,)."""
 
     val: np.ndarray
     test: np.ndarray
 
 
 def write_distances(path: Path, distances: Distances) -> None:
-    """Write the file whole; the same distances give the same bytes."""
+    """Write the file atomically; the same distances give the same bytes."""
     with written_whole(path) as temporary:
         np.savez(temporary, **distances._asdict())
 
 
 def read_distances(folder: Path, names: Iterable[str]) -> Distances:
-    """Return those of several models, (n_models, n_images), in this order."""
+    """Read the distances of several models, (n_models, n_images), in this order."""
     members = []
     for name in names:
         with np.load(folder / f"{name}.npz") as arrays:

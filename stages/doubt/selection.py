@@ -1,6 +1,6 @@
-"""Answering only when sure: how many pictures are left, and how often their answers are right.
+"""Answering only when sure: the accuracy on the pictures with the most confident answers.
 
-Source: the risk-coverage curve, El-Yaniv and Wiener 2010; here accuracy, which is one less the risk.
+Source: the risk-coverage curve, El-Yaniv and Wiener 2010; here with accuracy, which is 1 - risk.
 """
 
 from typing import Any
@@ -9,15 +9,15 @@ import numpy as np
 
 from stages.scoring.intervals import accuracy_interval
 
-SHARES = (0.5, 0.8, 0.9, 1.0)  # of the pictures, the surest ones
-N_POINTS = 100  # of the curve at most
+SHARES = (0.5, 0.8, 0.9, 1.0)  # most confident shares of the pictures
+N_POINTS = 100  # at most, in the curve
 
 
 def accuracy_curve(confidence: np.ndarray, right: np.ndarray) -> list[list[float]]:
-    """Return points [share of the pictures, the surest ones; accuracy on these], of 1 to all pictures.
+    """Return points [share of the most confident pictures, accuracy on them].
 
     Args:
-        confidence: float, shape (n_images,); of equally sure pictures the curve takes all or none.
+        confidence: float, shape (n_images,); pictures with equal confidence are in one point.
         right: bool, shape (n_images,).
     """
     order = np.argsort(-confidence, kind="stable")
@@ -28,14 +28,15 @@ def accuracy_curve(confidence: np.ndarray, right: np.ndarray) -> list[list[float
 
 
 def measure_selection(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> dict[str, list[Any]]:
-    """Return how accurate the answers are of which a model is sure.
+    """Measure the accuracy on the most confident answers.
 
     Args:
-        confidence: float, shape (n_images,): the probability of the answer.
-        right, groups: shape (n_images,); copies have one number.
+        confidence: float, shape (n_images,): the largest probability of each picture.
+        right: bool, shape (n_images,).
+        groups: int, shape (n_images,); copies share a number.
     Returns:
-        `surest`, a row for each of SHARES: at_least (the least probability among them, for `predict --at-least`),
-        share, n_images, accuracy, low and high (its 95 % interval); and `curve`.
+        `surest`, a row for each of SHARES: at_least (the smallest confidence among them, for `predict --at-least`),
+        share, n_images, accuracy, and its 95 % interval low and high; and `curve`, the points of `accuracy_curve`.
     """
 
     def describe(bound: float) -> dict[str, Any]:

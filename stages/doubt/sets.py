@@ -1,10 +1,10 @@
-"""Sets of classes that hold the right one as often as was asked: split conformal prediction on class probabilities.
+"""Sets of classes that contain the right one with a given probability: split conformal prediction.
 
-A set takes the classes in the order of their probability, the likeliest always, until the probability of those that it
-has passes a limit. The limit is calibrated on pictures that neither the models nor their vote learnt from.
+A set takes the classes in the order of their probability, always the likeliest, until their sum exceeds a limit. The
+limit is calibrated on pictures that neither the models nor the ensemble learnt from.
 
-Source: adaptive prediction sets, Romano, Sesia and Candès 2020, without their random tie-break: whether the last class
-    counts is the same for each picture, so that no set is empty and equal pictures have equal sets.
+Source: adaptive prediction sets, Romano, Sesia and Candès 2020, without the random tie-break, so
+    that no set is empty and equal pictures have equal sets.
 """
 
 import math
@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict
 
-LEVELS = (0.90, 0.95, 0.99)  # of coverage, that are measured
-LEAST, MOST = 0.025, 0.975  # of the band in which 95 % of the measured shares lie
+LEVELS = (0.90, 0.95, 0.99)  # of coverage, in the metrics and the report
+LEAST, MOST = 0.025, 0.975  # quantiles of the band of measured coverage
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the calibration pictures say: of each group of copies the probability of classes likelier than the right."""
+    """For each group of copies, the total probability of the classes likelier than the right one."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     n_groups: int
-    masses: list[float]  # of these groups; sorted, without those of 0
+    masses: list[float]  # sorted, without zeros
 
     @property
     def most(self) -> float:
-        """The most coverage that so many groups can guarantee."""
+        """The largest coverage that this number of groups can guarantee."""
         return self.n_groups / (self.n_groups + 1)
 
     def rank(self, coverage: float) -> int:
-        """Return how many of the groups a set that covers so much has to cover: the finite-sample correction."""
+        """Return the number of groups whose sets must contain the right class: the finite-sample correction."""
         return math.ceil(coverage * (self.n_groups + 1) - 1e-9)
 
     def limit(self, coverage: float) -> float | None:
-        """Return the limit of sets that hold the right class with this probability; None: there are too few groups."""
+        """Return the limit for this coverage; None: there are too few groups."""
         rank, n_zeros = self.rank(coverage), self.n_groups - len(self.masses)
         if rank > self.n_groups:
             return None
@@ -45,12 +45,12 @@ class Calibration:
 
 
 def likelier_mass(probabilities: np.ndarray) -> np.ndarray:
-    """Return for each class the probability of all classes that are likelier.
+    """Return for each class the total probability of the likelier classes.
 
     Args:
         probabilities: float, shape (n_images, n_classes); rows sum to 1.
     Returns:
-        float64, of the same shape; 0 of the likeliest class.
+        float64, of the same shape; 0 for the likeliest class.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")  # ties as in argmax: the first class wins
     ranked = np.take_along_axis(probabilities, order, axis=1).astype(float)
@@ -61,12 +61,12 @@ def likelier_mass(probabilities: np.ndarray) -> np.ndarray:
 
 
 def choose_sets(probabilities: np.ndarray, limit: float) -> np.ndarray:
-    """Return which classes are in each picture's set, bool, of the shape of the probabilities."""
+    """Return which classes are in the set of each picture: bool, of the shape of the probabilities."""
     return likelier_mass(probabilities) <= limit
 
 
 def calibrate_sets(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Calibration:
-    """Calibrate on pictures that the probabilities were not fitted to; of copies, the worst one counts.
+    """Calibrate on pictures that the probabilities were not fitted to; the worst picture of a group of copies counts.
 
     Args:
         probabilities: float, shape (n_images, n_classes); rows sum to 1.
@@ -82,14 +82,14 @@ def calibrate_sets(probabilities: np.ndarray, labels: np.ndarray, groups: np.nda
 def measure_sets(
     calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Say how often sets hold the right class on other pictures, and how large they are.
+    """Measure on other pictures how often the sets contain the right class, and their size.
 
     Returns:
-        {level in per cent: coverage, low and high (where it lies in 19 of 20 cases, by the chance of both samples),
-        mean_size}; without levels that need more calibration pictures.
-    Source: the band is that of a beta-binomial distribution, Vovk 2012; copies count as one picture.
+        {level in per cent: {coverage, low and high (its 95 % band, given the sizes of both samples), mean_size}},
+        without levels that need more calibration pictures.
+    Source: the band is the beta-binomial distribution of Vovk 2012; a group of copies counts as one picture.
     """
-    from scipy.stats import betabinom  # a second, which an answer need not wait for
+    from scipy.stats import betabinom  # takes a second, and `predict` does not need it
 
     n, masses, measured = len(np.unique(groups)), likelier_mass(probabilities), {}
     for level in LEVELS:

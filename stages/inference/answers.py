@@ -1,4 +1,4 @@
-"""What is said of a picture, and how it is printed: for people, as CSV, or as an object a line."""
+"""Answers about pictures, and how they are printed: as text, as CSV, or as JSON lines."""
 
 import csv
 import json
@@ -14,20 +14,20 @@ TOP = 5  # classes
 
 
 class Answer(NamedTuple):
-    """What is said of a picture, and when not to trust it; what is None is unknown, or was not asked for."""
+    """The answer about one picture, and when not to trust it. None: unknown, or not asked for."""
 
-    top: list[tuple[str, float]]  # the likeliest classes with their probabilities, the likeliest first
-    distance: float | None = None  # from the training pictures; beyond 1 it is unlike them
-    classes: list[str] | None = None  # that hold the right one as often as was asked, the likeliest first
-    is_unsure: bool | None = None  # less probable than was asked for, so that a person has to look
+    top: list[tuple[str, float]]  # the likeliest classes with their probabilities, likeliest first
+    distance: float | None = None  # from the training pictures, in units of the limit
+    classes: list[str] | None = None  # the set for the coverage that was asked for, likeliest first
+    is_unsure: bool | None = None  # below the probability that was asked for: a person has to look
 
     @property
     def is_unlike(self) -> bool:
-        """Whether the picture is unlike the training pictures, as far as that is known."""
+        """Whether the picture is known to be beyond the limit."""
         return self.distance is not None and self.distance > 1
 
     def list_doubts(self) -> dict[str, Any]:
-        """Return what is known besides the classes, by the names that it has in CSV and JSON."""
+        """Return all known values except the classes, by their names in CSV and JSON."""
         found = {} if self.distance is None else {"distance": round(self.distance, 4), "unlike": self.is_unlike}
         found |= {} if self.classes is None else {"set": self.classes}
         return found | ({} if self.is_unsure is None else {"for_a_person": self.is_unsure})
@@ -40,12 +40,12 @@ def describe(
     mass: float | None = None,
     at_least: float | None = None,
 ) -> Answer:
-    """Return what is said of one picture.
+    """Make the answer about one picture.
 
     Args:
         probabilities: float, shape (n_classes,).
-        mass: the limit of sets, as of stages.doubt.sets.choose_sets; None: no set.
-        at_least: an answer that is less probable is unsure; None: nobody asks.
+        mass: the limit of the sets (stages.doubt.sets.choose_sets); None: no set.
+        at_least: an answer below this probability is unsure; None: not asked for.
     """
     order = np.argsort(-probabilities, kind="stable")
     chosen = None if mass is None else choose_sets(probabilities[None], mass)[0]

@@ -26,7 +26,7 @@ VOTE_FILE, LIMITS_FILE = "vote.json", "limits.json"
 
 
 class Reach(NamedTuple):
-    """What tells how unlike the training pictures a picture is, for one model."""
+    """The distribution of the training pictures for one model, and its limits."""
 
     cloud: Cloud
     limits: Limits
@@ -41,7 +41,7 @@ class Member(NamedTuple):
     reach: Reach | None = None
 
     def predict(self, images: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-        """Return class probabilities, (n_images, n_classes), and distances, (n_images,); 0 where nothing tells them."""
+        """Return class probabilities, (n_images, n_classes), and distances, (n_images,); unknown ones are 0."""
         view = self.card.view(device)
         if self.reach is None:
             return predict_proba(self.network, images, view, bar=False), np.zeros(len(images))
@@ -77,21 +77,21 @@ class Ensemble:
         return sorted({member.card.stored_size_px for member in self.members if member})
 
     def find_mass(self, coverage: float) -> float:
-        """Return the limit of sets that hold the right class so often, as stages.doubt.sets.choose_sets wants it.
+        """Return the limit of the sets with this coverage, for stages.doubt.sets.choose_sets.
 
         Raises:
-            UserError: nobody knows it, or too few pictures calibrated it.
+            UserError: there are no limits, or they come from too few pictures.
         """
         if self.limits is None:
             raise UserError(
-                f"--coverage: expected {LIMITS_FILE} beside the models, which knows those who answer, found none; "
-                "run `dvc repro ensemble`, get the whole folder (the artifact `vote`), or leave out --coverage"
+                f"--coverage: expected {LIMITS_FILE} with limits for these models, found none; run `dvc repro "
+                "ensemble`, get the whole folder (the artifact `vote`), or leave out --coverage"
             )
         sets = self.limits.sets
         if (mass := sets.limit(coverage)) is None:
             raise UserError(
-                f"--coverage: expected {floor(1e4 * sets.most) / 1e4:g} at most, which is what {sets.n_groups} "
-                f"validation pictures can promise, found {coverage:g}; name less, or validate on more pictures"
+                f"--coverage: expected at most {floor(1e4 * sets.most) / 1e4:g}, the limit for {sets.n_groups} "
+                f"validation pictures, found {coverage:g}; ask for less, or use more validation pictures"
             )
         return mass
 
@@ -104,9 +104,9 @@ class Ensemble:
         return self.predict(images, device)[0]
 
     def predict(self, images: dict[int, np.ndarray], device: torch.device) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the same, and the distances to the training pictures, (n_images,); None: nothing tells them.
+        """Return the same, and the distances from the training pictures, (n_images,); None: unknown.
 
-        A distance of 1 is the limit, within which 99 % of the validation pictures are.
+        A distance of 1 is the limit, which 99 % of the validation pictures keep.
         """
         n_images = len(next(iter(images.values())))
         # a member with zero weight gives 1 everywhere and does not count: the sum keeps its order, and so its last bits
@@ -185,10 +185,12 @@ def _load_reach(path: Path, name: str, network: nn.Module, limits: LimitsFile | 
         return None
     cloud = read_cloud(path)
     if cloud is None:
-        print(f"{path}: no such file, so nothing tells how unlike the training pictures a picture is", file=sys.stderr)
+        print(f"{path}: not found, so no picture is marked as unlike the training pictures", file=sys.stderr)
         return None
     if str(cloud.head) != identify_head(network):
-        raise UserError(f"{path}: expected what belongs to {name}.safetensors, found another's; take both from one run")
+        raise UserError(
+            f"{path}: expected the file that belongs to {name}.safetensors, found another; use both from one run"
+        )
     return Reach(cloud, its_limits)
 
 

@@ -29,7 +29,7 @@ def predict_proba(network: nn.Module, images: np.ndarray, view: View, *, bar: bo
 def predict_with_features(
     network: nn.Module, layers: Sequence[str], images: np.ndarray, view: View, *, bar: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same, and what these layers make of the images, float32 (n_images, n_features)."""
+    """Return the same, and the features from these layers, float32 (n_images, n_features)."""
     with watched(network, layers) as features:
 
         def predict(batch: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""What a network's convolutions make of a picture, as a row of numbers: how it is told from pictures of another kind.
+"""Features of a picture from several depths of a network, to recognise pictures of another kind.
 
-Of each size of feature maps the last convolution counts, and of each of its maps the mean and the standard deviation
-over the picture: early ones tell of texture, late ones of what is on it. A network that has no convolutions with
-overlapping windows (a transformer) gives the output of its backbone instead.
+For each size of feature map, the features are the mean and the standard deviation of the maps of the last convolution
+with this size: early maps show texture, late ones objects. A network without overlapping convolutions (a transformer)
+gives the output of its backbone instead.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ BACKBONE = "backbone"
 
 @torch.no_grad()
 def find_layers(network: nn.Module, image: torch.Tensor) -> list[str]:
-    """Return the names of the layers that count, the one with the largest maps first.
+    """Return the names of the layers that give the features, the one with the largest maps first.
 
     Args:
-        network: of a `backbone` and a `head`, in evaluation mode.
+        network: has a `backbone` and a `head`, in evaluation mode.
         image: float, shape (1, 3, height, width), on the network's device.
     """
     names: dict[torch.Size, str] = {}
@@ -41,9 +41,9 @@ def find_layers(network: nn.Module, image: torch.Tensor) -> list[str]:
 
 @contextmanager
 def watched(network: nn.Module, names: Sequence[str]) -> Iterator[Callable[[], torch.Tensor]]:
-    """Give a function that returns what the layers made of the last batch: float32, (batch, n_features).
+    """Yield a function that returns the features of the last batch: float32, (batch, n_features).
 
-    Each layer's means, and each one's deviations, are a vector of length 1.
+    The means of a layer are scaled to a vector of length 1, and so are its standard deviations.
     """
     found: dict[str, list[torch.Tensor]] = {}
 
@@ -59,11 +59,11 @@ def watched(network: nn.Module, names: Sequence[str]) -> Iterator[Callable[[], t
 
 
 def identify_head(network: nn.Module) -> str:
-    """Return a hash of the last layer's weights, by which a trained network is known."""
+    """Return a hash of the weights of the last layer, which identifies a trained network."""
     return hashlib.sha256(network.head[-1].weight.detach().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def _summarise(maps: torch.Tensor) -> list[torch.Tensor]:
     maps = maps.detach().float().flatten(2) if maps.ndim == 4 else maps.detach().float().flatten(1)[..., None]
     parts = [maps.mean(dim=2), maps.std(dim=2, correction=0)] if maps.shape[2] > 1 else [maps[..., 0]]
-    return [functional.normalize(part) for part in parts]  # of a map of one pixel nothing deviates
+    return [functional.normalize(part) for part in parts]  # a map of one pixel has no deviation

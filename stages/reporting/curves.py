@@ -65,7 +65,7 @@ def _plot(history: pd.DataFrame, score: str, ticks: list[float]) -> dict[str, An
 
 
 def plot_selection(curve: list[list[float]]) -> dict[str, Any]:
-    """Turn the points [share of the images, accuracy] into coordinates in AREA, with a scale that ends at 1."""
+    """Turn the points [share of the images, accuracy] into coordinates in AREA; the scale ends at 1."""
     low = min(0.9, math.floor(10 * min(accuracy for _, accuracy in curve)) / 10)
 
     def down(accuracy: float) -> float:
