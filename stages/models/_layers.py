@@ -1,4 +1,4 @@
-"""Parts of architectures: joining backbone and head, and He's initialisation."""
+"""Parts of architectures: a residual block, joining backbone and head, and He's initialisation."""
 
 from collections import OrderedDict
 
@@ -6,6 +6,31 @@ import torch
 from torch import nn
 
 from stages.runtime.errors import UserError
+
+
+class Bottleneck(nn.Module):
+    """A residual block of 1x1, 3x3 and 1x1 convolutions; the last one has four times the width.
+
+    Source: He et al. 2015, with the stride in the 3x3 convolution; names of parameters as in torchvision.
+    """
+
+    expansion = 4
+
+    def __init__(self, n_inputs: int, width: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, self.expansion * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(self.expansion * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample or nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        inner = self.relu(self.bn1(self.conv1(images)))
+        inner = self.relu(self.bn2(self.conv2(inner)))
+        return self.relu(self.bn3(self.conv3(inner)) + self.downsample(images))
 
 
 def join_head(backbone: nn.Module, image_size_px: int, dense_units: int, n_classes: int, dropout: float):

@@ -1,7 +1,8 @@
 """ResNet50: 7x7/2 stem, bottlenecks 3, 4, 6, 3, average pooling, one dense layer.
 
 Source: He et al. 2015. The stride is in the 3x3 convolution, and parameters have the names of torchvision and timm, so
-that their weights fit. It is built here because torchvision's version has a fixed width.
+that their weights fit. It is built here because torchvision's version has a fixed width, and importing torchvision
+takes as long as importing torch.
 """
 
 from typing import Annotated
@@ -22,9 +23,8 @@ def build_model(n_classes: int, image_size_px: int, *, filters: int):
     from collections import OrderedDict
 
     from torch import nn
-    from torchvision.models.resnet import Bottleneck
 
-    from stages.models._layers import initialise, join_head
+    from stages.models._layers import Bottleneck, initialise, join_head
 
     layers = OrderedDict(
         conv1=nn.Conv2d(3, filters, 7, stride=2, padding=3, bias=False),

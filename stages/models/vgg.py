@@ -48,14 +48,19 @@ def build_model(
     from collections import OrderedDict
 
     from torch import nn
-    from torchvision.models.vgg import make_layers
 
     from stages.models._layers import initialise, join_head
 
-    layers: list[int | str] = []
+    layers: list[nn.Module] = []
+    n_inputs = 3
     for number, n_convolutions in enumerate(CONVOLUTIONS[depth]):
-        layers += [filters * min(2**number, 8)] * n_convolutions + ["M"]  # a max pooling
-    parts = OrderedDict[str, nn.Module](features=make_layers(layers, batch_norm))
+        width = filters * min(2**number, 8)
+        for _ in range(n_convolutions):
+            layers.append(nn.Conv2d(n_inputs, width, 3, padding=1))
+            layers += [nn.BatchNorm2d(width)] * batch_norm + [nn.ReLU(inplace=True)]
+            n_inputs = width
+        layers.append(nn.MaxPool2d(2))
+    parts = OrderedDict[str, nn.Module](features=nn.Sequential(*layers))
     if not dense_units:
         parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
     network = join_head(nn.Sequential(parts), image_size_px, dense_units, n_classes, dropout)

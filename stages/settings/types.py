@@ -148,7 +148,7 @@ class ModelSettings(Network):
     backbone's keeps its ratio to it.
     """
 
-    optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion"]
+    optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion", "muon"]
     lr: LearningRate
     backbone_lr: LearningRate | None
     momentum: Rate
