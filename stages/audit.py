@@ -1,13 +1,13 @@
-"""Find labels that look wrong, by features of a network that has never learnt from them; change nothing.
+"""Find labels that look wrong, with a network that never learnt from them; change nothing.
 
     python -m stages.audit PACKED MANIFEST FIXES ISSUES SUMMARY PICTURES [--params PATH]
     python -m stages.audit --accept N
 
-ISSUES is a table of the labels that look wrong, the likeliest first: file, given and suggested class, score (how likely
-the label is wrong), split, and whether its class has pictures enough to be judged. PICTURES are those of the report.
+ISSUES is a table of suspicious labels, most suspicious first: file, given class, suggested class, score (how likely the
+label is wrong), split, and whether the class has enough pictures to be judged. PICTURES are for the report.
 
-`--accept N` adds the first N that are judged to labels_fixed.csv, which `split` reads. Look at them first: about half
-of what such lists name is wrong in public data sets (Northcutt et al. 2021).
+`--accept N` adds the first N judged rows to labels_fixed.csv, which `split` reads. Look at them first: in public data
+sets, about half of the labels on such lists are wrong (Northcutt et al. 2021).
 """
 
 import argparse

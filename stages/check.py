@@ -1,10 +1,10 @@
-"""Read parameter files whole before any other stage runs: a mistake in one costs nothing.
+"""Check the parameter files before any other stage runs, so that a mistake costs no time.
 
     python -m stages.check data/params.checked PARAMS...
 
-It checks everything that can be known before an image is read: also whether folders and weights exist or DVC makes
-them, and whether each architecture takes images of its size. The text that it writes never changes, so that an edited
-parameter reruns only the stages that use it.
+It checks everything that can be known without reading an image, for example whether folders and weights exist or DVC
+can make them, and whether each architecture accepts its image size. Its output never changes, so a changed parameter
+reruns only the stages that use it.
 """
 
 import argparse

@@ -1,28 +1,28 @@
-"""The models vote: each block of `models` is a member, and its probabilities are all that the vote needs of it.
+"""Combine the models: each block of `models` is a member, and the ensemble needs only its predictions.
 
     python -m stages.ensemble PREDICTIONS DISTANCES VOTE LIMITS VOTE_PREDICTIONS METRICS_JSON COMPARISON_JSON
         METRICS_FOLDER [--params PATH]
 
-PREDICTIONS and DISTANCES are folders of `<model>.npz`; files of models that are no longer in the parameters are removed
-from them. Whatever is fitted or chosen here is so on the validation split. VOTE says how it is taken, for whoever has
-the models, and LIMITS when not to answer; VOTE_PREDICTIONS what it says of the validation images (cross-fitted) and of
-the test images, as a model's predictions do. METRICS_JSON holds
+PREDICTIONS and DISTANCES are folders with `<model>.npz`; files of models that are not in the parameters are removed.
+Everything is fitted and chosen on the validation split. VOTE and LIMITS are for `predict`: how to combine the
+models, and when not to answer. VOTE_PREDICTIONS has the predictions of the ensemble, cross-fitted for the validation
+images. METRICS_JSON has
 
-- accuracy, loss, ...: of the vote on the test split, as for every model;
-- val: the same on the validation split, cross-fitted, so that it may be compared with other models and experiments:
-  each image is judged by a vote that was fitted without its fold, one of five;
-- voting, weights: how this vote is taken, fitted to all of the validation split;
-- best_member: the model that is the most accurate on the validation split;
+- accuracy, loss, ...: scores of the ensemble on the test split, the same as for each model;
+- val: these scores on the validation split, cross-fitted in five folds, for comparison with other experiments;
+- voting, weights: the kind of ensemble, and the weights of the members, fitted on the whole validation split;
+- best_member: the model with the best accuracy on the validation split;
 - sets: for each level of coverage, how often the set of classes contains the right one, and the mean size of the sets;
 - unlike: the share of the test images that are farther from the training images than 99 % of the validation images.
 
-COMPARISON_JSON says what of it is more than noise, on the test split unless it says otherwise:
+COMPARISON_JSON says which differences are more than noise, on the test split unless stated otherwise:
 
-- n_images, n_groups: copies are one group, which intervals, tests and folds take for what one picture tells;
-- intervals: of accuracy and macro F1, 95 %; pairs: the differences, with McNemar's test; agreement;
-- calibration: of each as it is, and with a temperature that was fitted to the validation split;
-- votes: accuracy and loss of every kind of vote on the validation split, cross-fitted; over_equal: what this one gains;
-- without: the vote on the validation split, cross-fitted, without a member, and what it costs to leave that out;
+- n_images, n_groups: copies are one group; intervals, tests and folds treat a group as one observation;
+- intervals: 95 %, for accuracy and macro F1; pairs: differences between models, with McNemar's test; agreement;
+- calibration: as it is, and with a temperature fitted on the validation split;
+- votes: accuracy and loss of each kind of ensemble, cross-fitted on the validation split; over_equal: the gain over the
+  plain mean;
+- without: for each member, the cross-fitted scores of an ensemble without it;
 - selection: the accuracy on the images with the most confident answers.
 """
 
@@ -53,12 +53,12 @@ from stages.settings.reading import read_params
 
 
 def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return what COMPARISON_JSON says of the test images.
+    """Return the part of COMPARISON_JSON that describes the test images.
 
     Args:
         voters: each member, and last the ensemble.
-        equal: what the equal vote says, float, shape (n_images, n_classes).
-        seed: of the bootstrap.
+        equal: probabilities of the plain mean, float, shape (n_images, n_classes).
+        seed: for the bootstrap.
     """
     labels, groups = voters["ensemble"].test_labels, voters["ensemble"].test_groups
     answers = {name: voter.test_probabilities.argmax(axis=1) for name, voter in voters.items()}
@@ -84,13 +84,13 @@ def compare_on_test(voters: Mapping[str, Predictions], equal: np.ndarray, seed: 
 def compare_on_val(
     first: Predictions, voting: str, votes: Mapping[str, np.ndarray], without: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """Return what COMPARISON_JSON says of the validation images.
+    """Return the part of COMPARISON_JSON that describes the validation images.
 
     Args:
         first: a member, for labels and groups.
-        voting: the kind of vote that is taken.
-        votes: {kind: what it says, cross-fitted, float, shape (n_images, n_classes)}.
-        without: each member, and the same of the vote without it.
+        voting: the kind of ensemble in the parameters.
+        votes: {kind: its probabilities, cross-fitted, float, shape (n_images, n_classes)}.
+        without: pairs of a member and the probabilities of the ensemble without it.
     """
 
     def measure(probabilities: np.ndarray) -> dict[str, float]:
@@ -109,7 +109,7 @@ def compare_on_val(
 
 
 def shorten(content: Any) -> Any:
-    """Round to six decimals, in lists and dicts, too; a smaller p-value keeps its first digits, so that it is not 0."""
+    """Round all numbers to six decimals; a smaller p-value keeps its first digits, so that it is not 0."""
     if isinstance(content, dict):
         return {key: shorten(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -1,14 +1,12 @@
-"""Score a trained model on the packed validation and test images, and keep what it says of each.
+"""Score a trained model on the packed validation and test images, and save its predictions.
 
     python -m stages.evaluate MODEL_FILE PACKED NAMES PREDICTIONS ATTENTION DISTANCES NOVELTY METRICS_JSON
         METRICS_FOLDER
 
-NAMES has the names to read of the classes, which predictions and tables are written with.
-
-ATTENTION holds `rows`, the test images that the model gets wrong and is most sure of, and `maps`, where it looked; none
-where it has no convolutions to look at, or keeps its maps in an order that cannot be told. NOVELTY
-describes the distribution of the training images in the features of the model; DISTANCES has the distances of the
-validation and test images from it.
+NAMES has the readable class names for predictions and tables. ATTENTION has `rows`, the wrongly classified test images
+with the highest confidence, and `maps`, their attention maps; it has none if the network has no convolutions, or if the
+layout of its feature maps is unknown. NOVELTY has the distribution of the training images in the features of the model,
+and DISTANCES the distances of the validation and test images from it.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Decode and resize every image of the manifest for networks of one size: an array per split, and the classes.
+"""Decode and resize all images of the manifest for one image size: one array per split, and the class names.
 
     python -m stages.pack MANIFEST IMAGE_SIZE_PX PACKED [--params PATH]
 

@@ -1,12 +1,13 @@
-"""Ask the trained models what is on pictures: the five likeliest classes of each, by the vote or by one model.
+"""Classify pictures with the trained models: print the five likeliest classes of each.
 
     python -m stages.predict PATH... [--model NAME] [--coverage SHARE] [--at-least PROBABILITY] [--json | --csv]
         [--models FOLDER]
 
-PATH is a file, a folder of them, or - for a list on standard input, a path a line. Pictures are decoded and resized as
-`pack` does it, and seen as by `evaluate`. A file of which no picture can be made is named on standard error; the others
-are answered, and the exit code is 1. A picture that is farther from the training pictures than 99 % of the validation
-pictures is marked as unlike them. --coverage adds a set of classes, --at-least marks answers for a person.
+PATH is a file, a folder, or - for a list on standard input, one path per line. By default the ensemble answers; --model
+asks one model. Pictures are decoded and resized as in `pack`. A file that is not a usable image is named on standard
+error; all others are answered, and the exit code is 1. A picture that is farther from the training pictures than 99 %
+of the validation pictures is marked as unlike them. --coverage adds a set of classes, --at-least marks answers for a
+person.
 """
 
 import argparse

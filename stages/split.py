@@ -1,10 +1,10 @@
-"""Lists the images: every one in exactly one split, what was left out and why, the counts of the classes, figures.
+"""List the images, assign each to exactly one split, and count the classes.
 
     python -m stages.split MANIFEST REJECTED METRICS [--names PATH] [--fixes LABELS_FIXED FIXES] [--params PATH]
 
-In the manifest a class is called as its folder or label: what it is, and what trainings depend on. NAMES has the names
-to read, of classes.txt, for what is shown to people: a corrected name trains nothing anew. LABELS_FIXED is a table of
-labels that a person has fixed (labels_fixed.csv); FIXES is written: what it changed.
+REJECTED lists the files that were left out, with the reason. Classes have the names of their folders or labels in the
+manifest, which trainings depend on. NAMES has the readable names from classes.txt; changing one retrains nothing.
+LABELS_FIXED is the table of labels that a person corrected (labels_fixed.csv), and FIXES lists what it changed.
 """
 
 import argparse
