@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stages.settings.types import ModelSettings, Phase
+from stages.training.muon import orthogonalise
 from stages.training.optimizers import build_optimizer, rate_factor
 from tests.trainings import change_settings
 
@@ -121,3 +122,19 @@ def test_adamw_shrinks_a_weight_by_the_rate_times_its_decay():
 def test_lamb_steps_in_proportion_to_the_weights_also_without_decay():
     # Adam's first step with an epsilon of 1 is 1 / (1 + 1); times the ratio of the norms, 8 / 0.5
     assert steps([1.0], first=8.0, optimizer="lamb", epsilon=1.0) == pytest.approx(8, rel=1e-5)
+
+
+def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_an_adam_step():
+    for shape in ((6, 3), (3, 6), (4, 4)):
+        left, _, right = torch.linalg.svd(
+            torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False
+        )
+        gradients = left @ torch.diag(torch.logspace(0, -2, min(shape))) @ right
+        assert torch.linalg.norm(orthogonalise(gradients) - left @ right) < 0.2 * math.sqrt(min(shape))
+    network = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=nn.Linear(8, 4)))
+    before = network.head.weight.detach().clone()
+    optimizer, _ = build_optimizer(network, settings(optimizer="muon", lr=0.01, momentum=0.9), 1)
+    network(torch.randn(5, 8, generator=torch.Generator().manual_seed(2))).square().sum().backward()
+    optimizer.step()
+    moved = network.head.weight.detach() - before
+    assert moved.norm() == pytest.approx(0.01 * 0.2 * math.sqrt(8) * 2, rel=0.15)  # four singular values near 1

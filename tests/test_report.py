@@ -223,7 +223,11 @@ def test_the_page_says_what_the_vote_is_and_that_its_validation_scores_are_cross
 
 def test_page_and_card_say_when_the_vote_should_not_answer(content, html):
     text = " ".join(Page(html).text.split())
-    for words in ("95 %95.1 %93.0 % to 97.0 %1.75", "81.2 %0.9000.8750", "1.2 % of the test images are marked as unlike"):
+    for words in (
+        "95 %95.1 %93.0 % to 97.0 %1.75",
+        "81.2 %0.9000.8750",
+        "1.2 % of the test images are marked as unlike",
+    ):
         assert words in text.replace("\n", "")
     card = " ".join(write_card(content).text.split())
     for words in (

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from stages.settings.types import ModelSettings
+from stages.training.muon import Muon
 
 NAMES = {"sgd": "momentum"}  # timm's `sgd` is Nesterov's
 OPTIONS = {  # what is not timm's default: speed, and no clipping of its own, since that is `gradient_clip`
@@ -35,14 +36,11 @@ def build_optimizer(
         for part, lr in ((network.head, settings.lr), (network.backbone, settings.backbone_lr or settings.lr))
         for group in param_groups_weight_decay(part, settings.weight_decay)
     ]
-    optimizer = create_optimizer_v2(
-        groups,
-        NAMES.get(settings.optimizer, settings.optimizer),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        eps=settings.epsilon,
-        **OPTIONS.get(settings.optimizer, {}),
-    )
+    name, rest = settings.optimizer, {"lr": settings.lr, "momentum": settings.momentum, "eps": settings.epsilon}
+    if name == "muon":
+        optimizer = Muon(groups, **rest)
+    else:
+        optimizer = create_optimizer_v2(groups, NAMES.get(name, name), **rest, **OPTIONS.get(name, {}))
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(settings, step / n_batches))
 
 
