@@ -82,7 +82,7 @@ def test_a_group_has_one_number_which_does_not_depend_on_the_split_or_on_other_g
 
 
 def test_more_images_than_a_worker_takes_at_a_time_keep_their_places(folder):
-    n = ROWS_PER_TASK + 3
+    n = 2 * ROWS_PER_TASK + 3
     paths = [Path(f"images/{'abcd'[i % 4]}.png") for i in range(n)]
     write_packed_split(Path("many"), paths, list(range(n)), [_digest(path) for path in paths], SIZE)
     colours = np.load("many/images.npy")[:, 0, 0].tolist()
