@@ -87,8 +87,8 @@ def test_the_surest_mistakes_come_first():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
     assert choose_mistakes(np.array([1, 1, 1, 1]), probabilities, 2).tolist() == [0, 3]
     assert choose_mistakes(np.array([0, 0, 1, 0]), probabilities, 2).tolist() == []
-    alike = np.tile([0.75, 0.25], (99, 1))
-    assert choose_mistakes(np.ones(99, int), alike, 99).tolist() == list(range(99))
+    alike = np.tile([[0.75, 0.25], [0.9, 0.1]], (50, 1))  # of equals, the first
+    assert choose_mistakes(np.ones(100, int), alike, 100).tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 def test_maps_are_read_by_the_row_of_their_image_and_none_that_is_empty(tmp_path):

@@ -32,10 +32,13 @@ def test_top5_counts_a_label_among_the_five_most_probable():
 
 
 def test_top5_names_five_classes_also_when_probabilities_tie():
-    # the same answer for one image of each of forty classes: the first five are named, the first of which is the answer
-    found = score(np.arange(40), np.full((40, 40), 1 / 40), np.arange(40))
+    # the same answer for one image of each of forty classes, of which every second one is more probable: the first five
+    # of those are named, the first of which is the answer
+    row = np.tile([1, 3], 20) / 80
+    found = score(np.arange(40), np.tile(row, (40, 1)), np.arange(40))
     assert (found["top5"], found["accuracy"]) == (5 / 40, 1 / 40)
-    assert score(np.arange(5), np.full((5, 40), 1 / 40), np.arange(5))["top5"] == 1
+    assert score(np.arange(1, 11, 2), np.tile(row, (5, 1)), np.arange(5))["top5"] == 1
+    assert "top5" not in score(np.array([4]), np.full((1, 5), 1 / 5), np.arange(1))  # of five classes, it is always 1
 
 
 def test_each_class_has_its_precision_recall_f1_and_support():
@@ -48,8 +51,8 @@ def test_each_class_has_its_precision_recall_f1_and_support():
 
 
 def test_a_class_without_images_or_answers_scores_0_and_counts_in_the_mean():
-    labels, probabilities = np.array([0]), np.array([[0.75, 0.25, 0.0]])
-    assert per_class(labels, probabilities)["f1"].tolist() == [1, 0, 0]
+    labels, probabilities = np.array([1]), np.array([[0.25, 0.75, 0.0]])
+    assert per_class(labels, probabilities)["f1"].tolist() == [0, 1, 0]
     assert score(labels, probabilities, labels)["f1_macro"] == pytest.approx(1 / 3, abs=1e-6)
 
 

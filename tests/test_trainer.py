@@ -285,7 +285,11 @@ def test_a_head_that_starts_as_a_logistic_regression_is_epoch_0(epochs):
     assert rows[0]["lr"] == 0
     assert rows[0]["val_accuracy"] > 0.7  # plain colours, seen by two random filters; by chance it were a third
     (best,) = [row for row in rows if row["best"]]
-    assert Trainer(network, make_job(start)).score("val") == pytest.approx((best["val_loss"], best["val_accuracy"]))
+    trainer = Trainer(network, make_job(start))
+    assert trainer.score("val") == pytest.approx((best["val_loss"], best["val_accuracy"]))
+    if not epochs:
+        assert trainer.score("train") == pytest.approx((best["train_loss"], best["train_accuracy"]))
+        assert best["train_loss"] != best["val_loss"]
 
 
 def test_the_copies_of_a_picture_are_in_one_fold_where_a_logistic_regression_is_fitted():

@@ -119,11 +119,13 @@ def test_each_image_is_seen_once_an_epoch_in_another_order_in_batches_of_even_si
     assert first != second
 
 
-def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best():
+def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best(capsys):
     network, job = tiny_cnn(), make_job(change_settings(epochs=6, **SPOILT))
     best, history = run(network, job)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["cnn", "epoch", f"{number}/6"] for number in range(1, 7)]
     (marked,) = [row for row in history if row["best"]]
-    assert marked is max(history, key=lambda row: row["val_accuracy"])  # the first of equals
+    assert marked is max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))  # of equals, the least loss
     assert marked["val_accuracy"] > history[-1]["val_accuracy"]
     assert Trainer(network, job).score("val") == (marked["val_loss"], marked["val_accuracy"])
     assert same_bits(best, network.state_dict())
