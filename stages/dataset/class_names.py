@@ -29,8 +29,11 @@ def spell(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return a key that is equal for names that differ only in case, spaces and the spelling of accents."""
-    return spell(spell(name).casefold())
+    """Return a key that is equal for names that differ only in case, spaces and the spelling of accents.
+
+    Characters that nobody sees, such as byte order marks and spaces of no width, do not matter either.
+    """
+    return spell("".join(each for each in spell(name).casefold() if unicodedata.category(each) != "Cf"))
 
 
 def unquote(text: str) -> str:
