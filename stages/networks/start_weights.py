@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from stages.networks.model_files import find_misfit
+from stages.networks.model_files import find_infinite, find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 from stages.settings.types import SCRATCH
@@ -125,9 +125,5 @@ def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor])
     needs, has = (any("running_mean" in key for key in tensors) for tensors in (wanted, state))
     if needs != has and any(key in state for key in wanted):
         return f"{'' if has else 'no '}batch normalisation (set `batch_norm: {str(has).lower()}` in params.yaml)"
-    if misfit := find_misfit(wanted, {key: state[key] for key in wanted if key in state}):
-        return misfit
-    for key, tensor in wanted.items():
-        if tensor.is_floating_point() and not state[key].float().isfinite().all():
-            return f"values in {key} that are not finite"
-    return ""
+    its = {key: state[key] for key in wanted if key in state}
+    return find_misfit(wanted, its) or find_infinite(its)
