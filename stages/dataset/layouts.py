@@ -143,7 +143,7 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
         )
     problems += [
         f"{where}: expected classes with different names, found {' and '.join(map(repr, group))}, which differ only in "
-        "case, spaces, invisible characters or the spelling of accents; merge or rename these classes"
+        "case, spaces, leading zeros, invisible characters or the spelling of accents; merge or rename these classes"
         for group in find_alike(all_labels)
     ]
     problems += [
