@@ -65,13 +65,13 @@ class Trial:
     def run(self, stage: str, *arguments: object) -> None:
         """Run a stage's main; raise its line where it ends with an error."""
         main = __import__(f"stages.{stage}", fromlist=["main"]).main
-        said = io.StringIO()
+        said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # can be reconfigured
         sys.argv = [stage, *map(str, arguments)]
         try:
             with contextlib.redirect_stderr(said):
                 exit_cleanly(main)
         except SystemExit:
-            raise ValueError(said.getvalue()) from None
+            raise ValueError(said.buffer.getvalue().decode()) from None
 
     def fetch(self) -> None:
         import timm
