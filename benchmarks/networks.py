@@ -65,13 +65,13 @@ class Trial:
     def run(self, stage: str, *arguments: object) -> None:
         """Run a stage's main; raise its line where it ends with an error."""
         main = __import__(f"stages.{stage}", fromlist=["main"]).main
-        said = io.StringIO()
+        said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # can be reconfigured
         sys.argv = [stage, *map(str, arguments)]
         try:
             with contextlib.redirect_stderr(said):
                 exit_cleanly(main)
         except SystemExit:
-            raise ValueError(said.getvalue()) from None
+            raise ValueError(said.buffer.getvalue().decode()) from None
 
     def fetch(self) -> None:
         import timm
@@ -89,7 +89,7 @@ class Trial:
         import yaml
 
         params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-        params["image_sizes_px"] = [self.size_px]
+        params["image_sizes_px"] = [params["audit"]["image_size_px"], self.size_px]
         params["training"] |= {"epochs": 1, "batch_size": 4, "warmup_epochs": 0, "precision": "fp32"}
         block = {"architecture": "timm", "network": self.network, "weights": f"{self.folder}/start.safetensors"}
         params["models"] = {"sixth": {**block, "image_size_px": self.size_px, "lr": 1e-4}}
@@ -129,8 +129,8 @@ class Trial:
             return torch.cat([network(each[None].permute(0, 3, 1, 2) / 255 - 0.5) for each in images])
 
     def evaluate(self) -> None:
-        outputs = "predictions.npz", "attention.npz", "one.json", "one"
-        self.run("evaluate", self.file, self.folder / "packed", *(self.folder / name for name in outputs))
+        files = "names.json", "predictions.npz", "attention.npz", "one.json", "one"  # names.json need not exist
+        self.run("evaluate", self.file, self.folder / "packed", *(self.folder / name for name in files))
         maps = np.load(self.folder / "attention.npz")["maps"]
         self.maps = " x ".join(map(str, maps.shape[1:])) if len(maps) else "no"
 

@@ -28,12 +28,15 @@ def test_labels_are_sorted_by_code_point_and_by_value_if_all_are_numbers():
     assert sort_labels(["10", "9", "²"]) == ["10", "9", "²"]
 
 
-def test_names_that_differ_only_in_case_spaces_or_accents_encoding_are_found():
+def test_names_that_differ_only_in_case_spaces_accents_encoding_or_invisible_characters_are_found():
     decomposed = unicodedata.normalize("NFD", "été")
-    assert find_alike(["rose", "Rose", "iris", "été", decomposed, "STRASSE", "straße", "a b", "a  b "]) == [
+    assert find_alike(
+        ["rose", "Rose", "iris", "été", decomposed, "STRASSE", "straße", "a b", "a  b ", "a\u200b b", "1", "001", "1.0"]
+    ) == [
+        ["001", "1"],
         ["Rose", "rose"],
         ["STRASSE", "straße"],
-        ["a  b ", "a b"],
+        ["a  b ", "a b", "a\u200b b"],
         [decomposed, "été"],
     ]
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from PIL import Image
+from pygit2 import GitError
 
 from stages.experiments import compare
 from stages.experiments.comparison.locks import MANIFEST, find_stale, list_outs, select_behind
@@ -178,6 +179,16 @@ def test_what_is_no_revision_or_was_not_run_is_one_line(folder, run, name):
     git(folder, f"branch -f empty {empty}")
     with pytest.raises(UserError, match=name) as error:
         run(name, "main")
+    assert len(error.value.args) == 1
+
+
+def test_a_repository_of_another_user_is_one_line_with_what_to_do(run, monkeypatch):
+    def refuse(*_):
+        raise GitError("repository path '/x' is not owned by current user")
+
+    monkeypatch.setattr("dvc.api.DVCFileSystem.open", refuse)
+    with pytest.raises(UserError, match=r"not owned by current user.*safe\.directory") as error:
+        run("main")
     assert len(error.value.args) == 1
 
 

@@ -381,17 +381,24 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
         (b"\0\0\x01\nftypmif1\0\0\0\0mif1heic", "HEIC"),  # of a length that holds the byte of a line's end
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
+        (b"outs:\r\n- md5: 00\r\n  path: 1.jpg\r\n", "dvc pull"),
+        (b"/annex/objects/SHA256E-s1--00.jpg\n", "git annex get"),
+        (b"\n<!DOCTYPE html><title>404</title>", "web page"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
         (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
         (_big_tiff_of_64_bits(), "3 x 64 bits"),
+        (_tiff(7, 8, 1, bytes(14)), "7 x 8 bits"),
+        (_tiff(3, 16, 2, struct.pack("<6H", 9, 99, 999, 4095, 0, 0)), "almost black"),
         (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw files"),  # as in a NEF or DNG
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, content, what):
+def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, caplog, content, what):
     (tmp_path / "1.jpg").write_bytes(content)
     with pytest.raises(UnusableImageError, match=what) as caught:
         decode(read_content(tmp_path / "1.jpg"))
     assert caught.value.reason == "format"
+    assert not caplog.records  # the caller prints the only line
 
 
 def test_a_file_of_no_image_format_without_a_byte_or_that_is_not_there_is_refused_for_that(tmp_path):

@@ -1,5 +1,6 @@
 """labels.csv: how it is read, and that every mistake in it is named with its line."""
 
+import unicodedata
 from contextlib import suppress
 
 import pytest
@@ -32,6 +33,9 @@ def test_a_row_has_its_line_path_label_and_split(tmp_path):
         LabelRow(2, "a.jpg", "rose", "train"),
         LabelRow(3, "b, c/d.jpg", 'the "red" one', "test"),
     ]
+    composed, decomposed = "été", unicodedata.normalize("NFD", "été")
+    rows = _read(tmp_path, f"path,label,group\n1.jpg,{composed},{composed}\n2.jpg,{decomposed},{decomposed}\n")
+    assert {row[2:] for row in rows} == {(composed, None, composed)}  # one class, as it looks
 
 
 @pytest.mark.parametrize(

@@ -195,10 +195,11 @@ def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
 
 
 def test_labels_csv_names_files_without_endings_in_other_capitals_or_from_above_where_one_is_meant(tmp_path):
-    touch(tmp_path, "IMG_1.JPG", "Photos/2.jpeg", "3.jpg", "3.png", "4.jpg.dvc", "5.jpg")
+    touch(tmp_path, "IMG_1.JPG", "Photos/2.jpeg", "3.jpg", "3.png", "4.jpg.dvc", "5.jpg", "0007.jpg")
     above = f"{tmp_path.name}/5.jpg,a"
-    _label(tmp_path, "path,label", "img_1,a", "photos/2.JPEG,b", "3,a", "3.PNG,b", "4.jpg,b", above, "other/5.jpg,b")
-    assert _paths(tmp_path) == ["3.png", "5.jpg", "IMG_1.JPG", "Photos/2.jpeg"]
+    rows = ["img_1,a", "photos/2.JPEG,b", "3,a", "3.PNG,b", "4.jpg,b", above, "other/5.jpg,b", "7,a"]
+    _label(tmp_path, "path,label", *rows)
+    assert _paths(tmp_path) == ["0007.jpg", "3.png", "5.jpg", "IMG_1.JPG", "Photos/2.jpeg"]
     of_two, pointer, elsewhere = list_folder(tmp_path).rejections
     assert [each.path for each in (of_two, pointer, elsewhere)] == ["3", "4.jpg", "other/5.jpg"]
     assert of_two.reason == pointer.reason == elsewhere.reason == "missing"

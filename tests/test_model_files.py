@@ -90,8 +90,17 @@ STRANGERS = {  # the metadata, the weights, and what the line has to name: what 
     "an unknown argument": (_change(arguments={**ARGUMENTS, "gate": 1}), STATE, "gate: unknown key.*filters, padding"),
     "another value": (_change(arguments={**ARGUMENTS, "padding": "wrap"}), STATE, "padding: .*found 'wrap'"),
     "an unknown network of timm's": (_change(architecture="timm", arguments=VIT), STATE, "of_tomorrow.*timm [0-9]"),
+    "a deviation of zero": (_change(std=[0.2, 0, 0.2]), STATE, r"std\.1: .*greater than 0"),
+    "pictures that no memory holds": (_change(stored_size_px=10**6), STATE, "stored_size_px: "),
+    "a centre larger than its picture": (_change(stored_size_px=CARD.image_size_px - 1), STATE, "image_size_px"),
+    "a depth that is none": (_change(grey_bits=40), STATE, "grey_bits: "),
     "another shape": (_change(class_names=["a", "b", "c"]), STATE, r"head\.7\.weight of shape \(2, 4\)"),
     "a missing weight": (_change(), HALF, r"no head\.1\.weight"),
+    "a weight that is no number": (
+        _change(),
+        {**STATE, "head.1.bias": torch.full_like(STATE["head.1.bias"], torch.nan)},
+        r"head\.1\.bias .*not finite",
+    ),
     "a weight too many": (_change(), {**STATE, "gate.weight": torch.ones(1)}, r"gate\.weight"),
 }
 

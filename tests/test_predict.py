@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,7 @@ def test_files_folders_and_a_list_are_read_in_order_and_hidden_files_passed_over
 def test_a_list_may_be_as_windows_writes_it(folder, monkeypatch, capsys, encoding, end):
     Path("images/a/0.jpg").rename("images/Blüte 玫瑰.jpg")
     paths = ["images/Blüte 玫瑰.jpg", "images/a", "images/b/1.jpg"]
+    assert pictures.read_list(unicodedata.normalize("NFD", paths[0]).encode()) == [paths[0]]  # as a Mac writes it
     assert run(monkeypatch, "-", "--csv", stdin=(end.join(paths) + end).encode(encoding)) == 0
     found = [row[0] for row in csv.reader(io.StringIO(capsys.readouterr().out))][1:]
     assert found == [paths[0], "images/a/2.jpg", "images/a/4.jpg", "images/a/6.jpg", paths[2]]
@@ -162,7 +164,8 @@ def test_a_list_may_be_as_windows_writes_it(folder, monkeypatch, capsys, encodin
 
 def test_a_list_of_utf_16_that_begins_with_its_low_byte_last_and_names_that_are_no_text_are_read(folder):
     assert pictures.read_list(codecs.BOM_UTF16_BE + "ä.jpg\r\nb.jpg".encode("utf-16-be")) == ["ä.jpg", "b.jpg"]
-    assert pictures.read_list(b"\xff.jpg\r\n") == [os.fsdecode(b"\xff.jpg")]
+    assert pictures.read_list(b"\xff.jpg\r\n \r\n") == [os.fsdecode(b"\xff.jpg")]
+    assert pictures.read_list(b"\"images/a/0.jpg\"\r\n'images/a/2.jpg' \n") == ["images/a/0.jpg", "images/a/2.jpg"]
 
 
 def test_a_name_that_ends_in_a_carriage_return_is_that_of_the_file(folder):

@@ -1,6 +1,7 @@
 """How a stage ends: a line and an exit code for a user's mistake, a full disk or a signal, and nobody left behind."""
 
 import csv
+import errno
 import io
 import os
 import signal
@@ -214,6 +215,14 @@ def test_results_come_in_the_tasks_order_and_few_tasks_are_taken_up_ahead():
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     assert taken <= TASKS_PER_WORKER * count_cores() + 3
     assert list(results) == list(range(3, 1000))
+
+
+def test_without_shared_memory_for_locks_one_process_does_the_work(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSYS, "Function not implemented")  # as in containers without /dev/shm
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    assert list(spread(abs, [-1, -2])) == [1, 2]
 
 
 def test_cores_are_those_that_the_container_may_use(monkeypatch):

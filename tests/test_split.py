@@ -17,7 +17,7 @@ from stages import pack
 from stages.pixels.decoding import hash_pixels
 from stages.pixels.packed_splits import open_splits
 from stages.runtime.errors import UserError
-from tests.image_folders import picture, read_manifest, run_split, save
+from tests.image_folders import picture, read_manifest, run_split, save, touch
 from tests.parameters import MISSING, write_params
 from tests.repository import ROOT
 
@@ -167,6 +167,22 @@ def test_copies_between_given_splits_are_named_with_both_paths_and_leave_train(t
     assert near == "images/train/b/mirrored.jpg: the same picture, or group, in two splits (a near copy of val/b/1.png)"
     run_split(tmp_path, images_policy="skip")
     assert sorted(read_manifest(tmp_path)["path"]) == sorted(places)
+
+
+def test_many_files_of_one_kind_are_one_line_that_counts_them_and_says_what_to_do(tmp_path):
+    save(tmp_path, *(f"images/{name}/{i}.png" for name in "ab" for i in range(12)))
+    touch(tmp_path, "images/a/0.jpg")
+    for path in [*(tmp_path / "images").glob("*/*.png")]:
+        path.with_suffix(".TXT").write_text("0 0.5 0.5 1 1")
+    with pytest.raises(UserError) as caught:
+        run_split(tmp_path)
+    many, few, last = caught.value.args
+    assert "images/a/0.jpg: " in few
+    assert "24 files *.txt: " in many
+    assert "images/a/0.TXT" in many
+    assert "move" in last
+    assert "25 of 49 files" in last
+    assert len((tmp_path / "data/rejected.csv").read_text().splitlines()) == 26
 
 
 def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):

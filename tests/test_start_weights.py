@@ -160,7 +160,7 @@ def test_pixels_normalised_in_another_way_than_the_weights_learnt_from_are_one_l
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.backbone."]
+    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.backbone.", "student.net."]
 )
 def test_what_stands_before_every_name_is_left_out_and_said(path, capsys, prefix):
     save_file({f"{prefix}{name}": tensor for name, tensor in _state().items()}, path)

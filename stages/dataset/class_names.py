@@ -29,8 +29,13 @@ def spell(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return a key that is equal for names that differ only in case, spaces and the spelling of accents."""
-    return spell(spell(name).casefold())
+    """Return a key that is equal for names that differ only in case, spaces and the spelling of accents.
+
+    Characters that nobody sees do not matter either (byte order marks, spaces of no width), nor do the leading zeros
+    of a number, which spreadsheets remove.
+    """
+    key = spell("".join(each for each in spell(name).casefold() if unicodedata.category(each) != "Cf"))
+    return key.lstrip("0") or "0" if key.isascii() and key.isdigit() else key
 
 
 def unquote(text: str) -> str:

@@ -72,7 +72,8 @@ def read_label_table(table: Path) -> list[LabelRow]:
         path, label, split, group = (cells.get(name, "") for name in ("path", "label", "split", "group"))
         path = tidy_path(path)
         split_name = SPLIT_NAMES.get(split.casefold(), split or None)
-        row = LabelRow(line, path, label, split_name, unicodedata.normalize("NFC", group))
+        label, group = (unicodedata.normalize("NFC", each) for each in (label, group))  # one name, however written
+        row = LabelRow(line, path, label, split_name, group)
         first = rows.setdefault(path, row)
         has_split = next(iter(rows.values())).split is not None
         checks = [

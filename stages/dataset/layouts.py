@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.dataset.class_names import NAMES_FILE, find_alike, fold
 from stages.dataset.label_table import LABELS_FILE, SPLIT_NAMES, read_label_table
+from stages.dataset.rejections import list_rejections
 from stages.dataset.walk import ListedFile, Walk
 from stages.runtime.errors import UserError
 
@@ -38,7 +39,7 @@ def list_folder(folder: Path) -> Walk:
     walk.files.sort()
     walk.rejections.sort()
     if problems := _find_problems(walk, classes):
-        raise UserError(*problems, *(f"{folder}/{each.in_words()}" for each in walk.rejections))
+        raise UserError(*problems, *list_rejections(folder, walk.rejections))
     return walk
 
 
@@ -142,7 +143,7 @@ def _find_problems(walk: Walk, classes: Classes) -> list[str]:
         )
     problems += [
         f"{where}: expected classes with different names, found {' and '.join(map(repr, group))}, which differ only in "
-        "case, spaces or the spelling of accents; merge or rename these classes"
+        "case, spaces, leading zeros, invisible characters or the spelling of accents; merge or rename these classes"
         for group in find_alike(all_labels)
     ]
     problems += [

@@ -1,8 +1,9 @@
 """Rejected files of the image folder: the reasons, the CSV file that lists them, and the error for `strict`."""
 
+import posixpath
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ REASONS = {
     "conflict": "the same picture under two classes",
     "leak": "the same picture, or group, in two splits",
 }
+N_NAMED = 10  # more files with the same reason and extension share one line
 # control characters, line and paragraph separators, and the bytes of a file name that are not UTF-8
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -52,18 +54,31 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
     write_csv(path, [Rejection._fields, *sorted(rejections)])
 
 
+def list_rejections(folder: Path, rejections: Iterable[Rejection]) -> Iterator[str]:
+    """Yield a line for each rejection, or one for many of a kind: for example, a text file beside each picture."""
+    kinds = defaultdict(list)
+    for each in sorted(rejections):
+        kinds[each.reason, posixpath.splitext(each.path)[1].casefold()].append(each)
+    for (reason, ending), some in kinds.items():
+        if len(some) > N_NAMED:
+            example = f"for example {folder}/{some[0].path}: {some[0].detail}"
+            yield f"{folder}: {len(some)} files *{ending}: {REASONS[reason]} ({example})"
+        else:
+            yield from (f"{folder}/{each.in_words()}" for each in some)
+
+
 def refuse_rejections(
     folder: Path, rejections: Sequence[Rejection], n_files: int, labels_fixed: Path | None = None
 ) -> None:
-    """Raise a UserError for the policy `strict`: a line for each rejection, and one that says what to do."""
+    """Raise a UserError for the policy `strict`: lines for the rejections, and one that says what to do."""
     if rejections:
         near_copies = any("near copy" in each.detail for each in rejections)
         settle = f"; for a picture in two classes, add a row to {labels_fixed}: the file, and its class or `drop`"
         is_torn = labels_fixed is not None and any(each.reason == "conflict" for each in rejections)
         raise UserError(
-            *(f"{folder}/{each.in_words()}" for each in sorted(rejections)),
-            f"{folder}: {len(rejections)} of {n_files} files cannot be used; repair or remove these files, or set "
-            "`images_policy: skip` in params.yaml to leave them out"
+            *list_rejections(folder, rejections),
+            f"{folder}: {len(rejections)} of {n_files} files cannot be used (data/rejected.csv lists all); repair, "
+            "remove or move them, or set `images_policy: skip` in params.yaml to leave them out"
             + settle * is_torn
             + "; if near copies are different pictures, lower images_copy_bits" * near_copies,
         )

@@ -2,7 +2,9 @@
 
 import codecs
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from stages.runtime.workers import spread
 MAX_PIXELS = 100_000_000  # larger pictures may be decompression bombs, as for images_max_pixels
 FILES_PER_TASK = 8
 FEW = 64  # for so few files, starting processes takes longer than the work
+QUOTED = re.compile(r"^(['\"])(.+)\1$")
 MARKS = {  # byte order marks, as PowerShell and editors on Windows write them; the longest first
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -35,14 +38,14 @@ def list_files(names: Iterable[str]) -> Iterator[str]:
         UserError: stdin is not a list of lines.
     """
     for name in names:
-        for path in read_list(sys.stdin.buffer.read()) if name == "-" else (name,):
+        for path in read_list(sys.stdin.buffer.read()) if name == "-" else (find_spelling(name),):
             yield from _list_folder(path)
 
 
 def read_list(content: bytes) -> list[str]:
     """Return the paths of a list with one path per line, in the file system's encoding or that of a byte order mark.
 
-    Lines may end as on Windows, unless a file name really ends with a carriage return.
+    Paths may be in quotes, and lines may end with spaces or as on Windows, unless a file really has this name.
 
     Raises:
         UserError: there are NUL characters between the paths.
@@ -54,8 +57,14 @@ def read_list(content: bytes) -> list[str]:
         raise UserError(
             "-: expected one path per line, found NUL characters; do not use -print0, and save the list as UTF-8"
         )
-    lines = (line if os.path.lexists(line) else line.removesuffix("\r") for line in text.split("\n"))
-    return [line for line in lines if line]
+    lines = (line if os.path.lexists(line) else QUOTED.sub(r"\2", line.strip()) for line in text.split("\n"))
+    return [find_spelling(line) for line in lines if line]
+
+
+def find_spelling(path: str) -> str:
+    """Return a path with its accents as the file has them: composed, as on Linux and Windows, or not, as on a Mac."""
+    spellings = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
+    return next(filter(os.path.lexists, spellings), path)
 
 
 def _list_folder(name: str) -> Iterator[str]:

@@ -15,7 +15,9 @@ from stages.runtime.errors import UserError
 from stages.runtime.validation import describe_faults
 
 KEY = "quintet"  # the only metadata key, because the order of several is not fixed
-Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=2**14)]  # in pixels
+Depth = Annotated[int, Field(ge=8, le=16)]  # in bits
+Deviation = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class ModelCard:
     architecture: str  # the name of the file in stages/models
     arguments: dict[str, Any]  # of its build_model
     class_names: Annotated[list[str], Field(min_length=1)]
-    stored_size_px: Count  # side of the square to which an image is resized
-    image_size_px: Count  # side of the central square that the network sees
+    stored_size_px: Side  # side of the square to which an image is resized
+    image_size_px: Side  # side of the central square that the network sees
     start: str  # "scratch", or the name of the start weights
     mean: tuple[float, float, float]  # of pixels in 0..1
-    std: tuple[float, float, float]
-    grey_bits: Count | None = None  # as in stages.pixels.decoding.decode; None: no image had more than 8 bits of grey
+    std: tuple[Deviation, Deviation, Deviation]
+    grey_bits: Depth | None = None  # as in stages.pixels.decoding.decode; None: no image had wide grey
 
     def view(self, device: torch.device) -> View:
         """Return how the network sees its stored images."""
@@ -76,6 +78,9 @@ def read_card(path: Path, metadata: dict[str, str]) -> ModelCard:
         card = _validate(ModelCard, json.loads(metadata[KEY]))
         if card.architecture not in (known := list_architectures()):
             raise ValueError(f"the architecture {card.architecture!r:.60} (this version has {', '.join(known)})")
+
+        if card.image_size_px > card.stored_size_px:
+            raise ValueError(f"image_size_px {card.image_size_px} above stored_size_px {card.stored_size_px}")
 
         class Arguments(load_architecture(card.architecture).Arguments, extra="forbid"):
             """Refuses unknown keys."""

@@ -71,7 +71,7 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
     """Build a network that fits the weights; other versions of Quintet, torchvision or timm may build another."""
     try:
         network = build_network(card)
-        fault = find_misfit(network.state_dict(), state)
+        fault = find_misfit(network.state_dict(), state) or find_infinite(state)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         fault = str(error).partition("\n")[0] or type(error).__name__
     if fault:
@@ -83,6 +83,14 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
         )
     network.load_state_dict(state)
     return network
+
+
+def find_infinite(state: dict[str, torch.Tensor]) -> str:
+    """Return which weight has values that are infinite or not a number; "" if none has."""
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            return f"values in {key} that are not finite"
+    return ""
 
 
 def find_misfit(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:

@@ -14,12 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from stages.networks.model_files import find_misfit
+from stages.networks.model_files import find_infinite, find_misfit
 from stages.runtime.errors import UserError
 from stages.runtime.files import written_whole
 from stages.settings.types import SCRATCH
-
-PREFIXES = ("module.", "_orig_mod.", "model.")  # added to every name by wrappers of a network
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], 
 
     Args:
         path: a safetensors file of any floating-point type. Its names are those of the backbone (as in timm and
-            torchvision), perhaps after `backbone.` or after PREFIXES that all names share. Or a file named `scratch`.
+            torchvision), perhaps after `backbone.` or other prefixes that all names share. Or a file named `scratch`.
         mean, std: normalisation of the network's pixels.
     Returns:
         The origin of the weights: "scratch"; or the source in the file's metadata, else its path, with the beginning of
@@ -106,12 +104,17 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def _strip_prefixes(path: Path, state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]):
-    """Remove prefixes that all names share, unless the network's own names have them too."""
-    for prefix in (*PREFIXES, *PREFIXES):  # two prefixes may come in either order
-        if state and all(name.startswith(prefix) for name in state) and not wanted.keys() & state.keys():
-            print(f"{path}: every name starts with `{prefix}`; the prefix is ignored", flush=True)
-            state = {name.removeprefix(prefix).removeprefix("backbone."): tensor for name, tensor in state.items()}
-    return state
+    """Remove prefixes that all names share (wrappers of a network add `module.`, `model.`) if the rest fits."""
+    removed, rest = "", state
+    while not wanted.keys() & rest.keys():
+        prefix = f"{min(rest, default='').partition('.')[0]}."
+        if not rest or not all(name.startswith(prefix) for name in rest):
+            return state
+        removed += prefix
+        rest = {name.removeprefix(prefix).removeprefix("backbone."): tensor for name, tensor in rest.items()}
+    if removed:
+        print(f"{path}: every name starts with `{removed}`; the prefix is ignored", flush=True)
+    return rest
 
 
 def _describe(state: dict[str, torch.Tensor], says: dict[str, Any]) -> str:
@@ -125,9 +128,5 @@ def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor])
     needs, has = (any("running_mean" in key for key in tensors) for tensors in (wanted, state))
     if needs != has and any(key in state for key in wanted):
         return f"{'' if has else 'no '}batch normalisation (set `batch_norm: {str(has).lower()}` in params.yaml)"
-    if misfit := find_misfit(wanted, {key: state[key] for key in wanted if key in state}):
-        return misfit
-    for key, tensor in wanted.items():
-        if tensor.is_floating_point() and not state[key].float().isfinite().all():
-            return f"values in {key} that are not finite"
-    return ""
+    its = {key: state[key] for key in wanted if key in state}
+    return find_misfit(wanted, its) or find_infinite(its)

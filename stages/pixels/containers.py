@@ -10,7 +10,10 @@ from PIL import TiffImagePlugin
 OTHER_FORMATS = {  # by the first bytes
     rb".{4}ftyp(?!.{0,40}avi[fs])(hei|hev|mif1|msf1)": "a HEIC picture, as phones save them; convert it to JPEG or PNG",
     rb"version https://git-lfs\.github\.com/": "a Git LFS pointer instead of the picture; run `git lfs pull`",
-    rb"([^\0]*\n)?outs:\n- ": "a DVC pointer instead of the picture; run `dvc pull`",
+    rb"/annex/objects/": "a git-annex pointer instead of the picture; run `git annex get`",
+    rb"([^\0]*\n)?outs:\r?\n- ": "a DVC pointer instead of the picture; run `dvc pull`",
+    rb"\s*<(?i:!DOCTYPE html|html)": "a web page, perhaps of a server's error; download the picture again",
+    rb"\xff\n|.{4}(JXL|jP ) \r\n": "a JPEG XL or JPEG 2000 picture; convert it to JPEG or PNG",
 }
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 MAX_PROFILE = 2**24  # bytes of an ICC profile; profiles of printers have a few million

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from stages.pixels.profiles import convert_to_srgb
 from stages.runtime.errors import UserError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+DARK = 2 ** (12 - 8)  # colours of 16 bits that use 12 bits are darker than this
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -89,6 +91,7 @@ def decode(
 def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, grey_bits: int | None) -> Picture:
     Image.MAX_IMAGE_PIXELS = None  # max_pixels is the limit
     PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # Pillow counts the profile as text
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # errors are raised, too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata: only pixels matter
@@ -104,8 +107,11 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                     image.draft(None, (2 * shrink_to_px, 2 * shrink_to_px))
                 n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 image.seek(int(image.info.get("default_image", 0)))  # an animated PNG may hide its default image
+                has_wide_colours = ";16" in str(image.tile)
                 image.load()
                 its_bits = _count_grey_bits(image)
+                if has_wide_colours and not its_bits:
+                    _refuse_dark(image)
                 return Picture(_turn_upright(_to_rgb(image, grey_bits or its_bits), image), n_frames, its_bits)
     except (UnusableImageError, MemoryError):
         raise
@@ -136,6 +142,13 @@ def _count_grey_bits(image: Image.Image) -> int:
         return 0
     n_bits = int(np.asarray(image).max()).bit_length()
     return max(8, n_bits + n_bits % 2)
+
+
+def _refuse_dark(image: Image.Image) -> None:
+    """Refuse colours of 16 bits that only use the lower 12, because Pillow keeps the upper 8."""
+    if np.asarray(image.convert("RGB")).max() < DARK:
+        detail = "almost black: its 16-bit colours use 12 bits or fewer; scale them to 16 bits, or save it with 8 bits"
+        raise UnusableImageError("format", detail)
 
 
 def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,9 +22,20 @@ Result = TypeVar("Result")
 
 def count_cores() -> int:
     """Return how many cores this process may use; on a shared machine or in a container, not all."""
-    import joblib  # slow import
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has no shared memory for locks
+        import joblib  # slow import
 
     return joblib.cpu_count()
+
+
+def can_share_locks() -> bool:
+    """Return whether processes can share locks, as a pool needs them; some containers have no /dev/shm for that."""
+    try:
+        multiprocessing.Lock()
+    except (OSError, ImportError):
+        return False
+    return True
 
 
 @contextmanager
@@ -48,7 +60,7 @@ def _start_worker() -> None:
 
 
 def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once: int = 1) -> Iterator[Result]:
-    """Apply a function to tasks on all cores; the results come in the order of the tasks.
+    """Apply a function to tasks on all cores, or on one if processes cannot share locks; results keep the tasks' order.
 
     New tasks start only as results are consumed, so that memory holds a few tasks per core.
 
@@ -57,6 +69,9 @@ def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once:
     Raises:
         UserError: a worker was killed. Errors of the function are raised as well.
     """
+    if not can_share_locks():
+        yield from map(function, tasks)
+        return
     n_workers = count_cores()
     waiting: deque[Future[list[Result]]] = deque()
     remaining = iter(tasks)

@@ -12,6 +12,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from pygit2 import GitError
 
 from stages.dataset.image_table import COLUMNS
 from stages.experiments.comparison.locks import MANIFEST, PREDICTIONS, find_stale, list_outs
@@ -51,6 +52,9 @@ class Revision:
                 f"{self.name}: expected a branch, a commit or an experiment ({error}); `dvc exp list -A` lists "
                 "experiments"
             ) from None
+        except GitError as error:
+            remedy = 'if this folder belongs to another user, run `git config --global --add safe.directory "$PWD"`'
+            raise UserError(f"{self.name}: {path}: git: {error}; {remedy}") from None
         except (DvcException, ConnectionError) as error:
             raise UserError(f"{self.name}: {path}: {error}") from None
         with file:
