@@ -75,14 +75,22 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     """Return nearly U V^T of the singular value decomposition U S V^T, by five Newton-Schulz steps.
 
+    Each step multiplies the matrix X by a polynomial of the small square X X^T, so the steps are done on squares alone.
+
     Args:
         matrix: float, shape (n_rows, n_columns).
+    Returns:
+        float32, of the same shape.
     """
-    matrix = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
     is_tall = len(matrix) > matrix.shape[1]
-    matrix = matrix.mT if is_tall else matrix
-    matrix = matrix / matrix.norm().clamp(min=1e-7)
+    wide = (matrix.mT if is_tall else matrix).to(torch.float32)
+    wide = wide / wide.norm().clamp(min=1e-7)
+    square = wide @ wide.mT
+    turn = torch.eye(len(square), device=square.device)
     for a, b, c in STEPS:
-        square = matrix @ matrix.mT
-        matrix = torch.addmm(matrix, torch.addmm(square, square, square, beta=b, alpha=c), matrix, beta=a)
-    return (matrix.mT if is_tall else matrix).float()
+        factor = torch.addmm(square, square, square, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        turn = factor @ turn
+        square = factor @ square @ factor
+    turned = turn @ wide
+    return turned.mT if is_tall else turned
