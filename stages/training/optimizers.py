@@ -1,6 +1,7 @@
 """The optimizer of a training, its learning rate at each step, and the average of the weights that follows it."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,19 +30,28 @@ def build_optimizer(
         n_batches: of an epoch.
     Source: timm.optim.create_optimizer_v2, with the optimizers' own defaults where the settings say nothing.
     """
-    from timm.optim import create_optimizer_v2, param_groups_weight_decay
-
     groups = [
         {**group, "lr": lr}
         for part, lr in ((network.head, settings.lr), (network.backbone, settings.backbone_lr or settings.lr))
-        for group in param_groups_weight_decay(part, settings.weight_decay)
+        for group in split_weights(part, settings.weight_decay)
     ]
     name, rest = settings.optimizer, {"lr": settings.lr, "momentum": settings.momentum, "eps": settings.epsilon}
     if name == "muon":
         optimizer = Muon(groups, **rest)
     else:
+        from timm.optim import create_optimizer_v2  # slow import
+
         optimizer = create_optimizer_v2(groups, NAMES.get(name, name), **rest, **OPTIONS.get(name, {}))
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(settings, step / n_batches))
+
+
+def split_weights(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two parameter groups: biases and normalisation layers without weight decay, and the other weights."""
+    weights = [weight for weight in part.parameters() if weight.requires_grad]
+    return [
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
+    ]
 
 
 def rate_factor(settings: ModelSettings, done: float) -> float:
