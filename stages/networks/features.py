@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: one view of each image; and how a file of them is called, after all it depends on."""
+"""Features of a frozen backbone for one view of each image, and the name of a feature file: a hash of its inputs."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from stages.networks.batches import Changes, View, predict_batches
 from stages.networks.devices import in_exact_float32
 from stages.runtime.sources import describe
 
-BATCH_SIZE = 128  # always: in batches of other sizes, the last bits of the features are others
+BATCH_SIZE = 128  # fixed, because the batch size changes the last bits of the features
 
 
 @torch.no_grad()
@@ -23,9 +23,10 @@ def compute_features(
 
     Args:
         images: uint8, shape (n_images, stored, stored, 3).
-        changes: of each image; None: centre crops. `policy` is as in `make_batch`.
+        changes: changes of each image; None: centre crops.
+        policy: as in `make_batch`.
     Returns:
-        float32, each of shape (batch, ...), as the backbone gives them.
+        Outputs of the backbone, float32, each of shape (batch, ...).
     """
     was_training = backbone.training
     backbone.eval()
@@ -36,10 +37,10 @@ def compute_features(
 
 
 def name_file(folder: Path, backbone: nn.Module, images: np.ndarray, view: View, about: tuple) -> Path:
-    """Return the file of all images' features: its name is a hash of weights, pixels, view, and what else they need.
+    """Return the path of a feature file; its name is a hash of weights, pixels, view and everything else they depend on.
 
     Args:
-        about: the code that they are made by (`describe_code`), and how views are drawn, if they are.
+        about: the code that computes the features (`describe_code`), and the parameters of random views, if any.
     """
     seen = (view.stored_size_px, view.size_px, view.mean, view.std, view.device.type)
     digest = hashlib.sha256(repr((torch.__version__, torch.get_num_threads(), seen, about, images.shape)).encode())
@@ -51,5 +52,5 @@ def name_file(folder: Path, backbone: nn.Module, images: np.ndarray, view: View,
 
 
 def describe_code(architecture: str) -> str:
-    """Return the text of the code that centre crops' features are made by: of this module, and of the architecture."""
+    """Describe the code that computes the features of centre crops: this module and the architecture."""
     return describe(__name__) + describe(f"stages.models.{architecture}")

@@ -1,4 +1,4 @@
-"""What a file of weights has learnt from: the file says what it started from, and that file says the same of itself."""
+"""Trace the origin of weights: the metadata of a model file name its start weights, and so on back to the first file."""
 
 import hashlib
 import json
@@ -12,25 +12,25 @@ from safetensors import SafetensorError, safe_open
 
 from stages.runtime.errors import UserError
 
-MEMBERS = Path("data/models")  # which the models of the pipeline itself are written into
+MEMBERS = Path("data/models")  # folder of the pipeline's own models
 MOST_SHARED = (
-    0.5  # of the classes of a folder, by name: a model with more of them has most likely learnt from its labels
+    0.5  # largest share of a folder's class names; a model that has more has probably learnt from its labels
 )
 START = re.compile(r"(.+) \(sha256 ([0-9a-f]{16})\)")
 
 
 class Ancestor(NamedTuple):
-    """A file of weights, or what it started from, and what it says of itself: a ModelCard's fields, or an Origin's."""
+    """A file of weights and its metadata: the fields of a ModelCard or of an Origin."""
 
     path: Path
     says: dict[str, Any]
 
 
 def trace_back(path: Path) -> Iterator[Ancestor]:
-    """Yield a file of weights, what it started from, and so on, as far as the files tell.
+    """Yield a file of weights, its start weights, their start weights and so on, as far as the metadata reach.
 
     Raises:
-        UserError: a file is no safetensors, or what it started from is no longer there.
+        UserError: a file is not safetensors, or start weights no longer exist.
     """
     digest = ""
     while True:
@@ -43,10 +43,10 @@ def trace_back(path: Path) -> Iterator[Ancestor]:
 
 
 def _read_words(path: Path, digest: str) -> dict[str, Any]:
-    """Return what a file says of itself.
+    """Return the metadata of a file.
 
     Args:
-        digest: with which its sha256 has to begin.
+        digest: expected beginning of its sha256.
     """
     try:
         content = path.read_bytes() if digest else b""
@@ -65,14 +65,14 @@ def _read_words(path: Path, digest: str) -> dict[str, Any]:
 
 
 def refuse_taught(path: Path, class_names: Collection[str]) -> None:
-    """Refuse weights that have learnt from the labels of an image folder, or started from such.
+    """Refuse weights that have learnt from the labels of an image folder, directly or through their start weights.
 
-    What says nothing of itself, as weights from elsewhere, is taken.
+    Weights without metadata, for example from other projects, are accepted.
 
     Args:
-        class_names: of the folder.
+        class_names: classes of the folder.
     Raises:
-        UserError: they have, or what they started from is no longer there to be asked.
+        UserError: they have learnt from the labels, or their start weights no longer exist.
     """
     wanted = f"{path}: expected weights that did not learn from the labels of this folder, which may be wrong"
     remedy = "choose others (data/weights/source/ or data/weights/packaged/)"
@@ -87,6 +87,6 @@ def refuse_taught(path: Path, class_names: Collection[str]) -> None:
 
 
 def is_member(path: Path) -> bool:
-    """Tell whether a file is, or leads to, one in data/models."""
+    """Return whether a file is in data/models, directly or through a link."""
     places = (os.path.abspath(path), os.path.realpath(path))  # noqa: PTH100 (pathlib's follows links)
     return any(Path(place).is_relative_to(os.path.abspath(MEMBERS)) for place in places)  # noqa: PTH100

@@ -1,1 +1,1 @@
-"""What a parameter file may say, as frozen types, and its reader: for every stage that has parameters."""
+"""The content of a parameter file as frozen types, and its reader: for every stage that has parameters."""

@@ -1,4 +1,4 @@
-"""Reads a parameter file into its type; every mistake in it is named by its full key, one line each.
+"""Read a parameter file into its type, and report each mistake in one line that starts with its full key.
 
 A stage that reads the whole file uses only the keys that dvc.yaml lists for it.
 """
@@ -13,17 +13,17 @@ from ruamel.yaml import YAML, YAMLError
 from stages.runtime.errors import UserError
 from stages.settings.types import DrawnSet, ModelSettings, Network, Recipe, Section, block_type
 
-OF_BLOCKS = {"weights", "image_size_px", "lr"}  # what `training` has no default of
+OF_BLOCKS = {"weights", "image_size_px", "lr"}  # keys that have no default in `training`
 
 
 def read_params(path: Path | str = "params.yaml") -> Recipe | DrawnSet:
     """Read and check a whole parameter file.
 
     Returns:
-        The frozen parameters; each of `models` has the defaults of `training` in it.
+        The frozen parameters; each block of `models` includes the defaults of `training`.
     Raises:
-        UserError: the file is missing or no YAML, or a key is unknown, missing, there twice, of the wrong type or
-            senseless; an argument for each such key.
+        UserError: the file is missing or not YAML, or a key is unknown, missing, duplicate, of the wrong type or out of
+            range; one argument per mistake.
     """
     written = _read_yaml(Path(path))
     values = _fill_blocks(written)
@@ -40,7 +40,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the command in the folder of params.yaml") from None
-    except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # not all are its own
+    except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # ruamel raises errors of other classes, too
         said = str(error).partition("To suppress this check")[0]
         raise UserError(f"{path}: expected YAML, found an error: {' '.join(said.split())}; correct the file") from None
     if not isinstance(values, dict):
@@ -49,7 +49,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _fill_blocks(values: dict[str, Any]) -> dict[str, Any]:
-    """Give each block of `models` the defaults of `training`."""
+    """Add the defaults of `training` to each block of `models`."""
     training, blocks = values.get("training"), values.get("models")
     if not isinstance(training, dict) or not isinstance(blocks, dict):
         return values
@@ -58,7 +58,7 @@ def _fill_blocks(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> list[str]:
-    """Say what is wrong, after the full key that it has in the file."""
+    """Describe a mistake in lines that start with its full key in the file."""
     keys, kind, fields = list(problem["loc"]), problem["type"], section.model_fields
     if keys[:1] == ["audit"] and len(keys) > 2:
         fields = block_type(keys.pop(1), Network).model_fields
@@ -66,7 +66,7 @@ def _describe(section: type[Section], problem: Any, written: dict[str, Any]) -> 
         fields = block_type(keys.pop(2)).model_fields
         training, block = written.get("training"), written["models"].get(keys[1], {})
         if not isinstance(training, dict):
-            return []  # which is said of `training`
+            return []  # the mistake is reported for `training`
         if keys[2] in (training.keys() | ModelSettings.model_fields.keys()) - block.keys() - OF_BLOCKS:
             keys[:2] = ["training"]
     else:

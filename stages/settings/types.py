@@ -1,4 +1,4 @@
-"""The blocks of a parameter file as frozen types, each value with what is allowed; dvc.yaml says who uses what."""
+"""The blocks of a parameter file as frozen types with the allowed values; dvc.yaml lists which stage uses which key."""
 
 import math
 from functools import cache
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 from stages.models import list_architectures, load_architecture
 from stages.runtime.errors import UserError
 
-SCRATCH = "scratch"  # name of the committed file that stands for no weights
-N_FLOWER_CLASSES = 104  # of the embedded set: stages/drawing/flower_classes.csv
+SCRATCH = "scratch"  # name of the committed file that means "no start weights"
+N_FLOWER_CLASSES = 104  # classes of the embedded set: stages/drawing/flower_classes.csv
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-# the bounds are those of float32: below them nothing moves, or is divided by zero; above them all flies off
+# bounds for float32: below them, weights do not change or a division by zero occurs; above them, training diverges
 LearningRate = Annotated[float, Field(ge=1e-12, le=100)]
 Epsilon = Annotated[float, Field(ge=1e-30, le=100)]
 Strength = Annotated[float, Field(ge=0, le=100)]
@@ -22,18 +22,18 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=100_000)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # of files, and of DVC's stages
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]  # for files and DVC stages
 Path = Annotated[str, Field(pattern=r"^[^\p{Cc}]+$", max_length=1000)]
 
 
 class Section(BaseModel):
-    """A block of a parameter file: frozen, with no key that its type lacks, and no silent conversion."""
+    """A block of a parameter file: frozen, without unknown keys and silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Flowers(Section):
-    """The embedded set: how many images of the 104 classes are drawn, and how."""
+    """The embedded set: number, size and seed of the images that are drawn for the 104 classes."""
 
     seed: Seed
     min_images: Annotated[int, Field(ge=3, le=100_000)]  # train, val and test need one each
@@ -51,21 +51,21 @@ class Flowers(Section):
 
 
 class Source(Section):
-    """A drawn set to pretrain on; its classes are none of the 104."""
+    """A drawn set for pretraining; its classes differ from the 104 classes of the embedded set."""
 
     seed: Seed
-    n_classes: Annotated[int, Field(ge=2, le=999)]  # as many looks that differ enough there are
+    n_classes: Annotated[int, Field(ge=2, le=999)]  # 999 species look different enough
     images_per_class: Annotated[int, Field(ge=3, le=100_000)]
     size_px: Pixels
 
 
 class Split(Section):
-    """Fractions of each class; a folder that brings train/, val/ and test/ of its own keeps those."""
+    """Fractions of each class per split; a folder with its own train/, val/ and test/ keeps these splits."""
 
     seed: Seed
     train: Fraction
     val: Fraction
-    test: Rate  # 0 where nothing is scored: an input that only trains
+    test: Rate  # 0 if nothing is scored: an input for pretraining only
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":
@@ -76,17 +76,17 @@ class Split(Section):
 
 
 class Pack(Section):
-    """By what share the stored images are larger than what a network sees of them: the room of the random crop."""
+    """The margin by which stored images are larger than the network's input: the room for random crops."""
 
     margin: Annotated[float, Field(ge=0, le=3)]  # 1: twice as large, for crops of `augment.scale`
 
     def stored_size_px(self, image_size_px: int) -> int:
-        """Return the side of the images that are stored for networks that see `image_size_px` of it."""
+        """Return the side of the stored images for networks with an input of `image_size_px`."""
         return round(image_size_px * (1 + self.margin))
 
 
 class Augment(Section):
-    """Random changes of the training images, drawn anew for every image in every epoch."""
+    """Data augmentation: random changes, drawn for every training image in every epoch."""
 
     crop: bool
     scale: Annotated[float, Field(gt=0, le=1)]
@@ -115,37 +115,37 @@ class Augment(Section):
 
 
 class Phase(Section):
-    """The first epochs of a training at a learning rate of their own."""
+    """A number of epochs with their own learning rate; phases come first in a round."""
 
     epochs: Epochs
     lr: LearningRate
 
 
 class Network(Section):
-    """A network and its weights; what else stands in its block are the arguments of its architecture."""
+    """A network and its weights; the other keys of the block are arguments of its architecture."""
 
     architecture: str
     weights: Path
-    image_size_px: Pixels  # in the block itself, where dvc.yaml reads which pack it needs
+    image_size_px: Pixels  # in the block itself, because dvc.yaml uses it to find the pack
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of the architecture's `build_model`."""
         return {key: value for key, value in self if key not in ModelSettings.model_fields}
 
     def check(self, image_size_px: int) -> None:
-        """Refuse images that the architecture cannot work on; architectures with a limit override this.
+        """Refuse an image size that the architecture cannot process; architectures with a limit override this.
 
         Raises:
-            ValueError: says which, and what to do.
+            ValueError: the message says which sizes are possible, and what to do.
         """
 
 
 class ModelSettings(Network):
-    """How a network is trained: the block `training`, overridden by the model's own.
+    """Settings of a training: the block `training`, overridden by the block of the model.
 
-    The head alone learns for the first `frozen_epochs`; then all layers, the backbone at `backbone_lr` (None: as the
-    head). The parts of the backbone that `frozen_layers` names never learn. A phase's learning rate is the head's; the
-    backbone's keeps its ratio to it.
+    In the first `frozen_epochs`, only the head learns. Then all layers learn, the backbone with `backbone_lr` (None: the
+    head's learning rate). Parts of the backbone in `frozen_layers` never learn. A phase sets the head's learning rate;
+    the ratio of the backbone's learning rate to it stays the same.
     """
 
     optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd", "lamb", "lion", "muon"]
@@ -225,7 +225,7 @@ class ModelSettings(Network):
             )
         return value
 
-    @field_validator("dense_units", check_fields=False)  # of the architectures that have it
+    @field_validator("dense_units", check_fields=False)  # for architectures that have this argument
     @classmethod
     def _can_be_fitted(cls, value: int, info: ValidationInfo) -> int:
         if value and info.data.get("head_start") == "logistic_regression":
@@ -237,7 +237,7 @@ class ModelSettings(Network):
 
 @cache
 def block_type(architecture: str, kind: type[Network] = ModelSettings) -> type[Network]:
-    """Return the type of a model's block, or of another kind of it, with the `Arguments` of its architecture's file."""
+    """Return the type of a block of some `kind`, extended by the `Arguments` of the architecture's file."""
     bases = (load_architecture(architecture).Arguments, kind)
     return create_model(architecture, __base__=bases, architecture=Literal[architecture])
 
@@ -251,7 +251,7 @@ Model, Backbone = map(_of_any_architecture, (ModelSettings, Network))
 
 
 class Ensemble(Section):
-    """The vote; all but the equal one are fitted on the validation split (scoring/voting.py)."""
+    """The kind of ensemble; all kinds except `equal` are fitted on the validation split (scoring/voting.py)."""
 
     voting: Literal["equal", "linear_pool", "logarithmic_pool"]
 

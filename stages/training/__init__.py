@@ -1,1 +1,1 @@
-"""A network learns, and can be stopped at any moment. For the stage `train`."""
+"""Train a network so that the training can be stopped at any moment: for the stage `train`."""

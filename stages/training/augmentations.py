@@ -1,8 +1,8 @@
-"""The training images of an epoch: in which order they come, and what is changed in them at random.
+"""Data augmentation: the order of the training images in an epoch, and their random changes.
 
-Order, crops, flips and so on are drawn before an epoch from a generator of their own, so that they depend on the seed
-and the epoch alone: not on the device, on workers, or on how the epoch before was run. Policies and mixing are
-torchvision's, and draw from torch's global generator, which is seeded anew for each batch.
+Order, crops, flips and so on are drawn before an epoch from a separate generator. So they depend only on the seed and
+the epoch, not on the device, the workers or the epochs before. Policies and mixing come from torchvision and use
+torch's global generator, which is seeded for each batch.
 """
 
 import itertools
@@ -16,18 +16,18 @@ from stages.networks.batches import Changes, make_batch, send
 from stages.settings.types import Augment, ModelSettings
 from stages.training.job import Job
 
-TRIES = 10  # boxes that are drawn until one fits
-ERASED_AREAS, ERASED_RATIO = (0.02, 0.33), 3.3  # torchvision's RandomErasing has 0.3 to 3.3
+TRIES = 10  # number of boxes drawn until one fits
+ERASED_AREAS, ERASED_RATIO = (0.02, 0.33), 3.3  # torchvision's RandomErasing uses ratios from 0.3 to 3.3
 
 
 def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield an epoch's batches of images, their targets (mixed, where the settings say so) and their labels.
+    """Yield an epoch's batches: images, targets (mixed, if the settings ask for it) and labels.
 
-    All images come once, or once in each pass, in batches whose sizes differ by one at most: a rest of two would ruin
-    batch normalisation. Of several processes, each takes its share of every batch.
+    Each pass yields every image once. Batch sizes differ by at most one, because a last batch of two images would ruin
+    batch normalisation. With several processes, each gets its share of every batch.
 
     Args:
-        number: of the epoch, over all rounds, from 0.
+        number: number of the epoch, counted from 0 over all rounds.
     """
     order, generator = draw_order(job, number)
     changes = draw_changes(len(order), job.view.margin_px, job.augment, generator)
@@ -38,17 +38,17 @@ def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.T
         images = make_batch(job.train.images, order[rows], job.view, changes.of(rows), policy)
         its_labels = send(labels[order[rows]], job.device)
         mixed, targets = mix(images, its_labels) if mix else (images, its_labels)
-        # on a GPU, MixUp leaves another layout: slower, and compiled once more
+        # on a GPU, MixUp changes the memory layout, which is slower and compiles the network again
         yield mixed.contiguous(memory_format=torch.channels_last), targets, its_labels
 
 
 def iterate_features(
     job: Job, number: int, features: np.ndarray
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield an epoch's batches as `iterate_epoch` does, of features instead of images; the views take turns.
+    """Yield an epoch's batches as `iterate_epoch` does, with features instead of images; each epoch uses the next view.
 
     Args:
-        features: float32, shape (n_views, n_images, ...), of the training images.
+        features: float32, shape (n_views, n_images, ...); features of the training images.
     """
     order, _ = draw_order(job, number)
     view, labels = features[number % len(features)], torch.from_numpy(job.train.labels)
@@ -58,7 +58,7 @@ def iterate_features(
 
 
 def draw_order(job: Job, number: int) -> tuple[torch.Tensor, torch.Generator]:
-    """Return the images of an epoch in their order, int64 (n_images of the epoch,), and what draws their changes."""
+    """Return the order of an epoch's images, int64 (n_images of the epoch,), and the generator of their changes."""
     generator = torch.Generator().manual_seed(derive_seed(job.seed, number, 0))
     n = len(job.train)
     return torch.cat([torch.randperm(n, generator=generator) for _ in range(job.n_images // n)]), generator
@@ -71,19 +71,19 @@ def divide_epoch(job: Job) -> Iterator[slice]:
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed that is another, and unrelated, for other numbers; the last one may not be 0."""
+    """Return a seed for these numbers; other numbers give an unrelated seed. The last number must not be 0."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
-    """Draw the changes of n images, whose stored size is `margin_px` larger than what the network sees."""
+    """Draw the changes of n images; their stored size is `margin_px` larger than the network's input."""
 
     def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
         return torch.rand(*shape, generator=generator) * 2 - 1
 
     def place() -> torch.Tensor | None:
         if augment.scale < 1:
-            return None  # the affine takes its box out of the whole picture
+            return None  # the affine map crops its box from the whole picture
         return torch.randint(margin_px + 1, (n,), generator=generator) if augment.crop else centre
 
     centre = torch.full((n,), margin_px // 2)
@@ -107,7 +107,7 @@ def _affine(draws: torch.Tensor, augment: Augment, generator: torch.Generator) -
         torch.stack([angle.sin() * scale, angle.cos() * scale, shift[:, 1]], dim=1),
     )
     affine = torch.stack(rows, dim=1)
-    if augment.scale < 1:  # then it moves a box of the picture as it moves a picture
+    if augment.scale < 1:  # apply the same map to a box of the picture
         corners, sides = draw_boxes(len(draws), (augment.scale, 1), augment.ratio, 1, generator).split(2, dim=1)
         affine *= sides[:, :, None]
         affine[:, :, 2] += 2 * corners + sides - 1
@@ -125,9 +125,9 @@ def draw_boxes(
     """Draw n boxes within the unit square: uniform areas, log-uniform aspect ratios, uniform places.
 
     Args:
-        areas: the smallest and the largest.
-        ratio: of the longer side to the shorter, at most.
-        otherwise: both sides of a box where none of TRIES fits.
+        areas: smallest and largest area.
+        ratio: largest ratio of the longer to the shorter side.
+        otherwise: length of both sides, if no box of TRIES fits.
     Returns:
         float, shape (n, 4): left, top, width, height.
     Source: torchvision's RandomResizedCrop and RandomErasing, without their rounding to pixels.
@@ -143,7 +143,7 @@ def draw_boxes(
 
 
 def build_policy(augment: Augment) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Return RandAugment or TrivialAugment with their usual settings, for one image, uint8 (3, height, width)."""
+    """Return RandAugment or TrivialAugment with default settings, for one image, uint8 (3, height, width)."""
     if augment.policy == "none":
         return None
     from torchvision.transforms import InterpolationMode, v2
@@ -153,9 +153,9 @@ def build_policy(augment: Augment) -> Callable[[torch.Tensor], torch.Tensor] | N
 
 
 def build_mixer(settings: ModelSettings, n_classes: int) -> Callable | None:
-    """Return MixUp, CutMix, or either by chance.
+    """Return MixUp, CutMix, or a random choice of both.
 
-    It maps images (batch, 3, height, width) and labels (batch,) to mixed images and shares (batch, n_classes).
+    It maps images (batch, 3, height, width) and labels (batch,) to mixed images and soft labels (batch, n_classes).
     """
     if not (settings.mixup or settings.cutmix):
         return None

@@ -1,8 +1,8 @@
-"""Where checkpoints are kept: in one folder of DVC's cache directory, which all copies of the repository share.
+"""The folder of the checkpoints: in DVC's cache directory, which all copies of the repository share.
 
-DVC runs a queued experiment in a copy that has the cache of the repository itself, and that a second start does not
-use again. A finished training's checkpoint, by then its weights and history alone, stays until DVC has the model in its
-cache: whoever is killed in between does not train again.
+DVC runs a queued experiment in a temporary copy of the repository, with the repository's own cache. A restart uses a
+new copy. When a training has finished, its checkpoint contains only weights and history. The checkpoint stays until the
+model is in DVC's cache: a process that is killed in between does not train again.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 DVC = Path(".dvc")
-FEATURES = "features"  # a folder in that of the checkpoints
-KEPT_DAYS = 7  # what nobody has resumed for so long is given up
+FEATURES = "features"  # subfolder of the checkpoint folder
+KEPT_DAYS = 7  # checkpoints that were not used for longer are deleted
 
 
 def find_folder(model_file: Path) -> Path:
-    """Return the folder of the checkpoints; where there is no DVC, that of the model that is trained.
+    """Return the folder of the checkpoints; without DVC, this is the folder of the model.
 
     Source: DVC's configuration of the repository, the user and the system.
     """
@@ -31,24 +31,24 @@ def find_folder(model_file: Path) -> Path:
 
 
 def mark_finished(checkpoint: Path, model_file: Path) -> None:
-    """Name a checkpoint after the model that its training became, too; outside DVC, remove it."""
+    """Add the hash of the trained model to the name of its checkpoint; outside DVC, delete the checkpoint."""
     if "DVC_STAGE" in os.environ:
         with model_file.open("rb") as file:
-            model = hashlib.file_digest(file, "md5").hexdigest()  # as DVC names it
+            model = hashlib.file_digest(file, "md5").hexdigest()  # DVC's name of the file
         checkpoint.replace(checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}.{model}.checkpoint"))
     else:
         checkpoint.unlink(missing_ok=True)
 
 
 def clean(folder: Path) -> None:
-    """Remove the checkpoints of models that DVC has in its cache, and those that nobody has resumed for KEPT_DAYS.
+    """Delete checkpoints whose model is in DVC's cache, and those that no training has used for KEPT_DAYS.
 
-    What a process is working on stays, whatever its age: it holds the lock.
+    Checkpoints that a process has locked stay, whatever their age.
     """
     oldest = time.time() - KEPT_DAYS * 24 * 60 * 60
     for path in [*folder.glob("*.checkpoint"), *folder.glob("*.lock")]:
         fingerprint, *model = path.name.split(".")[:-1]
-        with suppress(FileNotFoundError, Timeout):  # another process removed it, or works on it
+        with suppress(FileNotFoundError, Timeout):  # another process has deleted or locked it
             if (model and is_cached(folder.parent, model[0])) or path.stat().st_mtime < oldest:
                 lock = folder / f"{fingerprint}.lock"
                 with FileLock(lock, blocking=False):
@@ -57,5 +57,5 @@ def clean(folder: Path) -> None:
 
 
 def is_cached(cache: Path, md5: str) -> bool:
-    """Say whether DVC 3 has a file in its cache."""
+    """Return whether the cache of DVC 3 contains a file."""
     return (cache / "files" / "md5" / md5[:2] / md5[2:]).exists()

@@ -1,7 +1,7 @@
-"""What a killed training resumes from: its state after each epoch, in a file that is found by what it belongs to.
+"""Checkpoints: the state of a training after each epoch, from which a killed training resumes.
 
-The file is no output of a stage (DVC deletes those before it runs the stage again). It is named after all that the
-training depends on, and lies where every copy of the repository finds it (checkpoint_folder.py).
+A checkpoint is not an output of a stage, because DVC deletes outputs before it runs the stage again. Its name is a hash
+of everything the training depends on. Every copy of the repository finds it (checkpoint_folder.py).
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from stages.training.job import Job
 
 
 def open_checkpoint(folder: Path, network: nn.Module, job: Job) -> "Checkpoint":
-    """Return the checkpoint of exactly this training; wait where another process is at it.
+    """Return the checkpoint of exactly this training; if another process runs the same training, wait for it.
 
-    Another learning rate, or other pixels, make it another training.
+    A training with another learning rate or other pixels has another checkpoint.
 
     Args:
-        folder: of all checkpoints.
-        network: with its initial weights.
+        folder: folder of all checkpoints.
+        network: the network with its initial weights.
     """
     settings = [section.model_dump() for section in (job.settings, job.augment)]
     text = json.dumps(
@@ -46,9 +46,9 @@ def open_checkpoint(folder: Path, network: nn.Module, job: Job) -> "Checkpoint":
 
 
 class Checkpoint:
-    """One training's file, `<fingerprint>.checkpoint`, and the lock that keeps it to one process at a time.
+    """The checkpoint file of one training, `<fingerprint>.checkpoint`, and a lock for one process at a time.
 
-    The system releases the lock of a process that dies. Who waited for one that finished takes its weights over.
+    The system releases the lock of a process that dies. A process that waited for a finished training uses its weights.
     """
 
     def __init__(self, folder: Path, fingerprint: str):
@@ -70,10 +70,10 @@ class Checkpoint:
         clean(folder)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state, if there is one.
+        """Return the state, or None if there is no file.
 
         Raises:
-            UserError: the file is there, and damaged.
+            UserError: the file is damaged.
         """
         if not self.path.exists():
             return None
@@ -85,16 +85,16 @@ class Checkpoint:
             ) from None
 
     def write(self, state: dict[str, Any]) -> None:
-        """Copy the state, and write the copy in the background while training goes on.
+        """Copy the state, and write the copy in the background while the training continues.
 
         Raises:
-            OSError: the disk was full when the state before was written; the file is an older one then.
+            OSError: the disk was full when the previous state was written; the file then contains an older state.
         """
         self.wait()
         self.pending = self.writer.submit(self._write, self._copy(state))
 
     def _copy(self, value: Any, place: tuple = ()) -> Any:
-        """Return the same with all tensors copied to the host, into the memory of the copy before."""
+        """Copy all tensors to the host, into the memory of the previous copy."""
         if isinstance(value, torch.Tensor):
             kept = self.memory.get(place)
             if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
@@ -107,7 +107,7 @@ class Checkpoint:
         return value
 
     def _write(self, state: dict[str, Any]) -> None:
-        torch.serialization.set_crc32_options(False)  # they take longer than all the rest
+        torch.serialization.set_crc32_options(False)  # checksums take longer than everything else
         try:
             with written_whole(self.path) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)
@@ -117,17 +117,17 @@ class Checkpoint:
             raise
 
     def wait(self) -> None:
-        """Wait until the last state lies on the disk."""
+        """Wait until the last state is on the disk."""
         pending, self.pending = self.pending, None
         if pending:
             pending.result()
 
     def finish(self, model_file: Path) -> None:
-        """Let the training go: its model is written."""
+        """Mark the training as finished and release the lock; call this once the model file is written."""
         mark_finished(self.path, model_file)
         self.release()
 
     def release(self) -> None:
-        """Let another process have the file."""
-        self.lock_file.unlink(missing_ok=True)  # who waits for it sees that, and makes a new one
+        """Release the lock, so that another process can use the file."""
+        self.lock_file.unlink(missing_ok=True)  # a waiting process notices this and creates a new one
         self.lock.release()

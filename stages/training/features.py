@@ -1,7 +1,7 @@
 """Features of a frozen backbone: computed once for a few views of each image.
 
-They are kept in a folder that all experiments share, under the name of all that they depend on, so that a sweep over
-the settings of the head computes them once. The stage `audit` reads those of centre crops, too.
+All experiments share a folder of feature files, so a sweep over the settings of the head computes the features once.
+A file's name is a hash of everything the features depend on. The stage `audit` also reads features of centre crops.
 """
 
 from pathlib import Path
@@ -15,18 +15,18 @@ from stages.runtime.files import written_whole
 from stages.training.augmentations import build_policy, derive_seed, draw_changes
 from stages.training.job import Job
 
-KEPT_BYTES = 4 * 2**30  # of all feature files together; the oldest go first
+KEPT_BYTES = 4 * 2**30  # total size of all feature files; the oldest files are deleted first
 
 
 def read_features(backbone: nn.Module, job: Job, split: str, folder: Path | None) -> np.ndarray:
-    """Return a split's features, from the folder if they are there.
+    """Return the features of a split; read them from the folder, if it contains them.
 
     Args:
-        split: `train`, of which there are `frozen_views` views of each image, or `val`.
-        folder: of feature files; None: compute, and keep nothing.
+        split: `train`, with `frozen_views` views of each image, or `val`, with one.
+        folder: folder of the feature files; None: compute the features and do not store them.
     Returns:
-        float32, shape (n_views, n_images, ...), as the backbone gives them. View 0 is the centre crop, as in
-        evaluation; the others are drawn as `augment` says.
+        float32, shape (n_views, n_images, ...): outputs of the backbone. View 0 is the centre crop, as in evaluation;
+        the other views are drawn according to `augment`.
     """
     images = job.train.images if split == "train" else job.val.images
     n_views = job.settings.frozen_views if split == "train" else 1
@@ -44,14 +44,14 @@ def read_features(backbone: nn.Module, job: Job, split: str, folder: Path | None
 
 
 def compute_views(backbone: nn.Module, job: Job, images: np.ndarray, n_views: int) -> np.ndarray:
-    """Return the features of so many views of each image, float32, (n_views, n_images, ...)."""
+    """Return the features of `n_views` views of each image, float32, (n_views, n_images, ...)."""
     policy, views = build_policy(job.augment), []
     for number in range(n_views):
         print(f"{job.name}: features of {len(images)} images, view {number + 1} of {n_views}", flush=True)
         changes = None
         if number:
             seed = derive_seed(job.seed, number, 3)
-            torch.manual_seed(seed)  # of the policy
+            torch.manual_seed(seed)  # for the policy
             generator = torch.Generator().manual_seed(seed)
             changes = draw_changes(len(images), job.view.margin_px, job.augment, generator)
         batches = compute_features(backbone, images, job.view, changes, policy if number else None)
@@ -60,7 +60,7 @@ def compute_views(backbone: nn.Module, job: Job, images: np.ndarray, n_views: in
 
 
 def make_room(folder: Path) -> None:
-    """Remove the feature files that have not been used for longest, until less than KEPT_BYTES are left."""
+    """Delete the least recently used feature files until at most KEPT_BYTES are left."""
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
     sizes = np.cumsum([path.stat().st_size for path in files])

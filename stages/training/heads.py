@@ -1,26 +1,26 @@
-"""A linear head that is fitted to the features of a frozen backbone: logistic regression instead of epochs."""
+"""Fit a linear head to the features of a frozen backbone: logistic regression instead of epochs."""
 
 import numpy as np
 import torch
 from torch import nn
 
 N_FOLDS = 3
-# scikit-learn's C, for standardised features, of which there are hundreds: less learns too little, more changes nothing
+# scikit-learn's C, for hundreds of standardised features: smaller values underfit, larger ones make no difference
 STRENGTHS = (0.003, 0.03, 0.3)
 MAX_ITERATIONS = 300
 ABSENT = -30.0  # the logit of a class without a training image
 
 
 def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
-    """Set the head's linear layer to a logistic regression on features that are standardised by themselves.
+    """Set the head's linear layer to a logistic regression on standardised features.
 
     Args:
-        head: ends in the one linear layer that it has.
-        features: float32, shape (n_views, n_images, ...), as the backbone gives them.
+        head: its last layer is its only linear layer.
+        features: float32, shape (n_views, n_images, ...): outputs of the backbone.
         labels: int64, shape (n_images,).
         groups: int64, shape (n_images,); the copies of a picture share a number.
-    Source: scikit-learn's LogisticRegression, with the penalty of the least cross-validated loss, and StandardScaler,
-        which becomes part of the weights.
+    Source: scikit-learn's LogisticRegression, with the penalty that has the smallest cross-validation loss, and
+        StandardScaler, which becomes part of the weights.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -31,7 +31,7 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
     inputs = scaler.fit_transform(torch.cat(views).numpy())
     best = fit_regression(inputs, np.tile(labels, n_views), np.tile(groups, n_views), np.array(STRENGTHS) / n_views)
     coefficients, intercepts = best.coef_, best.intercept_
-    if len(best.classes_) == 2:  # of which scikit-learn gives the second one's only
+    if len(best.classes_) == 2:  # scikit-learn returns only the second class
         coefficients, intercepts = (np.stack([-part[0] / 2, part[0] / 2]) for part in (coefficients, intercepts))
     weights = coefficients / scaler.scale_
     with torch.no_grad():
@@ -42,9 +42,9 @@ def fit_head(head: nn.Sequential, features: np.ndarray, labels: np.ndarray, grou
 
 
 def fit_regression(inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, strengths: np.ndarray):
-    """Fit a logistic regression with the strength of the least cross-validated loss; a group is in one fold.
+    """Fit a logistic regression with the strength that has the smallest cross-validation loss; a group is in one fold.
 
-    From a strength to the next one, each fold goes on from where it is: three times as fast as one fit for each.
+    For each strength, a fold starts from its coefficients for the previous one: three times as fast as separate fits.
 
     Args:
         inputs: float32, shape (n, n_features).
@@ -57,7 +57,7 @@ def fit_regression(inputs: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
 
     n_folds = min(N_FOLDS, len(np.unique(groups)))
     folds = [*GroupKFold(n_folds).split(inputs, targets, groups)] if n_folds > 1 else []
-    if not folds or any(np.ptp(targets[learnt]) == 0 for learnt, _ in folds):  # nothing of a second class would be left
+    if not folds or any(np.ptp(targets[learnt]) == 0 for learnt, _ in folds):  # a fold would train on one class only
         return LogisticRegression(C=strengths[0], max_iter=MAX_ITERATIONS).fit(inputs, targets)
     options = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
     return LogisticRegressionCV(Cs=strengths, cv=folds, max_iter=MAX_ITERATIONS, **options).fit(inputs, targets)

@@ -1,4 +1,4 @@
-"""`history.csv`: a row for each epoch of a training, rewritten whole whenever an epoch ends."""
+"""`history.csv`: one row per epoch of a training; the whole file is rewritten after each epoch."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ COLUMNS = ("round", "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """Write the history; figures are rounded to six significant digits, and `lr` is the rate at an epoch's start."""
+    """Write the history, with six significant digits; `lr` is the learning rate at the start of the epoch."""
     lines = ([f"{value:.6g}" if isinstance(value := row[key], float) else value for key in COLUMNS] for row in rows)
     write_csv(path, [COLUMNS, *lines])

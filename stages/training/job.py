@@ -1,4 +1,4 @@
-"""A training's job, made ready from the parameters: what is trained on what, and the network as it starts."""
+"""Prepare a training from the parameters: its constant inputs (a `Job`) and the initial network."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from stages.training.processes import ALONE, Processes
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what: everything that stays the same from the first step to the last."""
+    """The inputs of a training, which stay the same from the first step to the last."""
 
     name: str
     train: PackedSplit
@@ -31,9 +31,9 @@ class Job:
     settings: ModelSettings
     augment: Augment
     seed: int
-    in_bf16: bool  # as the settings ask for, where the device has instructions for it
-    groups: np.ndarray | None = None  # int64, of each training image: copies share a number; None: there are none
-    code: str = ""  # the text that says what a training is made of (runtime/sources.py)
+    in_bf16: bool  # whether the settings ask for bf16 and the device has instructions for it
+    groups: np.ndarray | None = None  # int64, one per training image: copies share a number; None: no copies
+    code: str = ""  # hashes of the code that the training uses (runtime/sources.py)
     processes: Processes = ALONE
 
     @property
@@ -42,13 +42,13 @@ class Job:
 
     @property
     def n_images(self) -> int:
-        """Images of an epoch: all of train, as many times as `min_steps` needs."""
+        """Number of images per epoch: the training split, repeated as often as `min_steps` needs."""
         settings, n_batches = self.settings, -(-len(self.train) // self.settings.batch_size)
         return len(self.train) * max(1, -(-settings.min_steps // (max(1, settings.epochs) * n_batches)))
 
     @property
     def n_batches(self) -> int:
-        """Batches of an epoch: no larger than the settings say, unless a process's share would be a single image."""
+        """Number of batches per epoch; batches exceed `batch_size` only if a process would get a single image."""
         return max(1, min(-(-self.n_images // self.settings.batch_size), self.n_images // (2 * self.processes.count)))
 
 
@@ -56,7 +56,7 @@ def read_recipe(path: Path, model: str) -> Recipe:
     """Read the parameters of a training.
 
     Raises:
-        UserError: they have no such model, or a mistake.
+        UserError: the file has no such model, or contains a mistake.
     """
     recipe = read_params(path)
     if model not in recipe.models:
@@ -77,11 +77,13 @@ def prepare(
     code: str = "",
     processes: Processes = ALONE,
 ) -> tuple[nn.Module, ModelCard, Job]:
-    """Build a model's network with its start weights, on the device, and say what it is trained on.
+    """Build a model's network with its start weights, on the device, and the job that trains it.
 
     Args:
         splits: train and val.
         groups, code: as in Job.
+    Returns:
+        The network, its card and the job.
     Raises:
         UserError: the start weights do not fit, or there are more processes than this training can use.
     """
@@ -113,7 +115,7 @@ def prepare(
 
 
 def check_processes(job: Job) -> None:
-    """Refuse more processes than a batch can be shared among, and what they cannot do on this device."""
+    """Refuse more processes than a batch has images for, and settings that several CPU processes do not support."""
     count, settings = job.processes.count, job.settings
     if count > 1 and min(settings.batch_size, len(job.train)) < 2 * count:
         raise UserError(
@@ -127,12 +129,12 @@ def check_processes(job: Job) -> None:
 
 
 def place_network(network: nn.Module, job: Job) -> nn.Module:
-    """Bring the network to the device, and both into the state in which it is to learn."""
+    """Move the network to the device, and prepare both for training."""
     prepare_for_training(job.device)
     network.to(job.device, memory_format=torch.channels_last)
     if job.settings.sync_batch_norm and job.processes.count > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if job.settings.compile != "none":
-        # a graph for each size of batch: one graph for all sizes would depend on which came first
+        # one graph per batch size: a graph for all sizes would depend on which size comes first
         network.compile(dynamic=False)
     return network

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal, so that a step moves all directions equally.
+"""Muon: an optimizer that makes the momentum matrices orthogonal, so that a step moves all directions equally.
 
-timm and torch have Muon too, but compute the orthogonal matrix in bfloat16, which takes forty times as long as float32
-on a CPU without bfloat16 instructions.
+timm and torch also have Muon, but they compute the orthogonal matrix in bfloat16. On a CPU without bfloat16
+instructions, that takes forty times as long as float32.
 
 Source: Jordan 2024, Muon: An optimizer for hidden layers in neural networks; the coefficients of five different
     Newton-Schulz steps by You Jiacheng 2025, as in timm; the size of a step as in Liu et al. 2025, Muon is scalable.
@@ -21,11 +21,11 @@ STEPS = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-BETAS = (0.9, 0.95)  # of AdamW
+BETAS = (0.9, 0.95)  # for AdamW
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices and convolutions, with rates as for AdamW; AdamW for biases and normalisation layers."""
+    """Muon for matrices and convolutions, AdamW for biases and normalisation layers; both need rates as for AdamW."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, eps: float) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(gradient)
             mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
             matrix = orthogonalise(mean.flatten(1))
-            rate = group["lr"] * 0.2 * math.sqrt(max(matrix.shape))  # the mean square of a step is AdamW's
+            rate = group["lr"] * 0.2 * math.sqrt(max(matrix.shape))  # the mean square of a step equals AdamW's
             weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(matrix.view_as(weight), alpha=rate)
 
     def _adapt(self, weights: list[torch.Tensor], group: dict[str, Any]) -> None:
@@ -75,12 +75,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     """Return nearly U V^T of the singular value decomposition U S V^T, by five Newton-Schulz steps.
 
-    Each step multiplies the matrix X by a polynomial of the small square X X^T, so the steps are done on squares alone.
+    Each step multiplies the matrix X by a polynomial of the small square matrix X X^T, so the steps use only squares.
 
     Args:
         matrix: float, shape (n_rows, n_columns).
     Returns:
-        float32, of the same shape.
+        float32, same shape.
     """
     is_tall = len(matrix) > matrix.shape[1]
     wide = (matrix.mT if is_tall else matrix).to(torch.float32)

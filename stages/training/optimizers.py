@@ -1,4 +1,4 @@
-"""The optimizer of a training, its learning rate at each step, and the average of the weights that follows it."""
+"""The optimizer of a training, its learning rate schedule, and the moving average of the weights."""
 
 import math
 from typing import Any
@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from stages.settings.types import ModelSettings
 from stages.training.muon import Muon
 
-NAMES = {"sgd": "momentum"}  # timm's `sgd` is Nesterov's
-OPTIONS = {  # what is not timm's default: speed, and no clipping of its own, since that is `gradient_clip`
+NAMES = {"sgd": "momentum"}  # timm's `sgd` uses Nesterov momentum
+OPTIONS = {  # other than timm's defaults: fused kernels, and no clipping inside lamb, because `gradient_clip` does it
     "adam": {"fused": True},
     "adamw": {"fused": True},
     "lamb": {"max_grad_norm": None, "always_adapt": True},
@@ -21,14 +21,14 @@ OPTIONS = {  # what is not timm's default: speed, and no clipping of its own, si
 def build_optimizer(
     network: nn.Module, settings: ModelSettings, n_batches: int
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """Build the optimizer and its schedule, which is to be stepped after each batch.
+    """Build the optimizer and its schedule, which must be stepped after each batch.
 
-    The head comes first; the backbone's learning rate is `backbone_lr`, or the head's, and follows the same schedule.
-    Biases and normalisation layers have no weight decay.
+    The parameter groups of the head come first. The backbone's learning rate is `backbone_lr`, or else the head's; it
+    follows the same schedule. Biases and normalisation layers have no weight decay.
 
     Args:
-        n_batches: of an epoch.
-    Source: timm.optim.create_optimizer_v2, with the optimizers' own defaults where the settings say nothing.
+        n_batches: number of batches per epoch.
+    Source: timm.optim.create_optimizer_v2; options without a setting keep the optimizer's defaults.
     """
     groups = [
         {**group, "lr": lr}
@@ -55,13 +55,13 @@ def split_weights(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def rate_factor(settings: ModelSettings, done: float) -> float:
-    """Return the learning rate at a moment of a round, as a share of `lr`.
+    """Return the learning rate at a point of a round, as a fraction of `lr`.
 
     Args:
-        done: how many epochs of the round are over, with fractions.
+        done: number of finished epochs of the round, with fractions.
     Returns:
-        The phase's share, times the warm-up (linear, over whole epochs) and the schedule (cosine: half a wave from 1
-        down to 0 over what follows the warm-up). The frozen epochs, and those of all layers, have one of each.
+        The phase's fraction, times the warm-up (linear), times the schedule (cosine: half a wave from 1 down to 0 over
+        the epochs after the warm-up). The frozen epochs and the other epochs each have their own warm-up and schedule.
     """
     factor, first = 1.0, 0
     for phase in settings.phases:
@@ -79,7 +79,7 @@ def rate_factor(settings: ModelSettings, done: float) -> float:
 
 
 def build_average(network: nn.Module, settings: ModelSettings):
-    """Return timm's moving average of the weights, which follows fast at first; None without `ema_decay`."""
+    """Return timm's moving average of the weights, with a smaller decay at first; None if `ema_decay` is 0."""
     if not settings.ema_decay:
         return None
     from timm.utils import ModelEmaV3

@@ -1,7 +1,7 @@
-"""Several processes that train one network together, and this one's place among them.
+"""Train one network in several processes.
 
-One process is the rule. torchrun's environment variables, or QUINTET_PROCESSES, make it several: each takes its share
-of every batch, and their gradients are averaged (torch.distributed).
+The default is one process. torchrun's environment variables or QUINTET_PROCESSES ask for several. Each process then
+computes its share of every batch, and torch.distributed averages the gradients.
 """
 
 import atexit
@@ -18,23 +18,23 @@ from stages.runtime.errors import UserError
 from stages.runtime.process import Terminated
 from stages.runtime.workers import count_cores
 
-TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others' share of a step
+TIMEOUT = timedelta(minutes=10)  # how long a process waits for the others in a step
 
 
 @dataclass(frozen=True)
 class Processes:
-    """How many train together, and which of them this one is; the one of rank 0 prints and writes."""
+    """Number of processes, and the rank of this one; the process with rank 0 prints and writes."""
 
     rank: int = 0
     count: int = 1
-    patient: distributed.ProcessGroup | None = None  # the same processes, when they wait for hours
+    patient: distributed.ProcessGroup | None = None  # the same processes, with a timeout of hours
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def share_of(self, start: int, end: int) -> slice:
-        """Return this process's part of the rows start..end; the parts differ by one row at most."""
+        """Return this process's part of the rows start..end; the parts differ by at most one row."""
         n_rows = end - start
         return slice(start + n_rows * self.rank // self.count, start + n_rows * (self.rank + 1) // self.count)
 
@@ -45,7 +45,7 @@ class Processes:
         return tensor
 
     def tell_all(self, value: object) -> object:
-        """Return the first process's value to every process, whenever it comes: it hashes a large pack before."""
+        """Send the first process's value to all; they wait for hours, because it may hash a large pack before."""
         if self.count == 1:
             return value
         box = [value]
@@ -57,9 +57,9 @@ ALONE = Processes()
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Meet the other processes that torchrun started, if it did; GPUs talk through NCCL, CPUs through gloo.
+    """Connect to the other processes that torchrun started, if any: through NCCL on GPUs, through gloo on CPUs.
 
-    They part when a process ends without an error; one that fails must leave at once, as `run_stage` does.
+    A process that ends without an error leaves the group. A process that fails must exit at once, as in `run_stage`.
     """
     if "WORLD_SIZE" not in os.environ:
         return ALONE
@@ -72,12 +72,12 @@ def join_processes(device: torch.device) -> Processes:
 
 
 def spread_out(module: str) -> None:
-    """Where QUINTET_PROCESSES asks for it, run `module` with this command line in several processes, and exit.
+    """If QUINTET_PROCESSES is set, run `module` with this command line in several processes, and exit.
 
-    QUINTET_PROCESSES is a number, or `gpu` for one process a GPU. Within such a process this does nothing.
+    QUINTET_PROCESSES is a number, or `gpu` for one process per GPU. Inside such a process this does nothing.
 
     Raises:
-        UserError: QUINTET_PROCESSES is neither, or there is no GPU.
+        UserError: QUINTET_PROCESSES has another value, or there is no GPU.
     """
     wanted = os.environ.get("QUINTET_PROCESSES", "")
     if not wanted or "WORLD_SIZE" in os.environ:
@@ -94,7 +94,7 @@ def spread_out(module: str) -> None:
     config = LaunchConfig(1, 1, count, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
     try:
         elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
-    except ChildFailedError as error:  # the process that failed first has said why
+    except ChildFailedError as error:  # the process that failed first has printed the reason
         rank, failure = error.get_first_failure()
         print(f"error: process {rank} of {count} ended with exit code {failure.exitcode}", file=sys.stderr)
         sys.exit(failure.exitcode if failure.exitcode > 0 else 1)

@@ -1,4 +1,4 @@
-"""How far an epoch has come: running sums, a bar on a terminal, a line for each epoch elsewhere."""
+"""Progress of an epoch: running sums, a progress bar on a terminal, and one line per epoch."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from stages.training.processes import Processes
 
-LOOK_S = 0.5  # seldom, since each look waits for the device
+LOOK_S = 0.5  # not more often, because reading the sums waits for the device
 
 Batch = TypeVar("Batch")
 
@@ -24,25 +24,25 @@ class NotFiniteError(ArithmeticError):
 
 
 def new_sums(device: torch.device) -> torch.Tensor:
-    """Return zeros (3,) on the device: of losses, of right answers, and of batches before a loss was not finite."""
+    """Return zeros (3,) on the device, for the sum of losses, the number of right answers and of finite batches."""
     return torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
 
 
 def add_batch(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Add a batch to the sums: its summed loss (), logits (batch, n_classes), labels (batch,)."""
     right = (logits.argmax(dim=1) == labels).sum()
-    # a sum that is not finite stays so
+    # a sum that is not finite stays not finite
     sums += torch.stack([loss, right, (sums[0] + loss).isfinite()])
 
 
 def follow(
     batches: Iterable[Batch], n_batches: int, n_images: int, title: str, sums: torch.Tensor, processes: Processes
 ) -> Iterator[Batch]:
-    """Pass an epoch's batches on, show a bar on a terminal, and stop at a loss that is not finite.
+    """Yield an epoch's batches, show a progress bar on a terminal, and stop at a loss that is not finite.
 
     Args:
-        n_images: in all batches, of all processes together.
-        sums: whoever takes the batches adds each of them (`add_batch`).
+        n_images: number of images in all batches, over all processes.
+        sums: the caller adds each batch to them (`add_batch`).
     Raises:
         NotFiniteError: the loss of a batch was not finite.
     """

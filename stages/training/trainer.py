@@ -1,4 +1,4 @@
-"""The trainer: rounds of epochs, patience, the best weights, and the state that a killed training resumes from."""
+"""The trainer: rounds of epochs, patience, the best weights, and the state from which a killed training resumes."""
 
 import itertools
 import math
@@ -34,14 +34,14 @@ REMEDIES = "try a smaller lr, a warm-up, gradient_clip, or precision fp32"
 def fit(
     network: nn.Module, job: Job, on_epoch: Callable[[list[dict]], None], checkpoint: Checkpoint | None = None
 ) -> dict[str, torch.Tensor]:
-    """Train the network, and leave it with the weights of its best epoch (`keep`: by accuracy or loss on val).
+    """Train the network and load the weights of its best epoch (by `keep`: accuracy or loss on val, or the last epoch).
 
-    A training that was killed resumes after its last finished epoch and ends with the same bits: an epoch depends on
-    the checkpoint, the seed and its own number alone.
+    A killed training resumes after its last finished epoch and ends with the same bits, because an epoch depends only
+    on the checkpoint, the seed and its number.
 
     Args:
-        network: as `prepare` returns it.
-        on_epoch: called with the history (a row an epoch) whenever an epoch has ended.
+        network: as from `prepare`.
+        on_epoch: called after each epoch with the history (one row per epoch).
     Returns:
         The best weights, on the CPU, as a state dict.
     """
@@ -51,7 +51,7 @@ def fit(
         trainer.load_state_dict(state)
         if is_first:
             print(f"{job.name}: resumes after epoch {trainer.number}, from {checkpoint.path}", flush=True)
-            on_epoch(trainer.history)  # DVC has deleted what the killed process wrote
+            on_epoch(trainer.history)  # DVC has deleted the history of the killed process
     while not trainer.is_over:
         line = trainer.start_head() if trainer.needs_head else trainer.run_epoch()
         if is_first:
@@ -59,7 +59,7 @@ def fit(
         if checkpoint:
             checkpoint.write(trainer.state_dict())
             if trainer.is_over:
-                checkpoint.wait()  # before it says so: whatever happens from here on, the last epoch is not run again
+                checkpoint.wait()  # before the line is printed, so that the last epoch is never run again
         if is_first:
             print(line, flush=True)
     network.load_state_dict(trainer.best)
@@ -67,13 +67,13 @@ def fit(
 
 
 class Trainer:
-    """A network that learns, and everything that changes while it does.
+    """A network in training, and all state that changes during the training.
 
     Each round starts from the best weights so far with a new optimizer, schedule and patience. Patience counts the
-    epochs since the best one of the round.
+    epochs since the best epoch of the round.
 
     Args:
-        folder: where features are kept between trainings, or None.
+        folder: folder of feature files that trainings share, or None.
     """
 
     def __init__(self, network: nn.Module, job: Job, folder: Path | None = None):
@@ -87,11 +87,11 @@ class Trainer:
         self.round, self.epoch, self.stale, self.best_of_round = 0, 0, 0, [-math.inf]
         self.history: list[dict] = []
         self.best: dict[str, torch.Tensor] = {}  # weights, on the CPU
-        self.features: dict[str, np.ndarray] = {}  # of a frozen backbone, by split
+        self.features: dict[str, np.ndarray] = {}  # features of a frozen backbone, by split
 
     def begin_round(self) -> None:
         self.epoch, self.stale, self.best_of_round = 0, 0, [-math.inf]
-        self.features = {}  # those of the first round's backbone are of no use
+        self.features = {}  # the first round has changed the backbone
         self.optimizer.load_state_dict(self.fresh[0])
         self.schedule.load_state_dict(self.fresh[1])
         for network in (self.network, *([self.average.module] if self.average else [])):
@@ -103,12 +103,12 @@ class Trainer:
 
     @property
     def best_network(self) -> nn.Module:
-        """The network to validate and to keep: the average of the weights where there is one."""
+        """The network to validate and to keep: the averaged weights, if there are any."""
         return self.average.module if self.average else self.network
 
     @property
     def number(self) -> int:
-        """How many epochs are over, of all rounds."""
+        """Number of finished epochs in all rounds."""
         return self.history[-1]["epoch"] if self.history else 0
 
     @property
@@ -116,7 +116,7 @@ class Trainer:
         return self.job.settings.head_start == "logistic_regression" and not self.history
 
     def start_head(self) -> str:
-        """Fit the head to the features of the backbone as it starts, which is epoch 0; return the line about it."""
+        """Fit the head to the features of the initial backbone, as epoch 0; return the line that describes it."""
         job, head, started = self.job, self.network.head, time.perf_counter()
         if job.processes.is_first:
             groups = np.arange(len(job.train)) if job.groups is None else job.groups
@@ -131,7 +131,7 @@ class Trainer:
         return f"{line}  {time.perf_counter() - started:6.0f} s"
 
     def run_epoch(self) -> str:
-        """Train for one epoch and validate; add a row to the history, and return the line that describes it."""
+        """Train for one epoch, validate, and add a row to the history; return the line that describes the epoch."""
         settings, started = self.job.settings, time.perf_counter()
         lr = self.schedule.get_last_lr()[0]
         scores = self.train_one_epoch()
@@ -146,7 +146,7 @@ class Trainer:
     def describe(
         self, epoch: int, lr: float, train: tuple[float, float], val: tuple[float, float]
     ) -> tuple[dict[str, Any], str]:
-        """Return the row of an epoch with these losses and accuracies, and the line to print.
+        """Return the history row of an epoch with these (loss, accuracy) pairs, and the line to print.
 
         Raises:
             UserError: the validation loss is not finite.
@@ -163,7 +163,7 @@ class Trainer:
         return f"{self.job.name} epoch {epoch:{len(str(n_epochs))}}/{n_epochs}"
 
     def train_one_epoch(self) -> tuple[float, float]:
-        """Learn from all images of an epoch, or from their features; return the mean loss and the accuracy."""
+        """Train on all images of an epoch, or on their features; return the mean loss and the accuracy."""
         job, settings, sums = self.job, self.job.settings, new_sums(self.job.device)
         lr = self.schedule.get_last_lr()[0]
         self.begin_epoch()
@@ -190,7 +190,7 @@ class Trainer:
 
     @property
     def on_features(self) -> bool:
-        """Whether the backbone is frozen, and its features are those of fixed views."""
+        """Whether the backbone is frozen and the head learns from features of fixed views."""
         return bool(self.job.settings.frozen_views) and self.epoch < self.job.settings.frozen_epochs
 
     def read_features(self, split: str) -> np.ndarray:
@@ -199,11 +199,11 @@ class Trainer:
         return self.features[split]
 
     def begin_epoch(self) -> None:
-        """Set layers to training; in the frozen epochs the backbone neither learns nor moves its batch statistics."""
+        """Set the layers to training mode; in frozen epochs, the backbone's weights and batch statistics stay fixed."""
         self.network.train()
         self.freeze(self.epoch < self.job.settings.frozen_epochs)
         self.parallel = self.network.head if self.on_features else self.network
-        if self.job.processes.count > 1:  # anew, since what learns may have changed
+        if self.job.processes.count > 1:  # wrap again, because other weights may learn now
             self.parallel = DistributedDataParallel(self.parallel, **{SYNC_BUFFERS: False})
 
     def freeze(self, frozen: bool) -> None:
@@ -218,17 +218,18 @@ class Trainer:
             parameter.requires_grad_(not frozen)
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one batch.
+        """Train on one batch.
 
         Args:
-            images: (batch, 3, size, size); of several processes, this one's share.
-            targets: int64 labels (batch,), or shares of the classes (batch, n_classes).
+            images: (batch, 3, size, size): this process's share of the batch.
+            targets: int64 labels (batch,), or soft labels (batch, n_classes).
         Returns:
-            The batch's mean loss times its images, of this process's share, and logits (batch, n_classes).
+            The batch's mean loss times its number of images (this process's part of the sum), and logits (batch,
+            n_classes).
         """
         job, settings = self.job, self.job.settings
         step = self.schedule.last_epoch % job.n_batches
-        # dropout: whatever else draws numbers, and however far ahead batches are made
+        # for dropout, independent of other random numbers and of batches that are made in advance
         torch.manual_seed(derive_seed(job.seed, self.number, 1 + job.processes.rank, step, 2))
         self.optimizer.zero_grad()
         weight, n_images = self._size_of_batch(targets)
@@ -236,7 +237,7 @@ class Trainer:
             logits = self.parallel(images)  # (batch, n_classes)
             smoothing = {"reduction": "sum", "label_smoothing": settings.label_smoothing}
             loss = functional.cross_entropy(logits.float(), targets, self.class_weights, **smoothing) / weight
-        (loss * job.processes.count).backward()  # of several processes, the mean of gradients is taken
+        (loss * job.processes.count).backward()  # DistributedDataParallel averages gradients
         if settings.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         self.optimizer.step()
@@ -246,11 +247,11 @@ class Trainer:
         return loss.detach() * n_images, logits.detach()
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.job.in_bf16 and not self.on_features  # features and their head are as in evaluation
+        enabled = self.job.in_bf16 and not self.on_features  # features and head use float32, as in evaluation
         return torch.autocast(self.job.device.type, torch.bfloat16, enabled=enabled)
 
     def _size_of_batch(self, targets: torch.Tensor) -> tuple[Any, Any]:
-        """Return the weight and the number of the batch's images, over all processes."""
+        """Return the total weight and the number of the batch's images, over all processes."""
         n_images = weight = len(targets)
         if self.class_weights is not None and not targets.is_floating_point():
             weight = self.class_weights[targets].sum()
@@ -260,7 +261,7 @@ class Trainer:
         return tuple(self.job.processes.add_up(sizes))
 
     def end_epoch(self) -> None:
-        """Give all processes the first one's batch statistics, so that they validate the same network."""
+        """Copy the first process's batch statistics to all processes, so that they validate the same network."""
         if self.job.processes.count > 1:
             self.parallel = self.network
             modules = [self.network, self.average.module] if self.average else [self.network]
@@ -272,7 +273,7 @@ class Trainer:
         """Return the mean cross-entropy and the accuracy on the images of a split, `train` or `val`."""
         job, network = self.job, self.best_network.eval()
         pack = job.train if split == "train" else job.val
-        # of each process; no more images than it learns from at a time
+        # per process, at most as many images as in a training batch
         batch_size = min(EVALUATION_BATCH, job.settings.batch_size // job.processes.count)
         mine = job.processes.share_of(0, len(pack))
 
@@ -303,7 +304,7 @@ class Trainer:
         self.history.append(row)
 
     def advance(self, row: dict) -> None:
-        """Count rounds and patience."""
+        """Update the counters of epochs, patience and rounds."""
         settings, merit = self.job.settings, merit_of(row, self.job.settings.keep)
         self.epoch += 1
         self.stale = 0 if merit > self.best_of_round else self.stale + 1
@@ -314,14 +315,14 @@ class Trainer:
                 self.begin_round()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a killed training resumes from: the whole checkpoint."""
+        """Return the content of a checkpoint: everything a killed training needs to resume."""
         names = ("round", "epoch", "stale", "best_of_round", "history")
         state: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.is_over:
             return {**state, "best": self.best}
         return {
             **state,
-            # where they are those of the network itself, half a gigabyte is not written twice
+            # None if they equal the network's weights: half a gigabyte is not written twice
             "best": None if self.history[-1]["best"] or not self.epoch else self.best,
             "network": self.network.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
@@ -341,7 +342,7 @@ class Trainer:
 
 
 def freeze_layers(backbone: nn.Module, names: list[str]) -> list[nn.Module]:
-    """Let these parts of a backbone learn nothing, and return them; their batch statistics are to stay, too."""
+    """Freeze the weights of these parts of a backbone, and return the parts; the caller freezes batch statistics."""
     parts = [backbone.get_submodule(name) for name in names]
     for part in parts:
         part.requires_grad_(False)
@@ -349,13 +350,13 @@ def freeze_layers(backbone: nn.Module, names: list[str]) -> list[nn.Module]:
 
 
 def merit_of(row: dict, keep: str) -> list[float]:
-    """Return what an epoch is judged by, the more the better; equal accuracies are told apart by the loss."""
+    """Return the score of an epoch, larger is better; equal accuracies are ranked by the loss."""
     by = {"accuracy": [row["val_accuracy"], -row["val_loss"]], "loss": [-row["val_loss"]], "last": [row["epoch"]]}
     return by[keep]
 
 
 def weigh_classes(job: Job) -> torch.Tensor | None:
-    """Return weights (n_classes,) in inverse proportion to the class counts, with a mean of 1 over the images."""
+    """Return class weights (n_classes,), inversely proportional to the class counts; their mean over images is 1."""
     if job.settings.class_weights == "none":
         return None
     counts = np.bincount(job.train.labels, minlength=job.n_classes)
@@ -364,7 +365,7 @@ def weigh_classes(job: Job) -> torch.Tensor | None:
 
 
 def copy_weights(network: nn.Module, into: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """Return the weights on the CPU, in `into` where it is given: memory that is already there is faster."""
+    """Copy the weights to the CPU; `into` reuses memory, which is faster."""
     state = network.state_dict()
     if not into:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
