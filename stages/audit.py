@@ -31,15 +31,15 @@ from stages.training.checkpoint_folder import FEATURES, find_folder
 
 ISSUES, LABELS_FIXED = Path("metrics/label_issues.csv"), Path("labels_fixed.csv")
 PATHS = ("packed", "manifest", "fixes", "issues", "summary", "pictures")
-N_SHOWN = 18  # in the report
+N_SHOWN = 18  # labels in the report
 N_ALIKE = 12
 
 
 def accept(issues: Path, n: int, labels_fixed: Path) -> None:
-    """Add the first issues of those that are judged to labels_fixed.csv.
+    """Add the first n judged issues to labels_fixed.csv.
 
     Raises:
-        UserError: the list has fewer, or does not exist.
+        UserError: the list has fewer judged issues, or does not exist.
     """
     if not issues.is_file():
         raise UserError(f"{issues}: no such file; run `dvc repro audit`")
@@ -52,9 +52,9 @@ def accept(issues: Path, n: int, labels_fixed: Path) -> None:
 
 
 def read_rows(manifest: Path, fixes: Path) -> pd.DataFrame:
-    """Return a row for each packed picture, in the order of train, val and test: file, split, decided, marked.
+    """Return a row per packed picture, in the order train, val, test: file, split, decided, marked.
 
-    A person has decided about those that labels_fixed.csv names; of the test split some are marked, to be left out.
+    `decided`: labels_fixed.csv names the picture. `marked`: it says `drop`, but the picture stays in the test split.
     """
     table, named = (pd.read_csv(path, keep_default_na=False, dtype=str) for path in (manifest, fixes))
     rows = pd.concat([table[table["split"] == split] for split in SPLITS], ignore_index=True)
@@ -64,7 +64,7 @@ def read_rows(manifest: Path, fixes: Path) -> pd.DataFrame:
 
 
 def list_issues(found: Examination, rows: pd.DataFrame, labels: np.ndarray, names: np.ndarray) -> pd.DataFrame:
-    """List the labels that look wrong, and that nobody has decided about; its index says which rows they are of."""
+    """List the labels that look wrong and that labels_fixed.csv does not name; the index has their row numbers."""
     listed = np.array([row for row in found.rank() if not rows["decided"].iat[row]], dtype=int)
     columns = {
         "file": rows["file"].to_numpy()[listed],
@@ -78,7 +78,7 @@ def list_issues(found: Examination, rows: pd.DataFrame, labels: np.ndarray, name
 
 
 def summarise(found: Examination, issues: pd.DataFrame, labels: np.ndarray, names: np.ndarray) -> dict[str, Any]:
-    """Return what the audit says beside its list."""
+    """Return the summary of the audit: numbers, and pairs of classes that overlap."""
     judged = issues[issues["judged"] == "yes"]
     overlaps = [
         pair | {key: str(names[pair[key]]) for key in ("a", "b")} for pair in find_overlaps(found.probabilities, labels)
@@ -97,10 +97,10 @@ def summarise(found: Examination, issues: pd.DataFrame, labels: np.ndarray, name
 
 
 def choose_neighbours(features: np.ndarray, found: Examination, labels: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Return for each picture that is shown those of the suggested class that are most like it, and do not look wrong.
+    """Return the nearest neighbours of each shown picture in the suggested class, without labels that look wrong.
 
     Returns:
-        int, shape (k, N_NEIGHBOURS): rows; -1 where there is none.
+        int, shape (k, N_NEIGHBOURS): rows; -1 if there are fewer neighbours.
     """
     doubtful, chosen = np.isin(np.arange(len(labels)), found.rank()), np.full((len(shown), N_NEIGHBOURS), -1)
     for places, row in zip(chosen, shown.tolist(), strict=True):
@@ -110,10 +110,10 @@ def choose_neighbours(features: np.ndarray, found: Examination, labels: np.ndarr
 
 
 def write_pictures(path: Path, splits: list[PackedSplit], shown: np.ndarray, alike: np.ndarray) -> None:
-    """Write the pictures that the report shows, each once; `shown` and `alike` name them by their places, -1 is none.
+    """Write the pictures for the report, each once, and `shown` and `alike` as positions among them (-1: no picture).
 
     Args:
-        shown, alike: int, shape (k, n): rows of all splits in their order.
+        shown, alike: int, shape (k, n): row numbers over all splits in order; -1: no picture.
     """
     rows, places = np.unique(np.concatenate([shown.ravel(), alike.ravel()]), return_inverse=True)
     places, rows = (places, rows) if -1 not in rows else (places - 1, rows[1:])
@@ -135,7 +135,7 @@ def audit(arguments: argparse.Namespace) -> None:
     class_names, splits = open_splits(arguments.packed, SPLITS)
     names, rows = np.array(class_names), read_rows(arguments.manifest, arguments.fixes)
     backbone, view = open_backbone(settings, class_names, splits[0].images.shape[1], choose_device())
-    folder = find_folder(arguments.pictures) / FEATURES  # where a training may have left some
+    folder = find_folder(arguments.pictures) / FEATURES  # a training may have stored features there
     parts = [describe_pictures(backbone, split.images, view, folder, settings.architecture) for split in splits]
     features = np.concatenate(parts)
     kept = np.flatnonzero(~rows["marked"])

@@ -30,13 +30,13 @@ CHECKED = "every value of the parameter files is right\n"
 
 
 def list_outputs() -> tuple[set[Path], set[Path]]:
-    """Return all files and folders that DVC makes or tracks, as the parameters have it now; their paths are absolute.
+    """Return the absolute paths of all files and folders that DVC makes or tracks with the current parameters.
 
     Returns:
-        All; and those that the stage `audit` needs, and its own.
+        All paths; and the paths of the stage `audit` and of all stages that it depends on.
     Raises:
-        UserError: DVC cannot read its files, or a stage would need its own output, as where two models start from each
-            other.
+        UserError: DVC cannot read its files, or a stage would need its own output, for example if two models start
+            from each other.
     """
     try:
         with Repo() as repo:
@@ -53,7 +53,7 @@ def list_outputs() -> tuple[set[Path], set[Path]]:
 
 
 def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
-    """Say where values that are right by themselves do not fit the folders and the networks, a line each."""
+    """Yield a line for each valid value that does not fit the folders or the networks."""
     images = Path(recipe.images)
     if not images.is_dir() and not _is_made(images, outputs):
         found = "a file" if images.is_file() else "nothing"
@@ -84,7 +84,7 @@ def find_problems(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
 
 def _find_wrong_layers(name: str, block: Network) -> Iterator[str]:
     if not (layers := getattr(block, "frozen_layers", ())):
-        return  # nothing is built, nor is torch imported
+        return  # without building a network or importing torch
     import torch
 
     with torch.device("meta"):  # no memory for the weights
@@ -100,13 +100,13 @@ def _find_wrong_layers(name: str, block: Network) -> Iterator[str]:
 
 
 def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -> Iterator[str]:
-    """Say so where the audit's network would have learnt from the labels that it is to judge.
+    """Yield a line if the network of the audit would have learnt from the labels that it has to judge.
 
-    What weights from elsewhere say of themselves the stage `audit` reads.
+    The metadata of other weights are checked by the stage `audit` itself.
 
     Args:
-        needed: what the audit needs of all that DVC makes.
-        inputs: the other parameter files that train.
+        needed: paths that the audit depends on, as from `list_outputs`.
+        inputs: the other parameter files for training.
     """
     weights, wanted = recipe.audit.weights, "audit.weights: expected weights that did not learn from these labels"
     learnt = [path for path in needed if path.suffix == ".safetensors" and MEMBERS.absolute() in path.parents]
@@ -122,14 +122,14 @@ def find_taught(recipe: Recipe, needed: set[Path], inputs: dict[Path, Recipe]) -
 
 
 def _name(path: Path) -> str:
-    """Return a path as it is written from here."""
+    """Return a path relative to the working directory."""
     return path.absolute().relative_to(Path.cwd()).as_posix()
 
 
 def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
-    """Say which images and weights `dvc exp run` would commit to git with the experiment, a line each.
+    """Yield a line for images and weights that `dvc exp run` would commit to git with the experiment.
 
-    It adds whatever a stage depends on, lies in the repository, is none of DVC's, and is not ignored.
+    It adds all dependencies of stages in the repository that DVC does not track and git does not ignore.
     """
     weights = {f"{name}.weights": block.weights for name, block in recipe.networks().items()}
     for key, path in {"images": recipe.images, **weights}.items():
@@ -142,7 +142,7 @@ def find_strays(recipe: Recipe, outputs: set[Path]) -> Iterator[str]:
 
 
 def _list_strays(path: str) -> str:
-    """Return what git knows nothing of at a path; nothing where that is in no repository."""
+    """Return the untracked files at a path; "" outside a git repository."""
     listing = ["ls-files", "--others", "--exclude-standard", "--directory", "--no-empty-directory"]
     command = ["git", "--literal-pathspecs", *listing, "--", path]
     with suppress(FileNotFoundError):  # without git there are no experiments
@@ -155,7 +155,7 @@ def _is_made(path: Path, outputs: set[Path]) -> bool:
 
 
 def _say_switch(path: Path) -> str:
-    """Say how to switch on what would make a path: inputs that need a network are listed in a params.yaml beside it."""
+    """Return how to switch on the input that makes a path: a params.yaml beside it lists inputs that need a network."""
     switch, name = path.parent / "params.yaml", path.name.removesuffix(".safetensors")
     for key, listed in (yaml.safe_load(switch.read_bytes()) if switch.is_file() else {}).items():
         if isinstance(listed, list) and name not in listed and all(isinstance(each, str) for each in listed):

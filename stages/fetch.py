@@ -39,7 +39,7 @@ def fetch_network(timm_name: str) -> Any:
         )
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each retry
     socket.setdefaulttimeout(6 * TIMEOUT_S)  # for files that are not on the hub, which are requested once
-    timm.models.set_pretrained_check_hash()  # from the file name; else half a file may stay in the cache
+    timm.models.set_pretrained_check_hash()  # the file name contains it; otherwise half a file may stay in the cache
     config = timm.get_pretrained_cfg(timm_name)
     where = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
     print(f"fetch: {timm_name} from {where}", flush=True)

@@ -28,9 +28,9 @@ from stages.runtime.process import exit_cleanly
 def answer(
     paths: list[str], folder: Path, model: str | None, coverage: float | None = None, at_least: float | None = None
 ) -> Iterator[tuple[str, Answer | str]]:
-    """Yield each path with its Answer, or with why there is no picture; memory holds a few pictures at a time.
+    """Yield each path with its Answer, or with the reason why it is not a picture; only a few pictures are in memory.
 
-    Answers come in the paths' order; what is no picture comes at once.
+    Answers come in the order of the paths; failures come earlier.
 
     Args:
         coverage: how often the set of classes contains the right one; None: no set.
@@ -46,7 +46,7 @@ def answer(
 
     def ask(pictures: list[tuple[str, dict[int, np.ndarray]]]) -> Iterator[tuple[str, Answer]]:
         images = {size_px: np.stack([picture[size_px] for _, picture in pictures]) for size_px in sizes_px}
-        # chosen when the worker processes run already: a process that is forked after CUDA has started may hang
+        # chosen after the worker processes have started: a process that is forked after CUDA has started may hang
         probabilities, distances = ensemble.predict(images, choose_device())
         for i, (path, _) in enumerate(pictures):
             distance = None if distances is None else float(distances[i])
@@ -58,7 +58,7 @@ def answer(
             yield path, picture
             continue
         waiting.append((path, picture))
-        if len(waiting) == BATCH_SIZE + 2:  # no image is left alone at the end: the same batches as in `evaluate`
+        if len(waiting) == BATCH_SIZE + 2:  # batches as in `evaluate`, and no single image at the end
             yield from ask(waiting[:BATCH_SIZE])
             del waiting[:BATCH_SIZE]
     if waiting:
@@ -97,8 +97,8 @@ def main() -> None:
     )
     parser.set_defaults(write=write_table)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text; in JSON that is its escape
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly if `| head` closes the pipe
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8; JSON can escape them
     sys.stderr.reconfigure(errors="backslashreplace")
     for name in ("coverage", "at_least"):
         if (value := vars(arguments)[name]) is not None and not 0 < value < 1:
@@ -121,7 +121,7 @@ def main() -> None:
             else:
                 yield path, found
 
-    # rows that pass over the screen are progress enough
+    # printed rows already show the progress
     hidden = True if sys.stdout.isatty() else None
     answers = answer(paths, arguments.models, arguments.model, arguments.coverage, arguments.at_least)
     arguments.write(name_refused(tqdm(answers, total=len(paths), unit="image", disable=hidden, leave=False)))

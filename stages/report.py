@@ -121,7 +121,7 @@ def gather(metrics: Path, data: Path, params: Path, default: Path, source: Path)
 
 
 def forget_others(metrics: Path, attention: Path, models: list[str]) -> None:
-    """Remove the files of models that are no longer in the parameters."""
+    """Delete the files of models that are no longer in the parameters."""
     remove_leftovers(attention, ".npz", models)
     remove_leftovers(metrics, ".json", models)
     for history in metrics.glob("*/history.csv"):

@@ -33,7 +33,7 @@ END = "report"  # everything it needs runs; unused inputs do not
 def main() -> None:
     gpus = list_gpus()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # two trainings at once, a core each, are faster than one after the other on two cores
+    # on two cores, two trainings at once (a core each) are faster than one after the other
     at_once = "number of stages at once; by default the number of GPUs, or 2 without GPUs"
     parser.add_argument("jobs", nargs="?", type=int, default=len(gpus) or 2, help=at_once)
     n_jobs = parser.parse_args().jobs
@@ -118,7 +118,7 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
     giant = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
     audit = {stage for stage in needed if stage.addressing == "audit"}
-    # what needs the giant waits for all others, too
+    # stages that need the giant also wait for all others
     alone = {giant, *ancestors(graph, giant), *audit} if giant else set()
     order.prepare()
 

@@ -33,14 +33,14 @@ SAMPLE_SIZE_PX = 192
 
 
 def assign_splits(dataset: Dataset, settings: Split, ledger: Mapping[str, str]) -> tuple[pd.Series, dict[str, str]]:
-    """Split the images: as the folder does, or by class and group; what the folder lacks comes from its train.
+    """Split the images: by the splits of the folder, or by class and group; missing splits are cut from its train.
 
     Args:
-        ledger: {picture: split} of earlier splits, which decide first.
+        ledger: {picture: split} of earlier splits, which take precedence.
     Returns:
-        The split of each image; and the ledger, with what is new in it.
+        The split of each image; and the ledger with the new pictures.
     Raises:
-        UserError: a class has too few pictures; all such classes are named.
+        UserError: classes have too few pictures; one line per class.
     """
     images, given = dataset.images, dataset.given
     splits = images["split"].copy()
@@ -59,14 +59,14 @@ def assign_splits(dataset: Dataset, settings: Split, ledger: Mapping[str, str]) 
 
 
 def class_counts(images: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Count the images: a row a class in label order, columns class, train, val, test, total."""
+    """Count the images: one row per class in label order, columns class, train, val, test, total."""
     counts = pd.crosstab(images["class"], images["split"]).reindex(index=classes, columns=list(SPLITS), fill_value=0)
     counts["total"] = counts.sum(axis=1)
     return counts.rename_axis(index="class", columns=None).reset_index()
 
 
 def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) -> None:
-    """Refuse a class that has no usable image in one of the splits that are wanted: each has its line."""
+    """Refuse classes without a usable image in one of the wanted splits; one line per class."""
     if problems := [
         f"{folder}: class {row['class']}: no usable image in {', '.join(lacking)}; add some, or remove the class"
         for row in counts.to_dict("records")
@@ -76,7 +76,7 @@ def check_counts(folder: Path, counts: pd.DataFrame, wanted: Collection[str]) ->
 
 
 def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame, fixes: pd.DataFrame) -> dict[str, Any]:
-    """Return what the report says of the images; metrics/class_counts.csv has the classes."""
+    """Return the facts about the images for the report; counts per class are in metrics/class_counts.csv."""
     totals = counts[[*SPLITS, "total"]].sum()
     n_pictures, n_groups = images["pixels"].nunique(), images["copies"].nunique()
     return {
@@ -102,7 +102,7 @@ def describe(dataset: Dataset, images: pd.DataFrame, counts: pd.DataFrame, fixes
 
 
 def say(facts: dict[str, Any]) -> None:
-    """Print what a user should know of the images beside their number."""
+    """Print the facts about the images that a user should know."""
     fixed = facts["n_fixed"]
     for count, meaning in (
         (facts["n_exact_copies"], "images are exact copies of another image; copies stay in one split"),

@@ -1,4 +1,4 @@
-"""Train a network on the packed images, from scratch or from start weights; write the model, and its history by epoch.
+"""Train a network on the packed images, from scratch or from start weights; write the model and its history by epoch.
 
 python -m stages.train MODEL PACKED MODEL_FILE HISTORY [--params PATH]
 

@@ -19,7 +19,7 @@ from stages.dataset.rejections import Rejection
 from stages.dataset.walk import ListedFile
 from stages.pixels.packed_splits import SPLITS
 
-COLUMNS = ("path", "label", "class", "split", "sha256", "width", "height", "group")  # of the manifest
+COLUMNS = ("path", "label", "class", "split", "sha256", "width", "height", "group")  # columns of the manifest
 CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others are mistakes
 
 
@@ -61,7 +61,7 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int, fixes: Path | No
         for i, facts in zip(dark, again, strict=True):
             inspected[i] = facts
     facts = [each for each in inspected if isinstance(each, Facts)]
-    left_out = {path for path, label in new.items() if label is None}  # whatever is wrong with them
+    left_out = {path for path, label in new.items() if label is None}  # not rejected, even if unusable
     rejections = [each for each in inspected if isinstance(each, Rejection) and each.path not in left_out]
     rejections += listing.rejections
     images = pd.DataFrame(facts, columns=Facts._fields)
@@ -80,11 +80,12 @@ def read_dataset(folder: Path, max_pixels: int, copy_bits: int, fixes: Path | No
 
 
 def fix_labels(images: pd.DataFrame, labels: Sequence[str], new: Mapping[str, str | None]) -> pd.DataFrame:
-    """Add to images with a `label` the columns class, given, fixed and dropped, and number the labels.
+    """Add the columns class, given, fixed and dropped to the images, and replace labels by their numbers.
 
     Args:
-        labels: of all classes, in their order.
-        new: {path: label, or None: it is to be left out}, of labels_fixed.csv.
+        images: with the column `label`.
+        labels: labels of all classes, in label order.
+        new: {path: label; None: leave the image out}, from labels_fixed.csv.
     """
     numbers = {label: number for number, label in enumerate(labels)}
     dropped = [path in new and new[path] is None for path in images["path"]]

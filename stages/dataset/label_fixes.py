@@ -1,12 +1,12 @@
-"""Reads labels_fixed.csv: what a person has found out about labels of an image folder.
+"""Read labels_fixed.csv, in which a person corrects labels of an image folder.
 
     file,label
     daisy/0008.jpg,oxeye daisy
     rose/0101.jpg,drop
 
-A label is one that the folder gives, or its class's name; `drop` leaves the picture out. A picture's own label says
-that it has been looked at and is right. The file is there for one image folder, and has the header alone where nothing
-is to be fixed.
+A label is a label of the folder or the readable name of a class; `drop` leaves the picture out. A row that repeats the
+label of the folder confirms that it is right. The file belongs to one image folder. Without corrections it contains
+only the header.
 """
 
 import difflib
@@ -25,7 +25,7 @@ DROP = "drop"
 
 
 class Fix(NamedTuple):
-    """A row of labels_fixed.csv: its line, the picture's path in the folder, what its label is to be; or DROP."""
+    """A row of labels_fixed.csv: line number, path of the picture in the folder, and the correct label or DROP."""
 
     line: int
     file: str
@@ -33,10 +33,10 @@ class Fix(NamedTuple):
 
 
 def read_fixes(table: Path) -> list[Fix]:
-    """Read labels_fixed.csv; nothing, where the file is empty.
+    """Read labels_fixed.csv; an empty file gives an empty list.
 
     Raises:
-        UserError: all that can be wrong with it without a look at the images, a line each.
+        UserError: all mistakes that can be found without the images; one line per mistake.
     """
     if not read_text(table).strip():
         return []
@@ -58,15 +58,15 @@ def read_fixes(table: Path) -> list[Fix]:
 def match_fixes(
     table: Path, fixes: Sequence[Fix], folder: Path, files: Iterable[str], names: Mapping[str, str]
 ) -> dict[str, str | None]:
-    """Find the pictures and classes that the rows speak of.
+    """Find the pictures and classes that the rows refer to.
 
     Args:
-        files: the paths of all pictures of the folder, also of those that cannot be used.
-        names: {label: the name of its class}.
+        files: paths of all files in the folder, including unusable ones.
+        names: {label: readable name of the class}.
     Returns:
-        {path: label, or None: it is to be left out}.
+        {path: label; None: leave the picture out}.
     Raises:
-        UserError: a row is not about this folder; each has its line.
+        UserError: rows do not fit this folder; one line per row.
     """
     by_spelling = {_compose(path): path for path in files}
     paths = [by_spelling.get(_compose(fix.file)) for fix in fixes]
@@ -86,7 +86,7 @@ def match_fixes(
 
 
 def _find_label(text: str, names: Mapping[str, str]) -> tuple[str | None, str]:
-    """Return the label that a cell means, or None for DROP; and what is wrong with it, if anything is."""
+    """Return the label that a cell means (None for DROP), and a description of a mistake, or ""."""
     spelt = _compose(text)
     meant = {label for label, name in names.items() if spelt in map(_compose, (label, name))}
     if spelt.casefold() == DROP and not meant:
@@ -101,24 +101,24 @@ def _find_label(text: str, names: Mapping[str, str]) -> tuple[str | None, str]:
 
 
 def _compose(text: str) -> str:
-    """Write accents as Windows and Linux do."""
+    """Return text with composed accents, as on Windows and Linux."""
     return unicodedata.normalize("NFC", text)
 
 
 def list_fixes(images: pd.DataFrame) -> pd.DataFrame:
-    """List the pictures that labels_fixed.csv names, for other stages to read.
+    """List the pictures that labels_fixed.csv names, for other stages.
 
     Args:
-        images: columns path, split, class, given (class), fixed (is named), dropped.
+        images: columns path, split, class, given (class in the folder), fixed (whether the file names it), dropped.
     Returns:
-        Columns file, split, given and fixed: names of classes; no name in the last, where it is to be left out.
+        Columns file, split, given and fixed; the last two are classes, and `fixed` is "" if the picture is left out.
     """
     named = images[images["fixed"]].rename(columns={"path": "file"})
     return named.assign(fixed=named["class"].mask(named["dropped"], ""))[["file", "split", "given", "fixed"]]
 
 
 def count_fixes(fixes: pd.DataFrame) -> dict[str, int]:
-    """Count what labels_fixed.csv changed; a picture of the test split that is to be dropped stays, and is marked."""
+    """Count the changes by labels_fixed.csv; dropped pictures of the test split stay in it and are marked."""
     is_dropped, is_test = fixes["fixed"] == "", fixes["split"] == "test"
     is_changed = ~is_dropped & (fixes["fixed"] != fixes["given"])
     counts = {"relabelled": is_changed, "relabelled_in_test": is_changed & is_test}
@@ -129,7 +129,7 @@ def count_fixes(fixes: pd.DataFrame) -> dict[str, int]:
 
 
 def add_fixes(table: Path, rows: Iterable[tuple[str, str]]) -> int:
-    """Add rows of file and label to labels_fixed.csv, but of pictures that it names already; return how many."""
+    """Add rows (file, label) to labels_fixed.csv for pictures that it does not name yet; return the number of rows."""
     fixes = read_fixes(table) if table.exists() else []
     named = {fix.file for fix in fixes}
     new = [row for row in rows if row[0] not in named]

@@ -1,8 +1,8 @@
-"""Reads labels.csv, which names the images of a folder: columns path and label, and optionally split and group.
+"""Read labels.csv, which lists the images of a folder: columns path and label, and optionally split and group.
 
-The split column has the words of SPLIT_NAMES; it is filled in every row or in none. Pictures of one group (a
-specimen, a day, a video) stay in one split; an empty cell is no group. Cells are separated by commas, or by
-semicolons or tabs, as Excel does it in many languages: the header shows which.
+The split column uses the words of SPLIT_NAMES, in every row or in no row. Pictures of one group (a specimen, a day, a
+video) stay in one split; an empty cell means no group. Cells are separated by commas, or by semicolons or tabs, which
+Excel writes in many languages; the header shows which.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
 
 LABELS_FILE = "labels.csv"
-# the words by which image folders name a split, in lower case, as in Hugging Face's `datasets`
+# lower-case names of splits in image folders, as in Hugging Face's `datasets`
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -28,7 +28,7 @@ SPLIT_NAMES = {
 
 
 class LabelRow(NamedTuple):
-    """A row of labels.csv: its line, the path in the folder (not looked up), the label, any split and group."""
+    """A row of labels.csv: line number, path in the folder (it may not exist), label, and split and group if given."""
 
     line: int
     path: str
@@ -38,10 +38,10 @@ class LabelRow(NamedTuple):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file that a person wrote: UTF-8, or UTF-16 with a mark, as Excel and PowerShell write it.
+    """Return the text of a file that a person wrote: UTF-8, or UTF-16 with a byte order mark (Excel, PowerShell).
 
     Raises:
-        UserError: it is neither; with the line.
+        UserError: the file has another encoding; the message names the line.
     """
     content = path.read_bytes()
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -53,7 +53,7 @@ def read_text(path: Path) -> str:
 
 
 def refuse_lines(path: Path, problems: list[str]) -> None:
-    """Raise a UserError of all that is wrong with a file, if anything is."""
+    """Raise a UserError with all problems of a file, if there are any."""
     if problems:
         raise UserError(*(f"{path}: {problem}" for problem in problems))
 
@@ -62,9 +62,9 @@ def read_label_table(table: Path) -> list[LabelRow]:
     """Read labels.csv.
 
     Returns:
-        the rows in the file's order, no path twice.
+        The rows in the order of the file, without duplicate paths.
     Raises:
-        UserError: all that is wrong with it, a line each.
+        UserError: the file has mistakes; one line per mistake.
     """
     rows: dict[str, LabelRow] = {}
     problems: list[str] = []
@@ -72,12 +72,12 @@ def read_label_table(table: Path) -> list[LabelRow]:
         path, label, split, group = (cells.get(name, "") for name in ("path", "label", "split", "group"))
         path = tidy_path(path)
         split_name = SPLIT_NAMES.get(split.casefold(), split or None)
-        label, group = (unicodedata.normalize("NFC", each) for each in (label, group))  # one name, however written
+        label, group = (unicodedata.normalize("NFC", each) for each in (label, group))  # composed accents
         row = LabelRow(line, path, label, split_name, group)
         first = rows.setdefault(path, row)
         has_split = next(iter(rows.values())).split is not None
         checks = [
-            # a path from the root would differ from machine to machine
+            # an absolute path would differ between machines
             (
                 not path or path[0] == "/",
                 f"expected the path of an image inside this folder, found {path!r}; correct the path",
@@ -99,17 +99,17 @@ def read_label_table(table: Path) -> list[LabelRow]:
 
 
 def read_cells(table: Path, needed: Sequence[str], problems: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number of each line of a CSV file that is not blank, and its cells by their columns in lower case.
+    """Yield (line number, {lower-case column: cell}) for each line of a CSV file that is not blank.
 
     Args:
-        needed: columns that there have to be, once each.
-        problems: takes up what is wrong with a line.
+        needed: columns that must exist exactly once.
+        problems: the function adds mistakes in lines to this list.
     Raises:
-        UserError: it has other columns, or another encoding.
+        UserError: the file has other columns, or another encoding.
     """
     text = read_text(table)
     separator = max(",;\t", key=text.partition("\n")[0].count)
-    # strict: a quote that is never closed would otherwise swallow the rows below it
+    # strict: otherwise an unclosed quote would swallow the rows below it
     dialect = {"delimiter": separator, "skipinitialspace": True, "strict": True}
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="", **dialect)
     try:
@@ -132,12 +132,12 @@ def read_cells(table: Path, needed: Sequence[str], problems: list[str]) -> Itera
 
 
 def tidy_path(path: str) -> str:
-    """Return a path in the folder as `walk` lists it, also where it is written as Windows does."""
+    """Return a path as `walk` lists it, also for a path with the separators of Windows."""
     return path and posixpath.normpath(path.replace("\\", "/"))
 
 
 def find_cut_groups(rows: Iterable[LabelRow]) -> list[str]:
-    """Say which groups the split column cuts, a line each."""
+    """Return one line for each group whose pictures are in several splits."""
     first: dict[str, LabelRow] = {}
     cut = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Shares the images of each class out to the splits, and keeps copies together."""
+"""Distribute the images of each class over the splits, and keep copies together."""
 
 import hashlib
 from collections import defaultdict
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from stages.pixels.packed_splits import SPLITS
 from stages.runtime.errors import UserError
 
-N_ORDERS = 20  # of groups with pictures of several classes, until no class lacks a split
+N_ORDERS = 20  # largest number of orders in which groups with pictures of several classes are placed
 
 
 def stratify(
@@ -17,22 +17,22 @@ def stratify(
     seed: int,
     earlier: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Split the images of each class by the fractions; a group of copies never stands in two splits.
+    """Split the images of each class by the fractions; all pictures of a group go to one split.
 
-    Each split's share of a class is within one image of the ideal where the groups allow it. Groups that stood in a
-    split earlier stay there; where a split would stay empty by that, those of train and val are placed afresh, and
-    those of test never. Without earlier places, an image's depends on its hash's rank in the class: when a class
-    grows, the few at the boundaries between splits move. Groups with pictures of several classes are placed first.
+    In each split, the number of images of a class is within one image of the ideal, if the groups allow it. Groups with
+    an earlier split stay there. If a class would then lack a split, its groups in train and val are placed again, but
+    never its groups in test. A group without an earlier split is placed by the rank of its hash in the class, so if a
+    class grows, only the few at the boundaries between splits move. Groups with several classes come first.
 
     Args:
-        classes: the class of each image.
-        groups: the group of each image, a hexadecimal hash.
-        fractions: of train, val and test; they sum to 1. A split whose fraction is 0 stays empty.
-        earlier: {group: its split} of an earlier version of the images.
+        classes: class of each image.
+        groups: group of each image, a hexadecimal hash.
+        fractions: fractions of train, val and test; they sum to 1. A split with fraction 0 stays empty.
+        earlier: {group: split} from an earlier version of the images.
     Returns:
         "train", "val" or "test" for each image. It depends on the hashes and the seed, not on order or file names.
     Raises:
-        UserError: classes have fewer groups than there are splits to fill; each has its line.
+        UserError: classes have fewer groups than splits to fill; one line per class.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for class_name, group in zip(classes, groups, strict=True):
@@ -61,7 +61,7 @@ def _of(its: Mapping[str, int], places: Mapping[str, int]) -> dict[str, int]:
 
 
 def _suffice(its: Mapping[str, int], kept: Mapping[str, int], n_splits: int) -> bool:
-    """Tell whether the groups of a class that are not kept are enough for the splits that have none."""
+    """Return whether a class has enough other groups for the splits without a kept group."""
     return len(its) - len(kept) >= n_splits - len(set(kept.values()))
 
 
@@ -84,9 +84,9 @@ def _describe_lack(
 def _place_shared(
     sizes: Mapping[str, Mapping[str, int]], stood: Mapping[str, int], fractions: Sequence[float], seed: int
 ) -> dict[str, int]:
-    """Place the groups with pictures of several classes, the largest first, by what all their classes need.
+    """Place the groups with pictures of several classes, the largest first, where their classes need most images.
 
-    A class may then be left without a picture in some split: other orders are tried.
+    If a class is then left without a picture in some split, other orders are tried.
     """
     classes_of: dict[str, list[str]] = defaultdict(list)
     for name, its in sizes.items():
@@ -121,7 +121,7 @@ def _place_shared(
 
 
 def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequence[float], seed: int) -> dict[str, int]:
-    """Give the groups of a class that are not kept to the splits that still need them."""
+    """Assign the other groups of a class to the splits that still need images."""
     needs = apportion(sum(sizes.values()), fractions)
     empty = {split for split, fraction in enumerate(fractions) if fraction > 0} - set(kept.values())
     for group, split in kept.items():
@@ -130,7 +130,7 @@ def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequenc
     places: dict[str, int] = {}
     several = sorted((group for group in ranked if sizes[group] > 1), key=lambda group: -sizes[group])
     for n_placed, group in enumerate(several):
-        # a group of many copies may fill a split twice over: the last groups are kept for splits still empty
+        # a group of many copies may overfill a split, so the last groups are reserved for empty splits
         choices = sorted(empty) if len(ranked) - n_placed <= len(empty) else range(len(needs))
         split = places[group] = max(choices, key=lambda choice: needs[choice])
         needs[split] -= sizes[group]
@@ -143,15 +143,15 @@ def _place(sizes: Mapping[str, int], kept: Mapping[str, int], fractions: Sequenc
 def _share(n: int, needs: Sequence[int], empty: set[int]) -> list[int]:
     """Return the splits of n single images in rank order: first those for train, then val, then test."""
     counts = [max(need, int(split in empty)) for split, need in enumerate(needs)]
-    while sum(counts) > n:  # another split is fuller than its share
+    while sum(counts) > n:  # another split has more than its share
         counts[max(range(len(counts)), key=lambda split: counts[split] - (split in empty))] -= 1
     return [split for split, count in enumerate(counts) for _ in range(count)]
 
 
 def apportion(n: int, fractions: Sequence[float]) -> list[int]:
-    """Share n images out by the fractions: whole numbers that sum to n.
+    """Distribute n images by the fractions: whole numbers that sum to n.
 
-    Each is within one of the ideal, except that a positive fraction gets at least 1 where n allows it.
+    Each number is within one of the ideal, but a positive fraction gets at least 1 if n allows it.
     Source: the largest-remainder method (Hamilton).
     """
     shares = [int(n * fraction + 1e-9) for fraction in fractions]

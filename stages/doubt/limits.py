@@ -24,7 +24,7 @@ from stages.scoring.voting import LogarithmicPool
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one classifier: the distance that 99 % of the validation pictures keep, and the limits of its sets."""
+    """Limits of one classifier: for distances (99 % of the validation pictures do not exceed it) and for sets."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 

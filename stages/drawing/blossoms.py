@@ -1,6 +1,6 @@
 """Forms of flowers: each function draws one posed flower, far petals first.
 
-A petal is an affine image of one painted sprite, so that a tilted or cupped flower foreshortens as it should.
+A petal is an affine image of one painted sprite, so that a tilted or cupped flower has the right perspective.
 """
 
 import math
@@ -41,7 +41,7 @@ def paint_bloom(species: Species, radius: float, rng: np.random.Generator) -> Bl
 
 
 def _paint_floret(species: Species, bloom: Bloom, radius: float, rng: np.random.Generator) -> Sprite:
-    """Draw one small flower on transparent ground; the sprite's base is the flower's middle, its length the radius."""
+    """Draw a small flower on a transparent background; the sprite's base is its middle, its length is the radius."""
     half = math.ceil(radius * 1.15)
     image = Image.new("RGBa", (2 * half, 2 * half))
     tilt = 0.2 if species.form == "umbel" else 0.75
@@ -52,7 +52,7 @@ def _paint_floret(species: Species, bloom: Bloom, radius: float, rng: np.random.
 
 
 def _draw_rosette(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw layers of petals around a centre; petals that rise out of the plane form a cup."""
+    """Draw layers of petals around a centre; petals that point out of the plane form a cup."""
     upright = species.cup > 0.45
     nearer: list[tuple] = []
     for layer in range(species.layers):
@@ -76,7 +76,7 @@ def _draw_rosette(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pos
 
 
 def _draw_cup(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw a flower seen from the side; its base is below the centre of its place."""
+    """Draw a flower seen from the side; its base is below the centre of its position."""
     base = replace(pose, y=pose.y + 0.62 * pose.radius, radius=1.4 * pose.radius)
     _draw_rosette(canvas, species, bloom, base, rng)
 
@@ -143,7 +143,7 @@ def _draw_thistle(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pos
 
 
 def _draw_spathe(canvas: Image.Image, species: Species, bloom: Bloom, pose: Pose, rng: np.random.Generator) -> None:
-    """Draw one great leaf-like petal with a spadix before it."""
+    """Draw one large leaf-like petal with a spadix in front of it."""
     c, s = math.cos(pose.lean), math.sin(pose.lean)
     foot = replace(pose, x=pose.x - 0.75 * pose.radius * c, y=pose.y - 0.75 * pose.radius * s)
     paste_petal(canvas, bloom.petal, foot, 0.0, 1.75 * pose.radius, species.cup)

@@ -1,4 +1,4 @@
-"""Compose a picture: choose specimens of a species, their places, the garden and the light."""
+"""Compose a picture: choose specimens of a species, their positions, the background and the light."""
 
 import math
 from colorsys import hsv_to_rgb, rgb_to_hsv
@@ -64,7 +64,7 @@ def _vary_species(species: Species, rng: np.random.Generator) -> Species:
 
 
 def _shift_hue(hue: float, shift: float) -> float:
-    """Move along the colour circle, but stop where a petal would turn green."""
+    """Shift a hue along the colour circle, but stop before it becomes green."""
     low, high = GREENS
     shifted = (hue + shift) % 1
     if low < shifted < high and not low < hue < high:

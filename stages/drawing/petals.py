@@ -10,8 +10,8 @@ from PIL import Image
 from stages.drawing.species import Colour
 
 PROFILE_STEPS = 128
-MARGIN = 0.08  # around the petal, for its shadow; parts of its length
-SHADES = (0.70, 0.85, 1.0)  # of the same petal, turned from the light or towards it
+MARGIN = 0.08  # around the petal, for its shadow; fraction of its length
+SHADES = (0.70, 0.85, 1.0)  # brightness of a petal, from turned away from the light to facing it
 
 
 class Outline(NamedTuple):
@@ -19,9 +19,9 @@ class Outline(NamedTuple):
 
     taper: float
     tip: float
-    notch: float = 0.0  # depth of the dent in the tip, parts of the length
+    notch: float = 0.0  # depth of the dent in the tip, fraction of the length
     frill: float = 0.0  # depth of the teeth
-    teeth: float = 0.0  # how many over the width
+    teeth: float = 0.0  # number over the width
 
 
 OUTLINES = {
@@ -47,7 +47,7 @@ class Sprite(NamedTuple):
     """Premultiplied RGBA images of one petal, one for each of SHADES; the petal points to the right."""
 
     images: tuple[Image.Image, ...]
-    base_x: float  # where the petal's base lies in the image, px
+    base_x: float  # position of the petal's base in the image, px
     base_y: float
     length: float  # px
 
@@ -55,9 +55,9 @@ class Sprite(NamedTuple):
 def alike(function: Callable, x: np.ndarray, *more: float) -> np.ndarray:
     """Compute a transcendental function of a float32 array so that every processor gives the same float32 numbers.
 
-    numpy's float32 exp, cos, power and hypot differ from processor to processor in the last bit, which now and then
-    tips a pixel. In float64 that bit is a billion times smaller, and gone when the result is rounded to float32. Sums,
-    products, quotients and square roots need none of this: IEEE 754 leaves no freedom in them.
+    The last bit of numpy's float32 exp, cos, power and hypot depends on the processor, which occasionally changes a
+    pixel. In float64 that bit is a billion times smaller, and rounding to float32 removes it. Sums, products, quotients
+    and square roots are safe, because IEEE 754 defines all their bits.
     """
     return function(x.astype(np.float64), *more).astype(np.float32)
 
@@ -89,7 +89,7 @@ PATTERNS = {
 
 
 def _paint_spots(t: np.ndarray, v: np.ndarray, spots: np.ndarray) -> np.ndarray:
-    """Return how near each point is to one of the spots (n, 2), given as t and v."""
+    """Return how close each point is to the nearest of the spots (n, 2), given as t and v."""
     near = np.zeros(np.broadcast_shapes(t.shape, v.shape), np.float32)
     for spot_t, spot_v in spots:
         np.maximum(near, 1 - ((t - spot_t) / 0.06) ** 2 - ((v - spot_v) / 0.2) ** 2, out=near)
@@ -100,11 +100,11 @@ def paint_petal(
     shape: str, width: float, length_px: float, tip: Colour, base: Colour, pattern: str, accent: Colour,
     rng: np.random.Generator,
 ) -> Sprite:  # fmt: skip
-    """Paint one petal: its outline, colour from base to tip, pattern, the round of its cross-section, and its shadow.
+    """Paint one petal: outline, colour from base to tip, pattern, curved cross-section, and shadow.
 
     Args:
         shape: a key of OUTLINES.
-        width: parts of the length.
+        width: fraction of the length.
         pattern: a key of PATTERNS.
     """
     n_long, n_wide = round(length_px * (1 + 2 * MARGIN)), round(length_px * (width + 2 * MARGIN))

@@ -1,4 +1,4 @@
-"""The place and direction of a flower, and pasting petals, shades and dots accordingly."""
+"""The position and direction of a flower, and functions that paste petals, shadows and dots accordingly."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 @dataclass(frozen=True)
 class Pose:
-    """The place and direction of a flower, in px and radians."""
+    """The position and direction of a flower, in px and radians."""
 
     x: float
     y: float
@@ -78,7 +78,7 @@ def paste_turned(
     shade: int,
     slim: float = 1.0,
 ) -> None:
-    """Paste a petal, leaf or floret that lies flat on the picture, turned by an angle; slim < 1 folds it lengthwise."""
+    """Paste a petal, leaf or floret flat on the picture, turned by an angle; slim < 1 folds it lengthwise."""
     c, s = length * math.cos(angle), length * math.sin(angle)
     paste_sprite(canvas, sprite, x, y, (c, s), (-s * slim, c * slim), shade)
 
@@ -101,7 +101,7 @@ def paste_petal(
 
 @lru_cache(maxsize=256)
 def _glow(colour: Colour, strength: float) -> Sprite:
-    """Paint a round, soft spot, 2 long: pasted like a petal whose middle is the spot's middle."""
+    """Paint a round, soft spot of length 2, which is pasted like a petal, with its base in the middle."""
     axis = np.linspace(-1, 1, 32, dtype=np.float32)
     distance = np.sqrt(axis[None, :] ** 2 + axis[:, None] ** 2)  # (32, 32)
     alpha = strength * alike(np.power, np.clip(1.25 - 1.25 * distance, 0, 1), 0.8)
@@ -110,7 +110,7 @@ def _glow(colour: Colour, strength: float) -> Sprite:
 
 
 def paste_glow(canvas: Image.Image, colour: Colour, strength: float, pose: Pose, size: float) -> None:
-    """Paste a soft spot on a flower's middle; its size is in parts of the flower's radius."""
+    """Paste a soft spot on the middle of a flower; its size is a fraction of the flower's radius."""
     radius = pose.radius * size
     paste_sprite(
         canvas, _glow(colour, strength), pose.x, pose.y, pose.project(radius, 0, 0), pose.project(0, radius, 0)

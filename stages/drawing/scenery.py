@@ -18,7 +18,7 @@ GROUNDS = (
 )  # fmt: skip
 GROUND_ODDS = (0.27, 0.19, 0.16, 0.11, 0.10, 0.07, 0.05, 0.05)
 
-# leaf: outline, width, length (parts of the picture)
+# leaf: outline, width, length (fraction of the picture)
 LEAVES = {
     "lance": ("lance", 0.30, 0.55), "broad": ("pointed", 0.55, 0.60), "round": ("round", 0.95, 0.38),
     "lobed": ("lobed", 0.70, 0.50), "grass": ("grass", 0.09, 0.90), "fern": ("fern", 0.07, 0.50),
@@ -31,7 +31,7 @@ def paint_background(size_px: int, flower_colour: np.ndarray, rng: np.random.Gen
 
     Args:
         size_px: side of the square.
-        flower_colour: RGB, shape (3,); other flowers of the same bed shine through now and then.
+        flower_colour: RGB, shape (3,); sometimes other flowers of this colour are visible.
     Returns:
         An RGB image.
     """
@@ -116,7 +116,7 @@ def draw_blade_in_front(canvas: Image.Image, leaf: Sprite, rng: np.random.Genera
 
 
 def shine_light(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light a finished picture: brightness, contrast, warm or cold, falling off to one side, and the camera's noise.
+    """Apply light to a finished picture: brightness, contrast, colour temperature, a gradient, and camera noise.
 
     Args:
         pixels: uint8, shape (height, width, 3).

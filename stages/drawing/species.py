@@ -27,7 +27,7 @@ class Species:
     petals: int  # in one layer
     layers: int
     shape: str  # of a petal: petals.OUTLINES
-    width: float  # of a petal, parts of its length
+    width: float  # of a petal, fraction of its length
     cup: float  # how far the petals rise out of the flower's plane: 0 flat, 1 upright, below 0 bent back
     tip: Colour
     base: Colour
@@ -41,7 +41,7 @@ class Species:
 
 _COLOURS = ("tip", "base", "accent", "centre_colour")
 _SCALES = {"petals": 12.0, "layers": 3.0, "width": 0.6, "cup": 0.8, "centre_size": 0.5}
-# the most visible traits count most; a leaf or the colour of a throat alone makes no other flower
+# the most visible traits count most; another leaf or throat colour alone does not make another flower
 _WEIGHTS = {"form": 3, "petals": 2, "layers": 1, "shape": 2, "width": 2, "cup": 1, "tip": 5, "base": 4, "pattern": 1.5,
             "accent": 1, "centre": 2, "centre_size": 1.5, "centre_colour": 1.5, "leaf": 0.5}  # fmt: skip
 
@@ -124,7 +124,7 @@ def _draw_species(rng: np.random.Generator, name: str) -> Species:
     shape = str(rng.choice(list(_WIDTHS)))
     width = _WIDTHS[shape] * rng.uniform(0.85, 1.2)
     petals = int(rng.integers(*genus.petals, endpoint=True))
-    if form != "orchid":  # wide petals are few, narrow ones many, or the flower would be a disc or a skeleton
+    if form != "orchid":  # few wide petals or many narrow ones; otherwise the flower would be a disc or a skeleton
         petals = int(np.clip(petals, 2.6 / width, max(4, 5.5 / width)))
     tip = _draw_colour(rng)
     return Species(

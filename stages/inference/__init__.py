@@ -1,1 +1,1 @@
-"""Trained models answer, alone or as the ensemble: for any number of pictures, or as one ONNX graph."""
+"""Use trained models, alone or as the ensemble: for any number of pictures, or as one ONNX graph."""

@@ -18,8 +18,8 @@ class Answer(NamedTuple):
 
     top: list[tuple[str, float]]  # the likeliest classes with their probabilities, likeliest first
     distance: float | None = None  # from the training pictures, in units of the limit
-    classes: list[str] | None = None  # the set for the coverage that was asked for, likeliest first
-    is_unsure: bool | None = None  # below the probability that was asked for: a person has to look
+    classes: list[str] | None = None  # the set for the requested coverage, likeliest first
+    is_unsure: bool | None = None  # below the requested probability: a person should look
 
     @property
     def is_unlike(self) -> bool:

@@ -99,14 +99,14 @@ class Ensemble:
         """Return class probabilities, (n_images, n_classes).
 
         Args:
-            images: of each of `stored_sizes_px`, uint8, shape (n_images, size_px, size_px, 3), as `pack` stores them.
+            images: for each of `stored_sizes_px`, uint8, shape (n_images, size_px, size_px, 3), as `pack` stores them.
         """
         return self.predict(images, device)[0]
 
     def predict(self, images: dict[int, np.ndarray], device: torch.device) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the same, and the distances from the training pictures, (n_images,); None: unknown.
 
-        A distance of 1 is the limit, which 99 % of the validation pictures keep.
+        A distance of 1 is the limit: 99 % of the validation pictures do not exceed it.
         """
         n_images = len(next(iter(images.values())))
         # a member with zero weight gives 1 everywhere and does not count: the sum keeps its order, and so its last bits

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.runtime.files import written_together
 
-ONE_FILE_BYTES = 2_000_000_000  # of weights: protobuf is limited to 2 GiB, and the graph needs some of it
+ONE_FILE_BYTES = 2_000_000_000  # limit for the weights: protobuf allows 2 GiB, and the graph needs some of it
 
 
 def save_graph(graph: Any, path: Path) -> list[Path]:

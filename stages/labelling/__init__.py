@@ -1,1 +1,1 @@
-"""Which labels look wrong: features that never learnt them, probabilities out of fold, a list. For `audit` alone."""
+"""Find labels that look wrong: label-free features, out-of-fold probabilities, a ranked list. Used only by `audit`."""

@@ -1,4 +1,4 @@
-"""A frozen backbone that has never seen the labels, and its features of all pictures, with their colours."""
+"""Features of all pictures from a frozen backbone that has never learnt from their labels, and from their colours."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from stages.settings.types import Network
 def open_backbone(
     settings: Network, class_names: Sequence[str], stored_size_px: int, device: torch.device
 ) -> tuple[nn.Module, View]:
-    """Build the backbone with its weights, on the device, and say how it looks at stored images.
+    """Build the backbone with its weights, on the device, and the view in which it sees stored images.
 
     Raises:
         UserError: the weights do not fit, or have learnt from these labels.
@@ -34,14 +34,15 @@ def open_backbone(
 
 
 def describe_pictures(backbone: nn.Module, images: np.ndarray, view: View, kept: Path, architecture: str) -> np.ndarray:
-    """Return what is known of each picture without its label.
+    """Return features of each picture that do not depend on its label.
 
-    That is the backbone's features, averaged over places in it, to the power of a half and of length 1 (as Perronnin et
-    al. 2010 do it: a few large ones would else rule), and the colours.
+    They are the backbone's features and the colours. The backbone's features are averaged over positions, replaced by
+    their square roots (with sign) and scaled to length 1; otherwise a few large ones would dominate (Perronnin et al.
+    2010).
 
     Args:
         images: uint8, shape (n_images, stored, stored, 3).
-        kept: the folder in which a training from the same weights may have left its features of these images.
+        kept: folder of feature files; a training from the same weights may have stored the features there.
     Returns:
         float32, shape (n_images, n_features).
     """
@@ -54,13 +55,13 @@ def describe_pictures(backbone: nn.Module, images: np.ndarray, view: View, kept:
 
 
 def read_batches(path: Path) -> Iterator[np.ndarray]:
-    """Yield the features of a file's first view, float32, each of shape (batch, ...), as they were computed."""
+    """Yield the features of the first view in a file, float32, each of shape (batch, ...), in the original batches."""
     features = np.load(path, mmap_mode="r")[0]
     for start in range(0, len(features), BATCH_SIZE):
         yield features[start : start + BATCH_SIZE]
 
 
 def _pool(features: np.ndarray) -> np.ndarray:
-    """Average feature maps (batch, channels, height, width) over their places; others stay as they are."""
-    flat = np.ascontiguousarray(features).reshape(*features.shape[:2], -1)  # else sums would depend on the strides
+    """Average feature maps (batch, channels, height, width) over their positions; flatten other features."""
+    flat = np.ascontiguousarray(features).reshape(*features.shape[:2], -1)  # sums depend on the strides
     return flat.mean(axis=2) if features.ndim == 4 else flat.reshape(len(features), -1)

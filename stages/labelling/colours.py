@@ -1,19 +1,19 @@
-"""The colours of a picture, which networks are taught to look past: where they are, and how often."""
+"""Colour features of a picture (means, deviations, histogram), because networks learn to ignore colours."""
 
 import numpy as np
 
-GRID = 4  # places along a side
-LEVELS = 5  # of each channel in the histogram
-SIDE_PX = 32  # of larger images so many pixels along a side are looked at, or up to twice as many
+GRID = 4  # cells along a side
+LEVELS = 5  # per channel of the histogram
+SIDE_PX = 32  # larger images are sampled at 32 to 63 pixels along a side
 IMAGES_AT_ONCE = 256
 
 
 def describe_colours(images: np.ndarray, margin_px: int) -> np.ndarray:
-    """Return the mean and deviation of the colours in each place of a grid, and their histogram's square root.
+    """Return the mean and deviation of the colours in each cell of a grid, and the square root of their histogram.
 
     Args:
         images: uint8, shape (n_images, stored, stored, 3).
-        margin_px: by how much they are larger than what is looked at, their centre.
+        margin_px: number of pixels by which an image is larger than its centre, which is used.
     Returns:
         float32, shape (n_images, 2 * 3 * GRID**2 + LEVELS**3).
     """

@@ -1,20 +1,20 @@
-"""What a classifier on frozen features says of pictures that it was not fitted to.
+"""Out-of-fold predictions of a classifier on frozen features.
 
-One thread computes it, so that the bits are the same with any number of cores, and because threads of small products
-wait for each other longer than they compute: two took nine times as long where other work shared the cores.
+One thread computes them, so that the bits do not depend on the number of cores. Several threads would also be slower:
+in small products they mostly wait, and two took nine times as long when other work shared the cores.
 """
 
 import numpy as np
 
 from stages.scoring.cross_fitting import assign_folds
 
-SEED = 1  # of the folds
+SEED = 1  # for the folds
 N_COMPONENTS = 500
 STRENGTH = 3  # scikit-learn's C, for inputs whose variances sum to 1
 
 
 def prepare(features: np.ndarray) -> np.ndarray:
-    """Return principal components of standardised features, float32 (n_images, n_components); they know no labels."""
+    """Return principal components of standardised features, float32 (n_images, n_components), without using labels."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
@@ -26,13 +26,13 @@ def prepare(features: np.ndarray) -> np.ndarray:
 
 
 def predict_out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the probabilities that logistic regressions give to pictures of folds that they have not seen.
+    """Return out-of-fold probabilities: for each fold, those of a logistic regression fitted to the other folds.
 
     Args:
         inputs: float32, shape (n_images, n_components).
-        labels, groups: int, shape (n_images,); the copies of a picture share a group, and a fold.
+        labels, groups: int, shape (n_images,); the copies of a picture share a group and a fold.
     Returns:
-        float64, shape (n_images, n_classes); a class of which all pictures are in one fold gets 0 there.
+        float64, shape (n_images, n_classes); if all pictures of a class are in one fold, it gets probability 0 there.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits

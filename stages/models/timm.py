@@ -15,7 +15,7 @@ REFUSALS = (
     TypeError,
     ArithmeticError,
     LookupError,
-)  # of images of a wrong size
+)  # raised for images of a wrong size
 
 
 class Arguments(BaseModel):

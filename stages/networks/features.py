@@ -37,7 +37,7 @@ def compute_features(
 
 
 def name_file(folder: Path, backbone: nn.Module, images: np.ndarray, view: View, about: tuple) -> Path:
-    """Return the path of a feature file; its name is a hash of weights, pixels, view and everything else they depend on.
+    """Return the path of a feature file; its name is a hash of weights, pixels, view and all other inputs.
 
     Args:
         about: the code that computes the features (`describe_code`), and the parameters of random views, if any.

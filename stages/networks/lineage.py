@@ -1,4 +1,4 @@
-"""Trace the origin of weights: the metadata of a model file name its start weights, and so on back to the first file."""
+"""Trace the origin of weights: the metadata of a file name its start weights, and so on back to the first file."""
 
 import hashlib
 import json
@@ -13,9 +13,7 @@ from safetensors import SafetensorError, safe_open
 from stages.runtime.errors import UserError
 
 MEMBERS = Path("data/models")  # folder of the pipeline's own models
-MOST_SHARED = (
-    0.5  # largest share of a folder's class names; a model that has more has probably learnt from its labels
-)
+MOST_SHARED = 0.5  # of a folder's class names: a model with a larger share has probably learnt from its labels
 START = re.compile(r"(.+) \(sha256 ([0-9a-f]{16})\)")
 
 

@@ -1,4 +1,4 @@
-"""Coordinates of small SVG plots for the page: training curves, calibration, and accuracy of the surest answers."""
+"""Coordinates of small SVG plots for the page: training curves, calibration, accuracy of the most confident answers."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the audit of the labels found, for the page; and what fixed labels change about the scores of the test split."""
+"""The results of the label audit for the page, and the effect of corrected labels on the test scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from stages.reporting.pictures import encode_thumbnail
 
 
 def read_audit(metrics: Path, data: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    """Read what the audit found.
+    """Read the results of the audit.
 
     Args:
-        names: {class: its name to read}.
+        names: {class: readable name}.
     Returns:
-        The summary, with `issues`, a dict a label that looks wrong, of which the first have a `picture` and
-        `neighbours`, and with pictures of `alike`.
+        The summary, with the pictures of `alike`; and `issues`, the first labels that look wrong: a dict per label with
+        `picture` and `neighbours`.
     """
     audit = json.loads((metrics / "audit.json").read_text(encoding="utf-8"))
     table = pd.read_csv(metrics / "label_issues.csv", keep_default_na=False, dtype=str)
@@ -43,12 +43,12 @@ def read_audit(metrics: Path, data: Path, names: Mapping[str, str]) -> dict[str,
 def score_fixes(
     data: Path, labels: np.ndarray, probabilities: dict[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Score the models on the test split with the labels as the folder gives them, and without the marked pictures.
+    """Score the models on the test split with the original labels of the folder, and without the marked pictures.
 
     Args:
-        labels: of the test pictures, int, shape (n_images,).
+        labels: labels of the test pictures, int, shape (n_images,).
         probabilities: {model: (n_images, n_classes)}.
-        classes: as the folder calls them, in the order of the labels.
+        classes: classes of the folder, in label order.
     Returns:
         A dict: n_relabelled, n_marked, and `accuracies`, {model: reported, as_given, without_marked}.
     """

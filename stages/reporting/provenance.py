@@ -1,4 +1,4 @@
-"""What the results were made from: parameters compared with the default recipe, versions, data, files left out."""
+"""The origin of the results: parameters compared with the default recipe, versions, data, rejected files."""
 
 import json
 from hashlib import sha256

@@ -40,7 +40,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the command in the folder of params.yaml") from None
-    except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # ruamel raises errors of other classes, too
+    except (YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # ruamel raises many
         said = str(error).partition("To suppress this check")[0]
         raise UserError(f"{path}: expected YAML, found an error: {' '.join(said.split())}; correct the file") from None
     if not isinstance(values, dict):

@@ -143,7 +143,7 @@ class Network(Section):
 class ModelSettings(Network):
     """Settings of a training: the block `training`, overridden by the block of the model.
 
-    In the first `frozen_epochs`, only the head learns. Then all layers learn, the backbone with `backbone_lr` (None: the
+    In the first `frozen_epochs`, only the head learns. Then all layers learn, the backbone at `backbone_lr` (None: the
     head's learning rate). Parts of the backbone in `frozen_layers` never learn. A phase sets the head's learning rate;
     the ratio of the backbone's learning rate to it stays the same.
     """
@@ -263,22 +263,22 @@ class DrawnSet(Section):
 
 
 class Recipe(Section):
-    """A parameter file that trains: the root's, or that of an input."""
+    """A parameter file for training: of the root folder or of an input."""
 
     seed: Seed
     images: Path
     images_policy: Literal["strict", "skip"]
     images_max_pixels: Annotated[int, Field(ge=1, le=10_000_000_000)]
     images_copy_bits: Annotated[int, Field(ge=0, le=96)]
-    image_sizes_px: list[Pixels]  # each is packed; the report shows pictures of the first
-    draw: Source | None = None  # of an input that draws its own images
+    image_sizes_px: list[Pixels]  # `pack` stores each size; the report shows pictures of the first size
+    draw: Source | None = None  # only for an input that draws its own images
     split: Split
     pack: Pack
     augment: Augment
-    training: dict[str, Any]  # the defaults of every block of models; checked there
+    training: dict[str, Any]  # defaults of the blocks of `models`, where they are checked
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    ensemble: Ensemble | None = None  # of the root alone, as the next one is
-    audit: Backbone | None = None  # whose features tell which labels look wrong
+    ensemble: Ensemble | None = None  # `ensemble` and `audit`: only in params.yaml of the root
+    audit: Backbone | None = None  # the network whose features show which labels look wrong
 
     def networks(self) -> dict[str, Network]:
         """Return the blocks that describe a network, by their full keys."""

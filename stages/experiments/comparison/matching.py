@@ -1,6 +1,6 @@
 """Find the pictures that two revisions share, by the hash of the file; rows, class numbers and names may have changed.
 
-Only pictures in the same split of both count: the answer for a picture that a model was trained on tells nothing.
+Only pictures in the same split of both count, because an answer for a training picture would prove nothing.
 """
 
 from dataclasses import dataclass

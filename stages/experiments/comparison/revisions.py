@@ -105,7 +105,7 @@ class Revision:
 
     @cached_property
     def images(self) -> str:
-        """The folder of the pictures that the manifest lists; "" where the parameters name none."""
+        """The folder of the pictures in the manifest; "" if the parameters name no folder."""
         return self._read_yaml(PARAMS).get("images", "")
 
     @cached_property

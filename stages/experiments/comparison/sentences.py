@@ -94,7 +94,7 @@ def describe_power(content: dict[str, Any]) -> str:
 
 
 def describe_seeds(seeds: list[int]) -> str:
-    """Say what the numbers tell about seeds."""
+    """Explain to which seeds the numbers apply."""
     if seeds:
         return (
             f"Differences are means over the seeds {', '.join(map(str, seeds))}; ± is their standard deviation from "

@@ -12,7 +12,7 @@ from stages.reporting.page import render
 from stages.reporting.pictures import thumbnail_sizes
 
 FOLDER = Path(__file__).parent
-WIDTH = 110  # of a terminal's lines
+WIDTH = 110  # columns of a line in the terminal
 
 
 def render_text(content: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Results become text, by the templates beside this file: the page, its short version, and the model card."""
+"""Render results as text with the templates beside this file: the page, its short version, and the model card."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ FOLDER = Path(__file__).parent
 
 
 def render(name: str, content: dict[str, Any], folder: Path = FOLDER) -> str:
-    """Return `name`.j2 with the content in it; what is written into HTML is escaped, into Markdown is not.
+    """Render the template `name`.j2 with the content; text is escaped in HTML, but not in Markdown.
 
     Args:
-        folder: of the template, which may include those of the report.
+        folder: folder of the template; it may include templates of the report.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, FOLDER]),
