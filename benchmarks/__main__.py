@@ -1,10 +1,10 @@
-"""Measure what this project promises of its speed: training, growth with the number of images, and DVC's own time.
+"""Measure the speed of this project: training, growth with the number of images, and the overhead of DVC.
 
     python -m benchmarks [--only training growth noop]
     python -m benchmarks --only training --size 224 --batch 32 256     # a GPU, in half an hour
 
-Writes benchmarks/results/<the chip's name>.json, or one with the image size in its name if that is given. Where the
-pipeline was not run, the embedded set is drawn, split and packed first; `noop` needs a pipeline that is up to date.
+Writes benchmarks/results/CHIP.json, with the image size in the file name if --size is given. If the pipeline has not
+run, the embedded set is drawn, split and packed first. `noop` needs a pipeline that is up to date.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 
 RESULTS = Path(__file__).parent / "results"
-INPUTS = {  # what a training reads, and the commands that make it
+INPUTS = {  # inputs of a training, and the commands that make them
     "data/flowers/images": "stages.draw flowers data/flowers/images --params data/flowers/params.yaml",
     "data/manifest.csv": "stages.split data/manifest.csv data/rejected.csv metrics",
     **{
@@ -32,7 +32,7 @@ INPUTS = {  # what a training reads, and the commands that make it
 
 
 def name_chip() -> str:
-    """Return the name of the GPU, or of the processor and how many of its cores are used."""
+    """Return the name of the GPU, or the name of the processor with the number of cores in use."""
     import torch
 
     if torch.cuda.is_available() and not os.environ.get("QUINTET_DEVICE", "").startswith("cpu"):
@@ -42,12 +42,12 @@ def name_chip() -> str:
 
 
 def name_results(suffix: str = "") -> Path:
-    """Return the path of this chip's results."""
+    """Return the path of the results for this chip."""
     return RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', name_chip().lower()).strip('-')}{suffix}.json"
 
 
 def measure_training(arguments: argparse.Namespace, results: list[dict]) -> list[dict]:
-    """Measure each model in a process of its own, for its own peak memory; it takes the place of an older result."""
+    """Measure each model in its own process, to get its peak memory; a new result replaces an older one."""
     for model in arguments.models or read_params().models:
         for batch in arguments.batch or [None]:
             command = [sys.executable, "-m", "benchmarks.training", model, "--rounds", str(arguments.rounds)]
@@ -79,15 +79,15 @@ def render_line(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=["training", "growth", "noop"], help="by default all three")
-    parser.add_argument("--models", nargs="+", help="of the trainings; by default all")
-    parser.add_argument("--size", type=int, help="image size of the trainings, in pixels; by default the pipeline's")
-    parser.add_argument("--batch", type=int, nargs="+", help="batch sizes of the trainings; by default each model's")
+    parser.add_argument("--models", nargs="+", help="models to train; by default all")
+    parser.add_argument("--size", type=int, help="image size in pixels; by default as in the pipeline")
+    parser.add_argument("--batch", type=int, nargs="+", help="batch sizes; by default as in each model's block")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="of one measurement of a training, or an epoch's")
+    parser.add_argument("--seconds", type=float, default=6, help="duration of one measurement; at least one epoch")
     arguments = parser.parse_args()
     chosen = arguments.only or ["training", "growth", "noop"]
     path = name_results(f"-{arguments.size}px" if arguments.size else "")
-    # what was measured before, and is not measured now, stays
+    # keep older results that are not measured now
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     results["chip"] = name_chip()
     if "training" in chosen:

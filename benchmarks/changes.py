@@ -1,7 +1,7 @@
-"""Whether comparisons of two revisions keep their word: simulations in which the truth is known, with fixed seeds.
+"""Test the comparison of two revisions with simulations whose true difference is known, with fixed seeds.
 
-`python -m benchmarks.statistics` prints them with the others. Two classifiers find the same pictures hard; copies come
-in bursts, of which nine in ten share the fate of their burst.
+`python -m benchmarks.statistics` prints the results. Two classifiers find the same pictures difficult. Copies come in
+bursts; nine in ten pictures have the same outcome as their burst.
 """
 
 import numpy as np
@@ -12,21 +12,21 @@ from stages.scoring.cross_entropy import log, softmax
 
 N_CLASSES = 5
 SHARED = 0.9
-MANY = 400_000  # pictures, whose difference is taken for the true one
+MANY = 400_000  # pictures; their difference is used as the true one
 
 Skills = tuple[float, float]
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def draw_pair(random: np.random.Generator, n_images: int, burst: int, skills: Skills, n_seeds: int = 1) -> Pair:
-    """Draw what two classifiers of these skills say of pictures.
+    """Draw the predictions of two classifiers with these skills.
 
     Returns:
         labels, (n_images,); their probabilities, (n_seeds, n_images, n_classes) each; groups, (n_images,).
     """
     groups = np.arange(n_images) // burst
     has_own = random.random(n_images) > SHARED
-    units = np.where(has_own, groups.max() + 1 + np.arange(n_images), groups)  # whose fate each picture has
+    units = np.where(has_own, groups.max() + 1 + np.arange(n_images), groups)  # the unit whose outcome a picture shares
     labels = random.integers(0, N_CLASSES, groups.max() + 1)[groups]
     shape = (units.max() + 1, N_CLASSES)
     hard, said = random.normal(size=shape), []
@@ -37,7 +37,9 @@ def draw_pair(random: np.random.Generator, n_images: int, burst: int, skills: Sk
 
 
 def compute_differences(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Return who alone is right (1: the second), and how the loss grows, both (n_seeds, n_images)."""
+    """Return which classifier alone is right (1: the second, -1: the first), and the loss differences, each
+    (n_seeds, n_images).
+    """
     labels, before, after, _ = pair
     right = [(each.argmax(axis=2) == labels).astype(int) for each in (before, after)]
     losses = [-log(each[:, np.arange(len(labels)), labels]) for each in (before, after)]
@@ -51,7 +53,7 @@ def find_truth(skills: Skills) -> tuple[float, float]:
 
 
 def resample_mean(random: np.random.Generator, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return a percentile interval of the mean, by a bootstrap over the groups: what Student's t is compared with."""
+    """Return a percentile interval of the mean from a bootstrap over groups, to compare with Student's t."""
     parts = np.stack([np.bincount(groups), np.bincount(groups, values)])
     drawn = random.integers(0, parts.shape[1], (1000, parts.shape[1]))
     sizes, sums = parts[:, drawn].sum(axis=2)
@@ -61,10 +63,10 @@ def resample_mean(random: np.random.Generator, values: np.ndarray, groups: np.nd
 def compare_pairs(
     n_images: int, burst: int, skills: Skills, truth: tuple[float, float], n_runs: int, n_seeds: int = 1
 ) -> dict[str, float]:
-    """Return the shares of the comparisons whose intervals hold the truth, and whose tests find a difference.
+    """Return the shares of comparisons whose interval contains the true difference, and whose test finds a difference.
 
     Returns:
-        accuracy and loss (intervals), resampled (of loss, by a bootstrap), mid_p and exact (tests at 5 %).
+        accuracy, loss (intervals), resampled (interval of the loss by bootstrap), mid_p, exact (tests at 5 %).
     """
     random, others, found = np.random.default_rng(1), np.random.default_rng(2), []
     for _ in range(n_runs):
@@ -84,14 +86,14 @@ def compare_pairs(
 
 
 def find_power(burst: int, skills: Skills, n_runs: int) -> tuple[int, float]:
-    """Return how many pictures a difference needs by `count_needed`, and how many tests on so many find it."""
+    """Return the number of pictures from `count_needed`, and the share of tests on so many that find the difference."""
     pair = draw_pair(np.random.default_rng(0), MANY, burst, skills)
     n = count_needed(compute_differences(pair)[0][0], pair[3])
     return n, compare_pairs(n, burst, skills, (0, 0), n_runs)["mid_p"]
 
 
 def print_comparisons(n_runs: int) -> None:
-    """Print all of them."""
+    """Print the results of all simulations."""
     print(
         "two revisions: intervals that hold the difference of accuracy, of loss (by a bootstrap); tests by mid-p that"
     )

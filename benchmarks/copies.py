@@ -1,10 +1,10 @@
-"""Measures how many changed copies of images the split would find again, at several thresholds.
+"""Measure how many changed copies of images the split would recognise, at several thresholds.
 
     python -m benchmarks.copies IMAGES [--n 1000] [--sheet PNG]
 
-Copies of N of the images, chosen at random, are made in memory, each changed in a dozen ways, and grouped with all
-images of the folder as `split` does. Without them, groups are copies that the folder has already, or mistakes: --sheet
-draws them, for a person to tell.
+N random images are copied in memory and changed in a dozen ways. The copies are grouped with all images of the folder,
+as in `split`. Groups without such copies are real copies in the folder, or mistakes: --sheet draws them, so that a
+person can check.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Change = Callable[[Image.Image], Image.Image]
 
 
 def encode(kind: str, **options) -> Change:
-    """Return a change that saves an image in a format and reads it again."""
+    """Return a change that saves an image in some format and reads it back."""
 
     def change(image: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
@@ -47,7 +47,7 @@ def scale(factor: float) -> Change:
 
 
 def crop(share: float, corner: bool = False) -> Change:
-    """Return a change that cuts a share of each side off: evenly, or from the right and the bottom."""
+    """Return a change that crops a share of each side: evenly, or from the right and the bottom."""
 
     def change(image: Image.Image) -> Image.Image:
         dx, dy = round(image.width * share), round(image.height * share)
@@ -123,8 +123,8 @@ def draw_groups(folder: Path, groups: list[list[str]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--n", type=int, default=1000, help="images that are copied")
-    parser.add_argument("--sheet", type=Path, help="draws the groups of the folder itself")
+    parser.add_argument("--n", type=int, default=1000, help="number of images to copy")
+    parser.add_argument("--sheet", type=Path, help="draw the groups of the folder itself into this file")
     arguments = parser.parse_args()
     params = read_params()
     paths = [file.path for file in list_folder(arguments.images).files]

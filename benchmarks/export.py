@@ -1,10 +1,10 @@
-"""Hold the ONNX graphs of the models and of their vote against PyTorch, on the whole test split, and time both.
+"""Compare the ONNX graphs of the models and of the ensemble with PyTorch on the whole test split, and time both.
 
     python -m benchmarks.export [--models data/models] [--packed data/packed] [--rounds 5]
 
-Printed for each: the largest difference of a probability, on how many images the answers are the same, and images/s of
-`evaluate`'s way in PyTorch and of onnxruntime, in the same batches and with the same number of threads; one after the
-other in each round, the median of all rounds.
+Prints for each: the largest difference of a probability; the number of images with the same answer; and images/s of
+PyTorch (as in `evaluate`) and of onnxruntime, with the same batches and number of threads. Both run in turn in each
+round; the median over the rounds is printed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from stages.runtime.workers import count_cores
 
 
 def compare(models: Path, name: str | None, images: dict[int, np.ndarray], n_rounds: int) -> dict[str, object]:
-    """Export a model, or by None the vote, and return how it differs from PyTorch's, and both speeds."""
+    """Export a model (None: the ensemble); return how it differs from PyTorch, and both speeds."""
     import onnxruntime
 
     ensemble = load_ensemble(models, name)
@@ -47,7 +47,7 @@ def compare(models: Path, name: str | None, images: dict[int, np.ndarray], n_rou
         "onnxruntime": lambda batch: session.run(None, {IMAGES.format(size): each for size, each in batch.items()})[0],
     }
     answers, durations = {}, {way: [] for way in ways}
-    for _ in range(n_rounds + 1):  # the first warms up
+    for _ in range(n_rounds + 1):  # the first round is a warm-up
         for way, answer in ways.items():
             started = time.perf_counter()
             rows = [slice(start, start + BATCH_SIZE) for start in range(0, n_images, BATCH_SIZE)]

@@ -1,14 +1,15 @@
-"""Measure what split and pack cost, in time and in memory, and how both grow with the number of images.
+"""Measure time and memory of split and pack, and how both grow with the number of images.
 
     python -m benchmarks.growth [--counts 1000 10000 100000] [--size 32] [--folder DISK]
 
-Each count is drawn in a temporary folder, then split and packed by the commands of dvc.yaml, the images still in the
-page cache. Start-up is part of the time: a slope below 1 may be that, so the rate of the further images stands beside.
+For each count, images are drawn in a temporary folder, then split and packed by the commands of dvc.yaml, with the
+images still in the page cache. The time includes start-up, which can make the slope smaller than 1; therefore the rate
+of the additional images is given as well.
 
-Memory is what the kernel cannot drop when it runs short: anonymous and shared-memory pages (Pss_Anon + Pss_Shmem +
-SwapPss of smaps_rollup), summed over the stage's process and its workers every 50 ms; a page that n of them share
-counts 1/n in each. Code and memory-mapped packs are pages of files: the kernel writes them back and drops them, so
-they stay out, though RSS counts them, once a process. A folder in tmpfs is memory itself: give --folder on a disk.
+Memory counts only pages that the kernel cannot drop: anonymous and shared-memory pages (Pss_Anon + Pss_Shmem + SwapPss
+of smaps_rollup), summed over the process of the stage and its workers every 50 ms. A page that n of them share counts
+1/n in each. Code and memory-mapped packs do not count, because the kernel can drop pages of files; RSS would count them
+once per process. A folder in tmpfs is memory itself, so --folder must be on a disk.
 """
 
 import argparse
@@ -37,7 +38,7 @@ IMAGES = "data/flowers/images"
 PARAMS = ("params.yaml", "data/flowers/params.yaml")
 PIPELINES = {"draw": "data/flowers/dvc.yaml", "split": "dvc.yaml", "pack": "dvc.yaml"}
 PACKED_PX = 32
-MIN_IMAGES = 3  # of a class: one for each split
+MIN_IMAGES = 3  # per class: one for each split
 MIN_COUNT = N_FLOWER_CLASSES * MIN_IMAGES
 SAMPLE_S = 0.05
 
@@ -46,7 +47,7 @@ def run_measured(command: str, folder: Path) -> dict[str, float]:
     """Run a command of dvc.yaml in a folder; return wall_s, cpu_s and peak_memory_mib.
 
     Raises:
-        UserError: it failed; the message is the last line that it printed.
+        UserError: the command failed; the message is the last line that it printed.
     """
     peak = {"peak_memory_mib": 0.0}
     words, environment = [sys.executable, *shlex.split(command)[1:]], os.environ | {"PYTHONPATH": str(ROOT)}
@@ -54,7 +55,7 @@ def run_measured(command: str, folder: Path) -> dict[str, float]:
         started = time.perf_counter()
         process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
         threading.Thread(target=_sample_memory, args=(process, peak), daemon=True).start()
-        _, status, usage = os.wait4(process.pid, 0)  # usage: of the process and of the workers that it waited for
+        _, status, usage = os.wait4(process.pid, 0)  # usage of the process and of its finished workers
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -69,7 +70,7 @@ def _sample_memory(process: subprocess.Popen, peak: dict[str, float]) -> None:
             parent = psutil.Process(process.pid)
             family = [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return  # it has just ended
+            return  # the process has just ended
         peak["peak_memory_mib"] = max(peak["peak_memory_mib"], sum(read_memory_mib(each.pid) for each in family))
         time.sleep(SAMPLE_S)
 
@@ -89,10 +90,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_params(folder: Path, n_images: int, size_px: int) -> None:
-    """Write the repository's parameters, with so many images of that size; YAML reads JSON."""
+    """Write the parameters of the repository with this number and size of images, as JSON, which YAML can read."""
     params, drawing = (read_yaml(ROOT / name) for name in PARAMS)
     drawing["draw"] |= {"n_images": n_images, "min_images": MIN_IMAGES, "size_px": size_px}
-    # of so many drawn pictures a few are alike: that is no reason to stop here
+    # among so many drawn pictures, a few look like copies; do not stop for them
     params |= {"images": IMAGES, "images_policy": "skip"}
     for name, content in zip(PARAMS, (params, drawing), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def write_params(folder: Path, n_images: int, size_px: int) -> None:
 
 
 def measure_count(n_images: int, size_px: int, folder: Path) -> list[dict[str, Any]]:
-    """Draw so many images in an empty folder, split and pack them; return a row for split and one for pack."""
+    """Draw n_images in an empty folder, split and pack them; return a row for split and one for pack."""
     write_params(folder, n_images, size_px)
     rows = []
     for stage, pipeline in PIPELINES.items():
@@ -111,13 +112,13 @@ def measure_count(n_images: int, size_px: int, folder: Path) -> list[dict[str, A
         rate = n_images / cost["wall_s"]
         rates = {"images_per_s": rate, "images_per_s_per_core": rate / count_cores()}
         rows.append({"stage": stage, "n_images": n_images, **cost, **rates})
-    return rows[1:]  # drawing is not what is measured
+    return rows[1:]  # without the time for drawing
 
 
 def fit_growth(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
-    """Return how a stage grows from one count to a larger one.
+    """Return how the cost of a stage grows from one count to a larger one.
 
-    `exponent` is the slope of log wall time over log images, 1 if linear; the rest is per image beyond the small count.
+    `exponent` is the slope of log wall time over log images, 1 if linear; other values are per additional image.
     """
     more = {key: large[key] - small[key] for key in ("n_images", "wall_s", "peak_memory_mib")}
     return {
@@ -132,12 +133,12 @@ def measure_growth(counts: list[int], size_px: int = 32, folder: Path | None = N
     """Measure split and pack at each count, once.
 
     Args:
-        counts: of images, MIN_COUNT or more.
-        folder: an existing one on a disk, for the temporary folders; None is the system's own.
+        counts: numbers of images, each MIN_COUNT or more.
+        folder: an existing folder on a disk, for temporary folders; None: the default of the system.
     Returns:
         {"n_cores", "size_px", "rows": of measure_count, "growth": of fit_growth, between the two largest counts}.
     Raises:
-        UserError: this is no Linux, or a stage failed.
+        UserError: the system is not Linux, or a stage failed.
     """
     if not Path("/proc/self/smaps_rollup").exists():
         raise UserError("expected /proc/PID/smaps_rollup to read memory from; only Linux has it")
@@ -150,7 +151,7 @@ def measure_growth(counts: list[int], size_px: int = 32, folder: Path | None = N
 
 
 def render_text(rows: list[dict[str, Any]]) -> str:
-    """Align rows of the same keys for a terminal."""
+    """Format rows with the same keys as an aligned table for a terminal."""
     cells = [list(rows[0])] + [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells)
@@ -158,9 +159,9 @@ def render_text(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counts", nargs="+", type=int, default=[1000, 10_000, 100_000], help="of images")
+    parser.add_argument("--counts", nargs="+", type=int, default=[1000, 10_000, 100_000], help="numbers of images")
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
-    parser.add_argument("--folder", type=Path, help="an existing folder on a disk, for the temporary ones")
+    parser.add_argument("--folder", type=Path, help="existing folder on a disk, for temporary folders")
     arguments = parser.parse_args()
     if min(arguments.counts) < MIN_COUNT:
         parser.error(f"--counts: expected {MIN_COUNT} or more, {MIN_IMAGES} a class; found {min(arguments.counts)}")

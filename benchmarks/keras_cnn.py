@@ -1,11 +1,10 @@
-"""Time the assignment's small CNN in Keras, with Keras's own generator, as the peer of `cnn` on the same photographs.
+"""Time the small CNN of the assignment in Keras, with Keras's generator, to compare it with `cnn`.
 
     python benchmarks/keras_cnn.py IMAGES data/manifest.csv [--size 80] [--epochs 2]
 
-It needs `tensorflow-cpu`, `pandas` and `scipy`, in an environment of its own: the project does not depend on them.
-Layers, optimizer and batch are those of recipes/assignment-224.yaml, at the size that its unpadded convolutions still
-allow. The result is one JSON object on stdout: the seconds of each epoch, validation included, the last validation
-accuracy, and the number of parameters.
+It needs `tensorflow-cpu`, `pandas` and `scipy`, in a separate environment. Layers, optimizer and batch size are as in
+recipes/assignment-224.yaml, at an image size that its unpadded convolutions still allow. Prints one JSON object: the
+seconds of each epoch, including validation; the last validation accuracy; the number of parameters.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def build_network(n_classes: int, size: int) -> Sequential:
 
 
 class Stopwatch(callbacks.Callback):
-    """Notes when each epoch began and ended."""
+    """Record the duration of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +52,7 @@ class Stopwatch(callbacks.Callback):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
-    parser.add_argument("manifest", type=Path, help="of the stage split")
+    parser.add_argument("manifest", type=Path, help="manifest.csv of the stage `split`")
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()

@@ -1,18 +1,18 @@
-"""How many of the labels that the audit names are wrong, where the wrong ones are known: labels changed on purpose.
+"""Measure the label audit on labels that were changed on purpose: how many of the listed labels are wrong.
 
     python -m benchmarks.labels [--seeds 1 2 3] [--shares 0.03 0.1]
 
-Run it where `dvc repro audit` has run: it takes the packed pictures and the network that `audit` in params.yaml names.
-For each share and seed so many labels are changed, to any other class or to the class that is most like their own (by
-the mean features of the classes). Each line says
+Run it after `dvc repro audit`: it uses the packed pictures and the network of `audit` in params.yaml. For each seed, a
+share of the labels is changed, to any other class or to the most similar class (by the mean features of the classes).
+Each line has
 
-- precision and recall among as many as were changed, ranked by the audit, and at random;
-- how long the audit's own list is, how precise it says that it is, and how precise it is;
-- the same of cleanlab's filter `low_self_confidence` on the same probabilities, if cleanlab is installed
-  (`pip install cleanlab`; the project does without it: docs/labels.md).
+- precision and recall of the first n labels (n: the number of changed labels), ranked by the audit, and at random;
+- the length of the audit's list, its expected precision, and its real precision;
+- the same for cleanlab's filter `low_self_confidence` on the same probabilities, if cleanlab is installed
+  (`pip install cleanlab`; the project does not need it: docs/labels.md).
 
-A label that was wrong before counts as falsely named. What was chosen by such runs was chosen with seed 0. Writes
-benchmarks/results/<the chip's name>-labels.json.
+A label that was wrong before the change counts as a false alarm. Settings were chosen with seed 0. Writes
+benchmarks/results/CHIP-labels.json.
 """
 
 import argparse
@@ -40,11 +40,11 @@ KINDS = ("any class", "the most similar class")
 def change_labels(
     labels: np.ndarray, share: float, similar: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels of which a share is wrong, and the rows that were changed.
+    """Change a share of the labels; return the labels and the changed rows.
 
     Args:
         labels: int, shape (n_images,).
-        similar: int, shape (n_classes,): what each class becomes; None: any other class.
+        similar: int, shape (n_classes,): the new class for each class; None: any other class.
     """
     random, changed = np.random.default_rng(seed), labels.copy()
     rows = random.choice(len(labels), round(share * len(labels)), replace=False)
@@ -55,7 +55,7 @@ def change_labels(
 
 
 def find_similar(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return for each class the one whose mean features are most like its own, int, shape (n_classes,)."""
+    """Return for each class the class with the most similar mean features, int, shape (n_classes,)."""
     standardised = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     means = np.stack([standardised[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -65,10 +65,10 @@ def find_similar(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def score(found: Examination, labels: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, float]:
-    """Compare what was found with the rows that were changed.
+    """Compare the results with the changed rows.
 
     Args:
-        labels: before the change.
+        labels: labels before the change.
     """
     is_wrong, listed = np.isin(np.arange(len(labels)), rows), found.rank()
     first = np.argsort(-found.wrong, kind="stable")[: len(rows)]
@@ -86,7 +86,7 @@ def score(found: Examination, labels: np.ndarray, rows: np.ndarray, seed: int) -
 
 
 def ask_cleanlab(found: Examination, changed: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """Return how long cleanlab's list is, and how good, on the same probabilities."""
+    """Return the length and quality of cleanlab's list for the same probabilities."""
     from cleanlab.filter import find_label_issues
 
     ranked = {"filter_by": "low_self_confidence", "return_indices_ranked_by": "self_confidence"}
@@ -101,10 +101,10 @@ def ask_cleanlab(found: Examination, changed: np.ndarray, rows: np.ndarray) -> d
 
 
 def read_features() -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return features, labels and groups of all packed pictures, and what they are of.
+    """Return features, labels and groups of all packed pictures, and facts about them.
 
     Raises:
-        UserError: they have not been packed.
+        UserError: the pictures have not been packed.
     """
     settings = read_params().audit
     packed = Path(f"data/packed/{settings.image_size_px}")
@@ -120,7 +120,7 @@ def read_features() -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
 def render_line(result: dict[str, Any]) -> str:
-    """Say in a line what one run found."""
+    """Describe the result of one run in one line."""
     line = (
         f"{result['share']:.0%} to {result['to']}, seed {result['seed']}: first {result['n_changed']}: "
         f"{result['precision_at_n']:.3f} (random {result['random_precision_at_n']:.3f}); list of {result['n_listed']}: "

@@ -1,10 +1,10 @@
-"""Take the smallest network of each timm module, with random weights, through everything; make docs/models.md's table.
+"""Test the smallest network of each timm module, with random weights, in all stages; write the table in docs/models.md.
 
     python -m benchmarks.networks [--modules NAME ...] [--limit N]
 
-Each network starts from weights as `fetch` writes them, learns for one step, is evaluated, exported, compared with its
-graph, and opened in plain timm as in docs/libraries.md. Results are in benchmarks/results/timm-networks.json; a module
-that is there is not tried again, unless it is named. The whole takes hours, and may be stopped and started again.
+Each network starts from weights as `fetch` writes them. It is trained for one step, evaluated, exported, compared with
+its graph, and opened in plain timm as in docs/libraries.md. Results are in benchmarks/results/timm-networks.json;
+modules in this file are skipped, unless --modules names them. All modules take hours; you can stop and resume.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TIMEOUT_S = 1200
 
 
 def choose_network(module: str) -> str:
-    """Return the network of a module that has the fewest parameters, but for those that timm has for its own tests."""
+    """Return the network of a module with the fewest parameters, except timm's test networks."""
     import timm
     import torch
 
@@ -45,7 +45,7 @@ def choose_network(module: str) -> str:
 
 
 def find_size(network: str) -> int:
-    """Return the first of SIZES_PX that the network's check lets through; of none, the last one."""
+    """Return the first of SIZES_PX that the network accepts; if it accepts none, the last one."""
     from stages.models.timm import Arguments
 
     for size_px in SIZES_PX:
@@ -56,14 +56,14 @@ def find_size(network: str) -> int:
 
 
 class Trial:
-    """One network and a folder for it; each method is a step, and raises what goes wrong."""
+    """One network and its folder; each method is a step, and raises an error if it fails."""
 
     def __init__(self, folder: Path, network: str, size_px: int):
         self.folder, self.network, self.size_px, self.maps = folder, network, size_px, ""
         self.models, self.file = folder / "data" / "models", folder / "data" / "models" / "sixth.safetensors"
 
     def run(self, stage: str, *arguments: object) -> None:
-        """Run a stage's main; raise its line where it ends with an error."""
+        """Run the main function of a stage; if it ends with an error, raise the line that it printed."""
         main = __import__(f"stages.{stage}", fromlist=["main"]).main
         said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # can be reconfigured
         sys.argv = [stage, *map(str, arguments)]
@@ -80,7 +80,7 @@ class Trial:
         from stages.networks.start_weights import Origin, write_start_weights
 
         config = timm.get_pretrained_cfg(self.network)
-        size = {"img_size": self.size_px} if config.fixed_input_size else {}  # else the positions would not fit
+        size = {"img_size": self.size_px} if config.fixed_input_size else {}  # for position embeddings
         network = timm.create_model(self.network, **size)
         weights = leave_out_classifier(network.state_dict(), config.classifier)
         write_start_weights(self.folder / "start.safetensors", weights, Origin("random", config.mean, config.std))
@@ -107,7 +107,7 @@ class Trial:
         self._spread()
 
     def _spread(self) -> None:
-        """Give the head weights of which the answers differ from picture to picture, else all would say a third."""
+        """Set weights of the head so that answers differ between pictures; otherwise all probabilities would be 1/3."""
         from safetensors.torch import load_file
 
         from stages.networks.model_files import load_model, save_weights
@@ -121,7 +121,7 @@ class Trial:
         save_weights(self.file, state, vars(card))
 
     def _answer(self, network: Any) -> Any:
-        """Return the logits of the test pictures' centres, a picture at a time."""
+        """Return the logits for the centres of the test pictures, one picture at a time."""
         import torch
 
         images = torch.from_numpy(np.load(self.folder / "packed" / "test" / "images.npy"))[:, 4:-4, 4:-4]
@@ -171,7 +171,7 @@ class Trial:
 
 
 def try_network(network: str, size_px: int) -> dict[str, Any]:
-    """Take a network through all steps; return the sides of its maps, and a line for each step that fails."""
+    """Run all steps with a network; return the sides of its maps, and a line for each failed step."""
     faults: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(Path(folder), network, size_px)
@@ -179,7 +179,7 @@ def try_network(network: str, size_px: int) -> dict[str, Any]:
         for step in steps:
             try:
                 step()
-            except Exception as error:  # whatever it is, it is the result
+            except Exception as error:  # any error is a result
                 line = f"{type(error).__name__}: {error}".removeprefix("ValueError: ").removeprefix("error: ")
                 faults[step.__name__] = " ".join(line.split()).replace(f"{folder}/", "")[:400]
                 if not trial.file.exists():
@@ -188,7 +188,7 @@ def try_network(network: str, size_px: int) -> dict[str, Any]:
 
 
 def try_apart(network: str, size_px: int) -> dict[str, Any]:
-    """Try a network in a process of its own, which may be killed; a fork, so that nothing is imported again."""
+    """Try a network in a separate process, which may be killed; a fork, so that nothing is imported again."""
     import onnxruntime  # noqa: F401
     import onnxscript  # noqa: F401
 
@@ -213,7 +213,7 @@ def try_apart(network: str, size_px: int) -> dict[str, Any]:
 
 
 def render_table(results: dict[str, Any]) -> str:
-    """Return the table as Markdown: a row a module, and the steps that fail."""
+    """Return the table as Markdown: one row per module, with the failed steps."""
     rows = results["modules"].values()
     n_whole = sum(not row["faults"] for row in rows)
     lines = [
@@ -229,15 +229,15 @@ def render_table(results: dict[str, Any]) -> str:
 
 
 def write_page(results: dict[str, Any]) -> None:
-    """Put the table between its marks in docs/models.md."""
+    """Write the table between its marks in docs/models.md."""
     before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
     write_text(PAGE, before + MARKS[0] + "\n" + render_table(results) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modules", nargs="+", metavar="NAME", help="of timm's; by default those without a result")
-    parser.add_argument("--limit", type=int, metavar="N", help="how many modules to try")
+    parser.add_argument("--modules", nargs="+", metavar="NAME", help="timm modules; by default those without a result")
+    parser.add_argument("--limit", type=int, metavar="N", help="largest number of modules to try")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "SIZE_PX"), help="print the result of one network")
     arguments = parser.parse_args()
     if arguments.one:

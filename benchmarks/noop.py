@@ -1,9 +1,9 @@
-"""Measure a `dvc repro` that runs nothing, beside that of a trivial pipeline.
+"""Measure a `dvc repro` that runs nothing, and compare it with a trivial pipeline.
 
     python -m benchmarks.noop [--rounds 5] [--repository .]
 
-The trivial pipeline has as many stages, each of which copies a tiny file: what it takes is DVC's own cost. The two are
-timed in turn, and compared round by round, so that whatever else the machine does weighs on both alike.
+The trivial pipeline has the same number of stages, each of which copies a tiny file: its time is the overhead of DVC.
+The two are timed in turn and compared in each round, so that other load on the machine affects both equally.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
 
 ROOT = Path(__file__).parent.parent
-SKIPPED = "didn't change, skipping"  # what DVC says of a stage
-QUIET = {"DVC_NO_ANALYTICS": "1", "CI": "1"}  # CI: DVC asks no server for a newer version
+SKIPPED = "didn't change, skipping"  # DVC's message about a stage
+QUIET = {"DVC_NO_ANALYTICS": "1", "CI": "1"}  # CI: DVC does not look for a newer version
 
 
 def run_dvc(folder: Path, *words: str, **variables: str) -> str:
-    """Run a DVC command in a folder, with further environment variables; return what it printed.
+    """Run a DVC command in a folder, with additional environment variables; return its output.
 
     Raises:
-        UserError: it failed.
+        UserError: the command failed.
     """
     command = [sys.executable, "-m", "dvc", *words]
     environment = os.environ | QUIET | variables
@@ -40,12 +40,12 @@ def run_dvc(folder: Path, *words: str, **variables: str) -> str:
 
 
 def count_stages(repository: Path) -> int:
-    """Count the stages that `dvc repro` looks at, those of the inputs included; nothing is run.
+    """Count the stages that `dvc repro` checks, including those of the inputs, without running any.
 
     Raises:
         UserError: `dvc repro` would run some of them.
     """
-    # the inputs that the parameters name, and no other: the rest was never run, and always shows as changed
+    # only the inputs that the parameters name: the others were never run and always count as changed
     status = json.loads(run_dvc(repository, "status", "dvc.yaml", "--with-deps", "--json"))
     if status:
         names = ", ".join(sorted(status)[:3]) + ", ..." * (len(status) > 3)
@@ -59,7 +59,7 @@ def count_stages(repository: Path) -> int:
 def make_trivial(folder: Path, n_stages: int) -> None:
     """Make a DVC repository whose stages are a chain of copies of a tiny file, and run it once."""
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    site_cache = str(folder / "site_cache")  # else DVC leaves a folder behind in its own for every repository
+    site_cache = str(folder / "site_cache")  # otherwise DVC leaves a folder in its default place for every repository
     run_dvc(folder, "init", "-q", DVC_SITE_CACHE_DIR=site_cache)
     run_dvc(folder, "config", "-q", "core.site_cache_dir", site_cache)
     stages = {
@@ -74,7 +74,7 @@ def make_trivial(folder: Path, n_stages: int) -> None:
 
 
 def time_noop(folder: Path, n_stages: int) -> float:
-    """Return the seconds that a `dvc repro` takes which passes over all stages."""
+    """Return the seconds of a `dvc repro` that skips all stages."""
     started = time.perf_counter()
     output = run_dvc(folder, "repro")
     duration_s = time.perf_counter() - started
@@ -87,8 +87,8 @@ def measure_noop(repository: Path = ROOT, n_rounds: int = 5) -> dict[str, Any]:
     """Time `dvc repro` in an up-to-date repository and in the trivial one, in turn.
 
     Returns:
-        {"n_stages", "repository_s" and "trivial_s": a time a round, "median_repository_s", "median_trivial_s",
-        "median_ratio": the median over rounds of the repository's time by the trivial one's}.
+        {"n_stages", "repository_s" and "trivial_s": one time per round, "median_repository_s", "median_trivial_s",
+        "median_ratio": the median over rounds of the repository's time divided by the trivial one's}.
     Raises:
         UserError: the repository is not up to date.
     """
@@ -98,7 +98,7 @@ def measure_noop(repository: Path = ROOT, n_rounds: int = 5) -> dict[str, Any]:
         trivial = Path(temporary)
         make_trivial(trivial, n_stages)
         for i in range(n_rounds + 1):
-            # each goes first in every other round
+            # they take turns in going first
             for folder in (repository, trivial) if i % 2 else (trivial, repository):
                 times.setdefault(folder, []).append(time_noop(folder, n_stages))
             print(f"noop: round {i} of {n_rounds}" + " (warm-up)" * (i == 0), file=sys.stderr)
@@ -110,7 +110,7 @@ def measure_noop(repository: Path = ROOT, n_rounds: int = 5) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="timed ones; one more warms up")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one warm-up")
     parser.add_argument("--repository", type=Path, default=ROOT, help="an up-to-date DVC repository; this one if none")
     arguments = parser.parse_args()
     if arguments.rounds < 1:

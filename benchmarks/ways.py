@@ -1,4 +1,4 @@
-"""Ordinary ways to get a classifier of photographs from ImageNet's weights, each with a stopwatch: see transfer.py."""
+"""Ordinary ways to fine-tune ImageNet weights on photographs, each with a stopwatch: for transfer.py."""
 
 import math
 import sys
@@ -27,25 +27,25 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)  # C, for standa
 
 @dataclass
 class Way:
-    """How one way went; its seconds begin when it is made."""
+    """The result of one method; its clock starts when the object is created."""
 
     note: str
     curve: list[tuple[float, float]] = field(default_factory=list)  # seconds, validation accuracy
-    right: dict[str, np.ndarray] = field(default_factory=dict)  # of val and test: bool, (n_images,)
-    end_s: float = 0  # when the test split had been answered
+    right: dict[str, np.ndarray] = field(default_factory=dict)  # for val and test: bool, (n_images,)
+    end_s: float = 0  # when the predictions for the test split were complete
     started: float = field(default_factory=time.perf_counter)
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
     def add(self, accuracy: float) -> None:
-        """Note a validation accuracy."""
+        """Record a validation accuracy."""
         self.curve.append((self.seconds(), float(accuracy)))
         print(f"{self.note}: {self.seconds():.1f} s, val {accuracy:.4f}", file=sys.stderr, flush=True)
 
 
 class Photographs(Dataset):
-    """Files and labels of the manifest's rows, decoded whenever they are asked for, as ImageFolder does."""
+    """Files and labels from rows of the manifest; files are decoded on access, as in ImageFolder."""
 
     def __init__(self, rows: pd.DataFrame, transform: Callable):
         self.paths, self.labels, self.transform = rows["path"].tolist(), rows["label"].tolist(), transform
@@ -59,7 +59,7 @@ class Photographs(Dataset):
 
 @dataclass(frozen=True)
 class Data:
-    """The photographs, and how they are looked at."""
+    """The photographs, and the settings of batches and image size."""
 
     rows: dict[str, pd.DataFrame]  # of each split: path, label and group
     n_classes: int
@@ -82,14 +82,14 @@ class Data:
         )
 
     def build_network(self, n_classes: int) -> nn.Module:
-        """Build the network with ImageNet's weights and a new classifier; for 0 classes without one."""
+        """Build the network with ImageNet weights and a new classifier; for 0 classes, without a classifier."""
         network = timm.create_model(NETWORK, num_classes=n_classes)
-        network.load_state_dict(load_file(WEIGHTS), strict=False)  # they lack the classifier alone
+        network.load_state_dict(load_file(WEIGHTS), strict=False)  # only the classifier is missing
         return network.to(self.device, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def predict(self, network: nn.Module, loader: DataLoader) -> np.ndarray:
-        """Return the network's outputs, float32, shape (n_images, n_outputs)."""
+        """Return the outputs of the network, float32, shape (n_images, n_outputs)."""
         network.eval()
         return torch.cat([network(images.to(self.device)).cpu() for images, _ in loader]).numpy()
 
@@ -99,7 +99,7 @@ class Data:
 
 
 def train(data: Data, seconds: float, lr: float) -> Way:
-    """Train all layers at one rate, which falls along a cosine of the time, and validate after each epoch."""
+    """Train all layers with one learning rate and a cosine schedule over time; validate after each epoch."""
     torch.manual_seed(1)
     way = Way(f"lr {lr:g}")
     network, batches, val = data.build_network(data.n_classes), data.load("train", augmented=True), data.load("val")
@@ -123,7 +123,7 @@ def train(data: Data, seconds: float, lr: float) -> Way:
 
 
 def fine_tune(data: Data, seconds: float, lr_mult: float) -> Way:
-    """Let fastai fine-tune: the head for an epoch, then all layers, the backbone at the rate of the head by lr_mult."""
+    """Fine-tune with fastai: the head for an epoch, then all layers, the backbone at the head's rate / lr_mult."""
     from fastai.vision import all as fastai
 
     config = timm.get_pretrained_cfg(NETWORK)
@@ -162,12 +162,12 @@ def fine_tune(data: Data, seconds: float, lr_mult: float) -> Way:
         for split in ("test", "val"):
             answers = learner.get_preds(dl=learner.dls.test_dl(data.rows[split]))[0].argmax(dim=1)
             way.right[split] = data.judge(split, answers.numpy())
-            way.end_s = way.end_s or way.seconds()  # val has been looked at before
+            way.end_s = way.end_s or way.seconds()  # val was scored before
     return way
 
 
 def regress(data: Data) -> Way:
-    """Fit scikit-learn's logistic regression to features, with the C that is best on the validation split."""
+    """Fit scikit-learn's logistic regression to features, with the best C on the validation split."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
