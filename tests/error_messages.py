@@ -1,9 +1,9 @@
-"""Print every message that the code can show to a person who made a mistake, in one list to read.
+"""Print all messages that the code can show to a person who made a mistake.
 
     python -m tests.error_messages
 
-A message is the text of an exception, of `parser.error` or of a line on standard error, and any other text with one of
-MARKS, because lists of mistakes are raised elsewhere. Values are shown as `{expression}`.
+A message is the text of an exception, of `parser.error` or of a line on standard error. Other texts with one of MARKS
+count, too, because lists of mistakes are raised elsewhere. Values are shown as `{expression}`.
 """
 
 import ast
@@ -38,7 +38,7 @@ def _shows(call: ast.Call) -> bool:
 
 
 def _texts(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the whole texts below a node, and not the pieces of one."""
+    """Yield the complete texts below a node, without their parts."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.JoinedStr) or (isinstance(child, ast.Constant) and " " in str(child.value)):
             yield child

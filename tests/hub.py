@@ -1,4 +1,4 @@
-"""A server on this machine that answers as a hub of weights or a site of archives does, also as badly as they can."""
+"""A local server that imitates a hub of weights or a download site, including their failures."""
 
 import hashlib
 import threading
@@ -7,10 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `files`, whose names end a request's path; before that, it answers in the ways that `faults` lists.
+    """Serve `files` for requests whose path ends with their name, after the failures in `faults`.
 
-    A fault is a status, "truncated" (half of the body, and the end), "hang" (nothing, until the hub is closed),
-    or "redirect".
+    A fault is a status code, "truncated" (half of the body), "hang" (no answer until the hub is closed), or "redirect".
     """
 
     daemon_threads = True
@@ -32,7 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: a client that gave up is what is tested."""
+        """Print nothing: the tests expect clients that give up."""
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -69,4 +68,4 @@ class _Answer(BaseHTTPRequestHandler):
         self.close_connection = sent is not None and sent < len(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

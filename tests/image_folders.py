@@ -13,7 +13,7 @@ from tests.parameters import MISSING, write_params
 
 
 def picture(number: int, size: tuple[int, int] = (72, 56)) -> Image.Image:
-    """Return a picture that is like no other number's: large blots of random colours."""
+    """Return a picture with large blots of random colours, different for each number."""
     blots = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return Image.fromarray(blots).resize(size, Image.Resampling.BICUBIC)
 
@@ -35,10 +35,10 @@ def touch(folder: Path, *paths: str) -> None:
 def run_split(
     folder: Path, test: float = 0.25, *, figures: bool = False, fixes: str | None = None, **changes: object
 ) -> None:
-    """Run the stage on images/ in the folder, without its slow figures; a mistake is a UserError.
+    """Run the stage on images/ in the folder, without its slow figures; mistakes raise a UserError.
 
     Args:
-        fixes: the text of labels_fixed.csv, below its header; None: there is no such file.
+        fixes: content of labels_fixed.csv without the header; None: no such file.
     """
     fractions = {"seed": 1, "train": 0.75 - test, "val": 0.25, "test": test}
     write_params(folder / "recipe.yaml", images="images", split=fractions, ensemble=MISSING, **changes)
@@ -56,5 +56,5 @@ def run_split(
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """Return what the stage wrote, a row an image."""
+    """Return the manifest that the stage wrote, one row per image."""
     return pd.read_csv(folder / "data/manifest.csv", keep_default_na=False, dtype={"class": str})

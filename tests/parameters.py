@@ -1,4 +1,4 @@
-"""The committed default parameters, changed for a test: PARAMS, and a way to write them with some keys changed."""
+"""The committed default parameters (PARAMS), and functions that change some keys for a test."""
 
 import copy
 import json
@@ -28,6 +28,6 @@ def change_params(**changes: Any) -> dict:
 
 
 def write_params(path: Path, **changes: Any) -> Path:
-    """Write changed parameters as JSON, which YAML includes; NaN excepted."""
+    """Write changed parameters as JSON, which is valid YAML (except NaN)."""
     path.write_text(json.dumps(change_params(**changes)), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Clones of the working tree with parameters as small as they still run, in which commands run as a user's would."""
+"""Clones of the working tree with the smallest parameters that run, in which commands run as for a user."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tests.repository import ROOT
 SOURCE = "data/weights/source"
 FLOWERS = "data/flowers/params.yaml"
 START = "start.safetensors"
-IMAGES = f"{SOURCE}/images"  # three classes are less work than the 104 of data/flowers
+IMAGES = f"{SOURCE}/images"  # three classes instead of the 104 of data/flowers
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "PYTHONPATH", "WORLD_SIZE")},
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 def shrink(params: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe with its structure kept, and every size as small as it runs; weights come from the same run."""
+    """Return a recipe with the same structure and the smallest sizes that run; weights come from the same run."""
     models = params["models"]
     params["images"] = IMAGES
     if "draw" in params:
@@ -55,14 +55,14 @@ def shrink(params: dict[str, Any]) -> dict[str, Any]:
         if not block["weights"].startswith(("data/weights/scratch", SOURCE)):
             block["weights"] = replace_weights(block, models)
     params["image_sizes_px"] = sorted({block["image_size_px"] for block in models.values()})
-    if "audit" in params:  # the source set is what is audited here: its own networks have learnt the labels
+    if "audit" in params:  # the tests audit the source set, whose own networks have learnt its labels
         params["audit"] = {"architecture": "cnn", "weights": START, "image_size_px": params["image_sizes_px"][0]}
         params["audit"] |= {"filters": 2, "padding": "same", "dense_units": 0, "dropout": 0}
     return params
 
 
 def write_start(path: Path) -> None:
-    """Write weights that say nothing of themselves, for the network of an audit."""
+    """Write weights without metadata, for the network of an audit."""
     import torch
     from safetensors.torch import save_file
 
@@ -74,7 +74,7 @@ def write_start(path: Path) -> None:
 
 
 def replace_weights(block: dict[str, Any], models: dict[str, Any]) -> str:
-    """Return a model of the same run, trained from scratch, that fits in place of weights from a network."""
+    """Return a model of the same run, trained from scratch, that can replace downloaded weights."""
     backbone = ("architecture", "network", "batch_norm")
     for name, other in models.items():
         if other["weights"] == "data/weights/scratch" and all(block.get(key) == other.get(key) for key in backbone):
@@ -83,7 +83,7 @@ def replace_weights(block: dict[str, Any], models: dict[str, Any]) -> str:
 
 
 class Clone:
-    """A git repository with the working tree's files, and these parameters."""
+    """A git repository with the files of the working tree, and these parameters."""
 
     def __init__(self, folder: Path, recipe: str = "params.yaml", change: Callable[[dict], None] = lambda params: None):
         self.folder = folder
@@ -108,7 +108,7 @@ class Clone:
             self.run(command)
 
     def beside(self, folder: Path) -> "Clone":
-        """Return another repository that is there already."""
+        """Return a repository that already exists."""
         other = Clone.__new__(Clone)
         other.folder = folder
         return other
@@ -127,7 +127,7 @@ class Clone:
         return subprocess.Popen(shlex.split(command), cwd=self.folder, env=ENVIRONMENT, start_new_session=True, **pipes)
 
     def run(self, command: str, expected: int = 0, cwd: Path | None = None) -> str:
-        """Run a command to its end; return what it said."""
+        """Run a command to its end; return its output."""
         done = subprocess.run(
             shlex.split(command), cwd=cwd or self.folder, env=ENVIRONMENT, text=True, capture_output=True, check=False
         )
@@ -139,11 +139,11 @@ class Clone:
         self.run("git commit -q --allow-empty -m results")
 
     def repro(self) -> set[str]:
-        """Run `dvc repro`; return the stages of which it says that they ran."""
+        """Run `dvc repro`; return the stages that ran according to its output."""
         return ran(self.run("dvc repro"))
 
     def kill_when(self, command: str, moment: Callable[[], bool]) -> bool:
-        """Kill a command, and all that it has started, at a moment; return whether it was still running."""
+        """Kill a command and all its child processes at some time; return whether it was still running."""
         with self.start(command) as process:
             while process.poll() is None and not moment():
                 time.sleep(0.01)
@@ -153,7 +153,7 @@ class Clone:
         return was_running
 
     def bytes_of(self, *names: str) -> dict[str, bytes]:
-        """Return the content of files, and of all files in folders."""
+        """Return the content of these files, and of all files in these folders."""
         paths = [self.folder / name for name in names]
         files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
         return {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files if file.is_file()}

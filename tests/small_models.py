@@ -1,4 +1,4 @@
-"""A folder of small untrained models and their vote, as a pipeline leaves them."""
+"""A folder of small untrained models and their ensemble, as the pipeline writes them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from stages.scoring.voting import EqualVote, LinearPool, LogarithmicPool, Vote
 
 CLASSES = ["Ångström rose", "daisy", "lily", "orchid", "poppy", "tulip"]
 STORED, SIZE = 36, 32
-SIZES = {"cnn": 32, "vgg": 32, "resnet50": 64}  # of those that vote
+SIZES = {"cnn": 32, "vgg": 32, "resnet50": 64}  # of the members
 MARGIN = STORED - SIZE
 BLOCKS = {
     "cnn": ("cnn", {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}),
@@ -32,27 +32,27 @@ VOTES = {
     "logarithmic_pool": LogarithmicPool(np.array([0.7, 0.0, 0.6])),
 }
 
-TEMPERATURES = dict(zip(BLOCKS, [0.8, 1.2, 2.0], strict=True))  # of each alone
-SETS = Calibration(9, [0.2, 0.5, 0.95])  # of 90 % coverage at most
+TEMPERATURES = dict(zip(BLOCKS, [0.8, 1.2, 2.0], strict=True))  # for each model alone
+SETS = Calibration(9, [0.2, 0.5, 0.95])  # for a coverage of at most 90 %
 LIMITS = LimitsFile(Limits(0.9, SETS), {name: Limits(1.0 + i, SETS) for i, name in enumerate(BLOCKS)})
 
 
 def save_model(
     path: Path, architecture: str, arguments: dict, size_px: int = SIZE, grey_bits: int | None = None
 ) -> torch.nn.Module:
-    """Save a network that says something else of each picture; return it in evaluation mode."""
+    """Save a network whose answers differ between pictures; return it in evaluation mode."""
     card = write_card(architecture, arguments, CLASSES, (size_px + MARGIN, size_px), "scratch", grey_bits)
     torch.manual_seed(1)
     network = build_network(card)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # those of residual branches start at 0
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # weights of residual branches start at 0
     with torch.no_grad():
         for _ in range(3):
             images = 2 * torch.randn(8, 3, size_px, size_px)
-            network(images)  # so that the batch statistics are not a new network's
+            network(images)  # so that the batch statistics differ from those of a new network
         logits, last = network.eval()(images), list(network.modules())[-1]
-        scale = 1 / logits.std(dim=0)  # of logits that are near 0 and hardly differ from picture to picture
+        scale = 1 / logits.std(dim=0)  # the logits are near 0 and hardly differ between pictures
         last.weight.mul_(scale[:, None])
         last.bias.copy_((last.bias - logits.mean(dim=0)) * scale)
     save_weights(path, network.state_dict(), asdict(card))
@@ -60,14 +60,14 @@ def save_model(
 
 
 def save_models(folder: Path, kind: str, vote: Vote, grey_bits: int | None = None) -> None:
-    """Save the models of BLOCKS, and their vote."""
+    """Save the models of BLOCKS and their ensemble."""
     for name, (architecture, arguments) in BLOCKS.items():
         save_model(folder / f"{name}.safetensors", architecture, arguments, SIZES[name], grey_bits)
     write_vote(folder / "vote.json", kind, vote, TEMPERATURES)
 
 
 def save_doubts(folder: Path, limits: LimitsFile = LIMITS) -> None:
-    """Save when the models of BLOCKS, which are there, are not to answer: they have learnt from `noise`."""
+    """Save limits for the existing models of BLOCKS, as if they had learnt from `noise`."""
     write_limits(folder / "limits.json", limits)
     for name in BLOCKS:
         network, card = load_model(folder / f"{name}.safetensors")
@@ -79,7 +79,7 @@ def save_doubts(folder: Path, limits: LimitsFile = LIMITS) -> None:
 
 
 def pictures(n: int) -> dict[int, np.ndarray]:
-    """Return stored pictures as `noise` makes them, in each size that the models of BLOCKS want."""
+    """Return stored pictures from `noise` in each size that the models of BLOCKS need."""
     return {size_px + MARGIN: noise(n, size_px + MARGIN) for size_px in sorted(set(SIZES.values()))}
 
 

@@ -1,4 +1,4 @@
-"""Where a network looked: worked by hand for one that adds up colours."""
+"""Attention maps, calculated by hand for a network that adds up colours."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ VIEW = View(10, 8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=torch.devic
 
 
 def keep_colours(stride: int = 1) -> nn.Conv2d:
-    """Return a convolution whose windows of 3 x 3 give their middle."""
+    """Return a 3 x 3 convolution that returns the middle of its window."""
     layer = nn.Conv2d(3, 3, 3, stride=stride, padding=1, bias=False)
     nn.init.zeros_(layer.weight)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_the_deepest_map_of_four_by_four_pixels_is_looked_at():
 
 
 class ChannelsLast(nn.Module):
-    """Keeps the colours in the last dimension of its map; looks at pictures of one size alone, or of any."""
+    """A layer with the channels last, which accepts pictures of one size only, or of any size."""
 
     def __init__(self, n_channels: int, size_px: int | None):
         super().__init__()
@@ -73,7 +73,7 @@ def test_a_network_that_keeps_channels_last_has_the_map_of_one_that_keeps_them_f
 
 
 def test_where_the_channels_cannot_be_told_there_is_no_map():
-    network = nn.Sequential(ChannelsLast(8, 8), Average()).eval()  # 8 of 8 x 8, and no other size
+    network = nn.Sequential(ChannelsLast(8, 8), Average()).eval()  # 8 channels, 8 x 8, one size only
     assert find_map(network, torch.zeros(1, 3, 8, 8)) is None
 
 
@@ -87,7 +87,7 @@ def test_the_surest_mistakes_come_first():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
     assert choose_mistakes(np.array([1, 1, 1, 1]), probabilities, 2).tolist() == [0, 3]
     assert choose_mistakes(np.array([0, 0, 1, 0]), probabilities, 2).tolist() == []
-    alike = np.tile([[0.75, 0.25], [0.9, 0.1]], (50, 1))  # of equals, the first
+    alike = np.tile([[0.75, 0.25], [0.9, 0.1]], (50, 1))  # the first of equal ones
     assert choose_mistakes(np.ones(100, int), alike, 100).tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 

@@ -1,4 +1,4 @@
-"""The stage `audit` on packed pictures made here: what it names, what it leaves alone, and what `--accept` adds."""
+"""The stage `audit` on packed pictures: which labels it lists, which it does not, and what `--accept` adds."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.pipelines import write_start
 
 NAMES = ["rose", "iris, blue", "nan"]
 SIZES = {"train": 90, "val": 30, "test": 30}
-WRONG = {("train", 4): 2, ("train", 20): 0, ("val", 9): 1, ("test", 7): 0}  # and what their labels say
+WRONG = {("train", 4): 2, ("train", 20): 0, ("val", 9): 1, ("test", 7): 0}  # {position: wrong label}
 FILES = {f"{NAMES[label]}/{split} {i}.jpg": NAMES[i % 3] for (split, i), label in WRONG.items()}
 BLOCK = {"architecture": "cnn", "filters": 2, "padding": "same", "dense_units": 0, "dropout": 0}
 OUTPUTS = ("metrics/label_issues.csv", "metrics/audit.json", "data/audit.npz")
@@ -103,7 +103,7 @@ def test_features_that_a_training_has_kept_are_read_and_give_the_same_bytes(fold
 
 
 def keep_features(folder: Path) -> None:
-    """Keep features of train and val as a training does that starts from the audit's weights."""
+    """Store features of train and val, as a training from the audit's weights does."""
     start = {"weights": "start.safetensors", "image_size_px": 32, "head_start": "logistic_regression"}
     block = {**PARAMS["models"]["cnn"], **BLOCK, **start, "frozen_views": 1}
     recipe = read_params(write_params(folder / "recipe.yaml", models={"other": block}, image_sizes_px=[32]))

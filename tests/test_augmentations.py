@@ -1,4 +1,4 @@
-"""Changes, policies and mixing: what they leave as it is, what they change, and what their chance depends on."""
+"""Changes, policies and mixing: what they change, what they keep, and what their random numbers depend on."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def draw(n: int = 1000, margin_px: int = 4, **changes):
 
 
 def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix images (4, 3, 8, 8), of which each pixel of image i is 10 to the power of i."""
+    """Mix images (4, 3, 8, 8); each pixel of image i is 10 ** i."""
     images = (10.0 ** torch.arange(4.0))[:, None, None, None].expand(4, 3, 8, 8).contiguous()
     before = images.clone()
     torch.manual_seed(seed)
@@ -136,13 +136,13 @@ def test_shares_of_the_classes_sum_to_1_and_belong_to_the_images_that_were_mixed
         assert (shares >= 0).all()
         # the mean over the pixels is the sum of the images' own values, each times its share
         torch.testing.assert_close(images.mean(dim=(1, 2, 3)), shares @ values)
-    assert torch.equal(mix(9, **settings)[0], images)  # by torch's own generator alone
+    assert torch.equal(mix(9, **settings)[0], images)  # depends only on torch's generator
 
 
 def test_mixup_mixes_every_pixel_cutmix_takes_it_whole_and_both_do_the_one_or_the_other():
     def kinds_of_pixels(**settings: float) -> set[int]:
         mixed = [mix(seed, **settings) for seed in range(20)]
-        return {len(images[1].unique()) for images, shares in mixed if 0.05 < shares[1, 1] < 0.95}  # else alike
+        return {len(images[1].unique()) for images, shares in mixed if 0.05 < shares[1, 1] < 0.95}  # otherwise equal
 
     assert kinds_of_pixels(mixup=0.5) == {1}
     assert kinds_of_pixels(cutmix=1.0) == {2}

@@ -1,4 +1,4 @@
-"""Batches: which pixels they hold, how they are normalised, and which rows each process gets."""
+"""Batches: which pixels they contain, how they are normalised, and which rows each process gets."""
 
 import resource
 import sys
@@ -28,7 +28,7 @@ VIEW = View(STORED, SIZE, MEAN, STD, CPU)
 
 
 def _images(n: int) -> np.ndarray:
-    """Return images, uint8 (n, STORED, STORED, 3), whose pixels say where they are: (image, row, column) * 10."""
+    """Return images, uint8 (n, STORED, STORED, 3), whose pixels encode their position: (image, row, column) * 10."""
     positions = np.stack(np.meshgrid(np.arange(n), np.arange(STORED), np.arange(STORED), indexing="ij"), axis=-1)
     return (10 * positions).astype(np.uint8)
 
@@ -90,7 +90,7 @@ def test_the_identity_as_affine_and_colour_factors_of_1_change_nothing():
 
 
 def test_an_affine_shift_of_a_pixel_moves_the_image_by_a_pixel():
-    # grid coordinates run from -1 to 1 over four pixels: a pixel is 0.5; the output takes what lies right of it
+    # grid coordinates run from -1 to 1 over four pixels: a pixel is 0.5; the output shows the pixels right of it
     changes = _changes([0], [0], [False], torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]]))
     found = _positions(make_batch(_images(1), torch.tensor([0]), VIEW, changes))
     assert found[0, 0, :, 2].tolist() == [1, 2, 3, 3]  # beyond the edge: reflected
@@ -122,7 +122,7 @@ def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
     ("factors", "expected"),
     [
         ((0.5, 1, 1), [[50, 50, 50], [10, 20, 30]]),
-        ((1, 0.5, 1), [[85, 85, 85], [45, 55, 65]]),  # half way to 70, the mean of all six values
+        ((1, 0.5, 1), [[85, 85, 85], [45, 55, 65]]),  # halfway to 70, the mean of all six values
         ((1, 1, 0), [[100, 100, 100], [40, 40, 40]]),  # to each pixel's own mean
         ((4, 1, 1), [[255, 255, 255], [80, 160, 240]]),  # no more than white
         ((1, 3, 1), [[160, 160, 160], [0, 0, 40]]),  # no less than black
@@ -213,5 +213,5 @@ def test_freed_memory_is_used_again():
         torch.ones(2**23)  # 32 MiB
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    # the first ones may still find no place that is large enough
+    # the first batches may not find enough free memory
     assert min(count_new_pages() for _ in range(20)) < 2**25 // resource.getpagesize() / 10

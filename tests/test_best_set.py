@@ -1,4 +1,4 @@
-"""Stars of a sweep: beside SciPy's Tukey test, and with what seeds do to all settings alike taken out."""
+"""Stars of a sweep: compared with SciPy's Tukey test, and with the common effect of seeds removed."""
 
 import numpy as np
 from scipy.stats import tukey_hsd

@@ -1,4 +1,4 @@
-"""DVC's ways to put a file into the workspace: a copy, or a link into its cache."""
+"""The link types of DVC's cache: files in the workspace are copies or links into the cache."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reliability bins and calibration errors, by hand and beside scikit-learn's."""
+"""Reliability bins and calibration errors, calculated by hand and compared with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_the_error_of_a_calibrated_model_is_what_chance_leaves():
     alone = calibration_errors(labels, probabilities, np.arange(100))
     assert alone["ece_expected"] == pytest.approx(0.04 * 0.7979, abs=1e-5)
     assert alone["ece_bound"] == pytest.approx(0.04 * (0.7979 + 1.96 * 0.6028), abs=1e-5)
-    # as 25 groups of 4 they tell as much as 25 images, whose error is twice as large
+    # 25 groups of 4 contain as much information as 25 images, whose error is twice as large
     copies = calibration_errors(labels, probabilities, np.arange(100) // 4)
     assert copies["ece_expected"] == pytest.approx(2 * alone["ece_expected"], rel=1e-9)
     assert copies["ece"] == alone["ece"] == pytest.approx(0.2)

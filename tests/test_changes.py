@@ -1,4 +1,4 @@
-"""What a change did: scores before and after, how many pictures would tell them apart, which answers differ."""
+"""The effect of a change: scores before and after, how many pictures are needed, which answers differ."""
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,14 @@ from stages.scoring.intervals import difference_interval, mean_interval
 
 
 def sure_of(answers: list[int], probability: float = 0.8) -> np.ndarray:
-    """Return what is said by one that is so sure of these answers, of three classes."""
+    """Return probabilities of three classes with these answers and this confidence."""
     rest = (1 - probability) / 2
     return np.where(np.eye(3)[answers] == 1, probability, rest)
 
 
 def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
     labels, groups = np.array([0, 0, 1, 2]), np.arange(4)
-    before, after = sure_of([0, 1, 1, 1]), sure_of([0, 0, 1, 1], 0.5)  # one more is right
+    before, after = sure_of([0, 1, 1, 1]), sure_of([0, 0, 1, 1], 0.5)  # one more right answer
     found = compare_change(labels, before[None], after[None].astype(np.float32), groups)
     assert (found["accuracy_before"], found["accuracy_after"], found["accuracy_difference"]) == (0.5, 0.75, 0.25)
     right = np.array([True, True, True, False]), np.array([True, False, True, False])
@@ -30,7 +30,7 @@ def test_scores_are_those_before_and_after_and_the_difference_is_the_gain():
     of_three, of_one = -np.log(np.array([0.5, 0.25], np.float32)).astype(float)
     assert found["loss_after"] == pytest.approx((3 * of_three + of_one) / 4, rel=1e-12)
     assert found["loss_low"] < found["loss_difference"] < found["loss_high"]
-    assert found["mid_p"] == 0.5  # of one picture in doubt: 1, and half of that
+    assert found["mid_p"] == 0.5  # one discordant picture: 1, halved
     assert "seed_p" not in found
 
 
@@ -45,17 +45,17 @@ def test_over_seeds_differences_are_averaged_and_their_spread_is_that_of_the_see
     assert found["seed_deviation"] == pytest.approx(0.125 * 2**0.5)
     assert found["seed_p"] == pytest.approx(ttest_1samp([0.5, 0.25], 0).pvalue)
     assert compare_change(labels, before, before, groups)["seed_p"] == 1
-    alike = compare_change(labels, before, after[[0, 0]], groups)  # by chance, since accuracies are quarters
+    alike = compare_change(labels, before, after[[0, 0]], groups)  # by chance: accuracies are quarters
     assert alike["seed_p"] == pytest.approx(2 * t.sf(0.5 / (1 / (4 * 12**0.5) / 2**0.5), 1))
     assert found["mid_p"] == pytest.approx(0.25)  # sums of +-2 and +-1: 3 or -3 in half of the flips, which count half
 
 
 def test_so_many_pictures_are_needed_that_the_gain_is_that_of_connor():
-    # 12 and 8 of 100 in doubt: (1.959964 * sqrt(0.2) + 0.841621 * sqrt(0.2 - 0.04 ** 2)) ** 2 / 0.04 ** 2 = 978.3
+    # 12 and 8 of 100 are discordant: (1.959964 * sqrt(0.2) + 0.841621 * sqrt(0.2 - 0.04 ** 2)) ** 2 / 0.04 ** 2 = 978.3
     gain = np.repeat([1, -1, 0], [12, 8, 80])
     assert count_needed(gain, np.arange(100)) == pytest.approx(979, abs=1)
     assert count_needed(-gain, np.arange(100)) == count_needed(gain, np.arange(100))
-    # copies that share their fate count as one picture
+    # copies that are right or wrong together count as one picture
     assert count_needed(gain.repeat(3), np.arange(100).repeat(3)) == pytest.approx(3 * 979, abs=3)
     assert count_needed(np.array([1, -1, 0]), np.arange(3)) is None
 
@@ -65,7 +65,7 @@ def test_the_interval_of_a_mean_is_students_and_copies_count_as_one_picture():
     theirs = ttest_1samp(values, 0).confidence_interval()
     assert mean_interval(values, np.arange(20)) == pytest.approx([theirs.low, theirs.high])
     assert mean_interval(values.repeat(5), np.arange(20).repeat(5)) == pytest.approx([theirs.low, theirs.high])
-    # an imaginary picture beside 100 that are alike: 1.984217 / 100
+    # an imaginary picture in addition to 100 equal ones: 1.984217 / 100
     assert mean_interval(np.zeros(100), np.arange(100), doubt=1) == pytest.approx([-0.01984217, 0.01984217])
 
 

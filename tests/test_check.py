@@ -1,4 +1,4 @@
-"""The stage `check`: mistakes made on purpose each give a line that names the key, and exit code 2, before any work."""
+"""The stage `check`: each mistake gives a line that names the key, and exit code 2, before any work."""
 
 import os
 import re
@@ -22,7 +22,7 @@ TIMM = {"architecture": "timm", "weights": SCRATCH, "image_size_px": 32, "lr": 0
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """Work in a folder with the repository's pipelines and parameters, and none of its data."""
+    """Work in a folder with the pipelines and parameters of the repository, but without its data."""
     for path in [ROOT / "dvc.yaml", *ROOT.glob("data/*/*.yaml"), *ROOT.glob("data/*/*/*.yaml"), ROOT / SCRATCH]:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def problems(project, monkeypatch, capsys):
-    """Return a function that runs the stage on changed parameters, and gives what is said of them, a line each."""
+    """Return a function that runs the stage on changed parameters, and returns its lines."""
 
     def run(**changes) -> list[str]:
         write_params(Path("params.yaml"), **changes)
@@ -140,7 +140,7 @@ def test_a_network_of_timms_is_let_through_at_a_size_that_it_can_look_at(problem
 def test_models_that_start_from_each_other_or_from_none_are_one_mistake(problems, starts):
     changes = {f"models__{name}__weights": f"data/models/{other}.safetensors" for name, other in starts.items()}
     Path("data/models").mkdir()
-    Path("data/models/cnn.safetensors").touch()  # of an earlier run
+    Path("data/models/cnn.safetensors").touch()  # from an earlier run
     assert len(problems(**changes)) == 1
 
 
@@ -156,7 +156,7 @@ def test_an_input_starts_from_what_any_pipeline_makes(problems, start, n_problem
 
 def test_an_audit_by_what_started_from_a_member_is_refused_however_far_back(problems):
     text = Path(SOURCE).read_text(encoding="utf-8")
-    chain = text.replace(SCRATCH, "data/models/cnn.safetensors", 1)  # of vgg19; then resnet50 starts from that
+    chain = text.replace(SCRATCH, "data/models/cnn.safetensors", 1)  # for vgg19; resnet50 then starts from vgg19
     Path(SOURCE).write_text(chain.replace(SCRATCH, "data/weights/source/models/vgg19.safetensors", 1), encoding="utf-8")
     (said,) = problems()
     assert said.startswith("audit.weights: ")
@@ -211,7 +211,7 @@ def test_files_that_an_experiment_would_commit_to_git_are_named_and_what_is_igno
     assert named(**both, audit__weights="mine.safetensors") == ["images", "models.cnn.weights", "audit.weights"]
     assert named() == named(images="data/photos") == named(images=str(ROOT / "docs")) == []
     Path("link").symlink_to("my photos")
-    assert named(images="link") == []  # git would have the link alone
+    assert named(images="link") == []  # git would track only the link
     Path("my photos.dvc").write_text("outs: [{path: my photos}]", encoding="utf-8")
     assert named(**both) == ["models.cnn.weights"]
 

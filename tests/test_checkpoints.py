@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was stopped ends as if it had not been, and a file of another one is never used."""
+"""Checkpoints: a stopped training ends as if it had not been stopped, and never uses the file of another training."""
 
 import errno
 import hashlib
@@ -61,14 +61,14 @@ SETTINGS = {
 
 
 class StopError(Exception):
-    """Ends a training from outside."""
+    """Stop a training from outside."""
 
 
 def train(folder: Path, job: Job, stop_in: int = 0, model_file: Path | None = None):
-    """Train as the stage does; stop where `stop_in` epochs have ended, before that is written down.
+    """Train as the stage does; stop after `stop_in` epochs, before the checkpoint is written.
 
     Returns:
-        The best weights and the history; None where it was stopped.
+        The best weights and the history; None if the training was stopped.
     """
     network, history = tiny_cnn(), []
     model_file = model_file or folder / "cnn.safetensors"
@@ -106,7 +106,7 @@ def test_a_training_stopped_after_each_epoch_ends_as_if_it_had_not_been(settings
     assert same_bits(best, undisturbed[0])
     said = capsys.readouterr().out.splitlines()
     assert f"resumes after epoch {n_epochs - 1}," in said[0]
-    assert len(said) == 2  # the last epoch alone
+    assert len(said) == 2  # only the last epoch
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cnn.safetensors"]
 
 
@@ -188,10 +188,10 @@ def test_a_finished_training_is_not_run_again_and_its_weights_go_when_dvc_has_th
     folder = find_folder(model)
     undisturbed = train(folder, JOB, model_file=model)
     md5 = hashlib.md5(model.read_bytes()).hexdigest()
-    model.unlink()  # as DVC does where it was killed before it had taken the model over
+    model.unlink()  # as if DVC was killed before the model was in its cache
     capsys.readouterr()
     best, history = train(folder, JOB, model_file=model)
-    assert capsys.readouterr().out.count("\n") == 1  # that it resumes: no epoch is run
+    assert capsys.readouterr().out.count("\n") == 1  # only the line about resuming: no epoch is run
     assert (same_bits(best, undisturbed[0]), history) == (True, undisturbed[1])
     Checkpoint(folder, "another training").release()
     assert len(list(folder.glob("*.checkpoint"))) == 1
@@ -217,12 +217,12 @@ def test_checkpoints_lie_in_dvcs_cache_wherever_it_is_configured(level, tmp_path
 
 def test_what_nobody_has_touched_for_a_week_goes_unless_a_process_works_on_it(tmp_path):
     day = 24 * 60 * 60
-    running = Checkpoint(tmp_path, "d")  # for more than a week
+    running = Checkpoint(tmp_path, "d")  # running for more than a week
     ages = {"a.checkpoint": 8, "a.lock": 8, "b.checkpoint": 6, "c.checkpoint": 8, "d.lock": 8, "model.txt": 8}
     for name, age in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age * day,) * 2)
-    Checkpoint(tmp_path, "c").release()  # its own is never too old
+    Checkpoint(tmp_path, "c").release()  # its own checkpoint is never too old
     left = ["b.checkpoint", "c.checkpoint", "d.lock", "model.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == left
     running.release()
@@ -240,7 +240,7 @@ sys.stdin.read()
 
 
 def test_a_second_process_waits_for_the_first_and_goes_on_from_what_it_left(tmp_path):
-    """The lock is that of the process: it goes with a SIGKILL, too."""
+    """The lock belongs to the process: SIGKILL releases it, too."""
     command = [sys.executable, "-c", WAITING, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     checkpoint = Checkpoint(tmp_path, "a")

@@ -1,4 +1,4 @@
-"""Labels and their names: the order that numbers them, classes.txt, and the mistakes in it."""
+"""Labels and their names: the order of the class numbers, classes.txt, and mistakes in it."""
 
 import unicodedata
 
@@ -42,7 +42,7 @@ def test_names_that_differ_only_in_case_spaces_accents_encoding_or_invisible_cha
 
 
 def test_without_classes_txt_classes_are_named_by_their_labels(tmp_path):
-    (tmp_path / "classes.txt").mkdir()  # a class may be called so
+    (tmp_path / "classes.txt").mkdir()  # a class may have this name
     assert list(name_classes(tmp_path, ["10", "9"]).items()) == [("9", "9"), ("10", "10")]
 
 

@@ -1,4 +1,4 @@
-"""Two revisions compared, in a tiny repository with real git and DVC: what is read, said, shown and refused."""
+"""Compare two revisions in a tiny repository with real git and DVC: what is read, printed, shown and refused."""
 
 import hashlib
 import json
@@ -32,12 +32,12 @@ stages:
   ensemble: {cmd: "true", deps: [data/predictions], params: [seed, models], outs: [data/vote.npz]}
 """
 CLASSES = ["iris", "rose"]
-SPLITS = ["train", *["val"] * 8, *["test"] * 2]  # of each class
+SPLITS = ["train", *["val"] * 8, *["test"] * 2]  # for each class
 N_VAL = 16
 
 
 def write_state(folder: Path, right: int, seed: int = 1, lr: float = 0.1, others: tuple[str, ...] = ("vgg",)) -> None:
-    """Write what a run leaves: so many of the 16 val pictures are right in vote and `cnn`, and 8 in the others."""
+    """Write the results of a run: so many of 16 val pictures are right for ensemble and `cnn`, 8 for the others."""
     params = {"images": "images", "seed": seed, "models": {"cnn": {"lr": lr}, **{name: {} for name in others}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     lines, groups = ["path,label,class,split,sha256,width,height,group"], {split: [] for split in SPLITS}
@@ -65,7 +65,7 @@ def write_state(folder: Path, right: int, seed: int = 1, lr: float = 0.1, others
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a repository: 8 of 16 are right in main, 14 in `warmer`; under seed 2 9 and 13."""
+    """Return a repository: 8 of 16 are right in main, 14 in `warmer`; with seed 2, 9 and 13."""
     folder = tmp_path_factory.mktemp("repository")
     for name in CLASSES:
         (folder / "images" / name).mkdir(parents=True)
@@ -119,12 +119,12 @@ def test_an_experiment_is_compared_with_a_branch_and_what_did_not_change_is_no_r
     assert [row["model"] for row in found["rows"]] == ["cnn", "ensemble"]
     row = found["rows"][1]
     assert (row["accuracy_before"], row["accuracy_after"], row["accuracy_difference"]) == (0.5, 0.875, 0.375)
-    assert row["mid_p"] == pytest.approx(1 / 64)  # 6 against 0: 2 / 64, half of it
+    assert row["mid_p"] == pytest.approx(1 / 64)  # 6 against 0: 2 / 64, halved
     assert row["holm_p"] == pytest.approx(2 / 64)
     assert found["classes"] == [{"name": "rose", "n_images": 8, "gained": 6, "lost": 0, "other": 0}]
     assert found["surest"][0]["path"] == "rose/1.png"
     page = (folder / "metrics/compare/compare.html").read_text(encoding="utf-8")
-    assert page.count("data:image/webp") == 12  # the surest, and all by class
+    assert page.count("data:image/webp") == 12  # the most confident ones, and all by class
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -164,7 +164,7 @@ def test_predictions_come_from_a_remote_where_the_cache_lacks_them_and_else_are_
     try:
         with pytest.raises(UserError, match=r"main: data/manifest\.csv.*dvc push"):
             run("main", "warmer")
-        # a remote that is younger than both revisions
+        # a remote that is newer than both revisions
         config.write_text(f"[core]\nremote = far\n['remote \"far\"']\nurl = {tmp_path}/remote\n", encoding="utf-8")
         assert "16 pictures" in run("main", "warmer")
     finally:

@@ -1,4 +1,4 @@
-"""Classifiers on the same images: differences, intervals, p-values and agreement, by hand and beside the libraries'."""
+"""Comparison of classifiers: differences, intervals, p-values and agreement, by hand and compared with libraries."""
 
 import numpy as np
 import pytest
@@ -64,9 +64,9 @@ def test_the_mid_p_value_is_twice_the_one_sided_of_statsmodels():
 def test_a_group_is_flipped_as_a_whole():
     # three groups that differ by 2, 1 and -1: the sums of all eight flips are 4, 2, 2, 0, 0, -2, -2, -4
     assert flip_signs(np.array([1, 1, 1, 0, -1]), np.array([7, 7, 3, 3, 5])) == pytest.approx(6 / 8, abs=1e-12)
-    # 5 copies that one alone got right say as little as one picture
+    # 5 copies that only one model got right prove no more than one picture
     assert flip_signs(np.ones(5, int), np.zeros(5, int)) == 1
-    # 1 and -1 in one group leave it undecided
+    # 1 and -1 in one group cancel
     assert flip_signs(np.array([1, -1, 1]), np.array([0, 0, 1])) == 1
 
 

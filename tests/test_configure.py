@@ -1,4 +1,4 @@
-"""A folder of photographs in one line: the recipe with that folder, and nothing that a person wrote is lost."""
+"""One command for a folder of photographs: it writes the recipe with that folder, and no person's changes are lost."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_the_recipe_for_photographs_takes_the_folder_and_another_one_later(clone
     expected = read_params(configure.RECIPE).model_copy(update={"images": FOLDERS[1]})
     assert read_params("params.yaml") == expected
     monkeypatch.setenv("HOME", str(clone))
-    run(monkeypatch, "~/photos")  # as make passes it, and a shell that expands no arguments of this form
+    run(monkeypatch, "~/photos")  # as passed by make, or by a shell that does not expand ~
     assert read_params("params.yaml").images == str(clone / "photos")
 
 
@@ -47,7 +47,7 @@ def test_make_takes_any_name_of_a_folder_and_needs_no_login_shell_and_no_users_n
         (clone / name).write_text('#!/bin/sh\necho "$USER" "$SHELL" "$@"\n', encoding="utf-8")
         (clone / name).chmod(0o700)
     (clone / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
-    outer_make = {"USER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # the test may itself run below `make test`
+    outer_make = {"USER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # the test may run inside `make test`
     environment = {name: value for name, value in os.environ.items() if name not in outer_make}
     environment["SHELL"] = "/usr/sbin/nologin"
     command = ["make", "repro", f"IMAGES={FOLDERS[1]}"]

@@ -1,4 +1,4 @@
-"""The confusion matrix: which way round it is, what stands first in its list, and that its picture can be read."""
+"""The confusion matrix: its orientation, the order of its pairs, and that its figure is legible."""
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def test_classes_that_are_taken_for_each_other_stand_together():
 def test_a_matrix_of_104_classes_is_large_enough_to_read_and_small_enough_to_keep(tmp_path):
     draw_confusion(random_frame([f"class {i}" for i in range(104)]), "cnn", tmp_path / "confusion.png")
     with Image.open(tmp_path / "confusion.png") as image:
-        assert min(image.size) >= 104 * 11  # pixels a name
+        assert min(image.size) >= 104 * 11  # pixels per name
     assert (tmp_path / "confusion.png").stat().st_size < 200_000
 
 
@@ -70,7 +70,7 @@ def test_right_is_blue_and_wrong_is_orange(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "confusion.png").convert("RGB")).astype(int).reshape(-1, 3)
     blue, orange = np.array([8, 48, 107]), np.array([127, 39, 4])  # all right, all wrong
     for colour in (blue, orange):
-        assert (abs(pixels - colour).max(axis=1) <= 4).sum() > 48 * 48 / 2  # most of one cell of 48 x 48
+        assert (abs(pixels - colour).max(axis=1) <= 4).sum() > 48 * 48 / 2  # most of a cell of 48 x 48
 
 
 @pytest.mark.parametrize("names", [["$x_1$ <&>", "a" * 200], [f"{i}" for i in range(151)]], ids=["odd", "many"])

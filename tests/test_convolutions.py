@@ -1,4 +1,4 @@
-"""Convolutions learn what their definition says, also where the processor's library is wrong; else the process dies."""
+"""Gradients of convolutions are correct, also if the processor's library is wrong or would crash the process."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ def test_a_strided_convolution_of_few_channels_gives_and_learns_the_same_in_chan
     torch.manual_seed(1)
     layer = nn.Conv2d(3, 8, 1, stride=2)
     network = spare_strides(nn.Sequential(layer)).to(memory_format=torch.channels_last)
-    for _ in range(8):  # memory that is spoilt takes its time to show
+    for _ in range(8):  # corrupted memory shows only after a while
         images = torch.randn(4, 3, 64, 64).to(memory_format=torch.channels_last)
         network.zero_grad()
         maps = network(images)

@@ -41,7 +41,7 @@ def test_without_a_threshold_only_equal_pixels_are_copies(pictures):
     images = [pictures[0], pictures[0].copy(), ImageOps.mirror(pictures[0]), pictures[1]]
     names = [hash_pixels(image)[:16] for image in images]
     assert _group(images, max_bits=0) == names
-    assert _group(images) == [min(names[:3])] * 3 + [names[3]]  # a group bears its smallest hash
+    assert _group(images) == [min(names[:3])] * 3 + [names[3]]  # a group has the name of its smallest hash
 
 
 def test_plain_pictures_are_compared_by_their_pixels_alone():
@@ -55,7 +55,7 @@ def test_plain_pictures_are_compared_by_their_pixels_alone():
 def test_copies_of_copies_are_one_group(pictures):
     images = [crop(share)(pictures[0]) for share in (0, 0.09, 0.18)]
     hashes = [hash_likeness(each) for each in images]
-    assert np.unpackbits(hashes[0][0] ^ hashes[2][0]).sum() > MAX_BITS  # the ends are not close to one another
+    assert np.unpackbits(hashes[0][0] ^ hashes[2][0]).sum() > MAX_BITS  # the first and the last are not similar
     assert len(set(_group(images))) == 1
 
 
@@ -65,7 +65,7 @@ def test_no_picture_and_one_picture_have_no_copies(pictures):
 
 
 def _hashes(bits: np.ndarray) -> np.ndarray:
-    """Pack bits, (n, N_BITS), as hashes whose four views are the same."""
+    """Pack bits, (n, N_BITS), into hashes with four equal views."""
     return np.packbits(bits, axis=1)[:, None].repeat(4, axis=1)
 
 
@@ -94,7 +94,7 @@ def test_of_very_many_pictures_close_copies_are_found_without_comparing_all(monk
 def test_groups_do_not_depend_on_the_order():
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, (30, N_BITS), dtype=np.uint8).repeat(20, axis=0)
-    bits ^= rng.random(bits.shape) < 0.09  # some near one another, some through others, some not at all
+    bits ^= rng.random(bits.shape) < 0.09  # some are near each other, some through others, some not at all
     order = list(range(600))
     random.Random(0).shuffle(order)
     names = [f"{i:016x}" for i in range(600)]
@@ -110,7 +110,7 @@ def test_crowds_of_alike_frames_are_a_group_each_in_little_memory_and_one_pictur
     frames[1] = frames[0]
     frames[1, 0, :80] ^= 1
     crowds = np.tile(frames, (1, 1000, 1))
-    crowds[:, :, 128:] ^= rng.random((2, 1000, 128)) < 0.06  # some eight bits differ: two time-lapses
+    crowds[:, :, 128:] ^= rng.random((2, 1000, 128)) < 0.06  # about eight bits differ: two time-lapses
     between = frames[0].copy()
     between[0, :40] ^= 1  # nearest to it are 1,000 frames of each, at some 48 bits
     tracemalloc.start()

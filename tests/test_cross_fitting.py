@@ -1,4 +1,4 @@
-"""Votes and the images that they were not fitted to: folds of whole groups."""
+"""Cross-fitted ensembles: folds of whole groups."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_every_fold_has_its_share_of_every_class():
     alone = np.arange(20)
     folds = assign_folds(labels, alone, seed=1)
     counts = np.array([np.bincount(folds[labels == label], minlength=N_FOLDS) for label in range(3)])
-    assert (np.ptp(counts, axis=1) <= 1).all()  # 12 images: 2 or 3 a fold; 5: one each; 3: one or none
+    assert (np.ptp(counts, axis=1) <= 1).all()  # 12 images: 2 or 3 per fold; 5: one each; 3: one or none
     assert counts.sum(axis=0).tolist() == [4, 4, 4, 4, 4]
     assert (
         folds.tolist() == assign_folds(labels, alone, seed=1).tolist() != assign_folds(labels, alone, seed=2).tolist()

@@ -1,4 +1,4 @@
-"""One image file: which picture is read out of it, and what is said of one that holds none."""
+"""One image file: the picture that is decoded, and the message for a file without a usable picture."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ def _content(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def _decode(image: Image.Image, kind: str, **options) -> list:
-    """Save an image, and return the pixels that are read again."""
+    """Save an image, and return the decoded pixels."""
     return np.asarray(decode(_content(image, kind, **options)).image).tolist()
 
 
@@ -91,13 +91,13 @@ def test_a_turned_photo_is_read_as_viewers_show_it(orientation):
 
 
 def _odd_exif() -> bytes:
-    """Return EXIF with orientation 6 and a resolution of -72: a fraction that Pillow reads, and cannot write."""
+    """Return EXIF with orientation 6 and a resolution of -72: a fraction that Pillow can read but not write."""
     tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 10, 1, 38)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<Iii", 0, -72, 1)
 
 
 def _insert_chunk(png: bytes, name: bytes, content: bytes, checksum: int | None = None) -> bytes:
-    """Put a chunk behind the header of a PNG."""
+    """Insert a chunk after the header of a PNG."""
     checksum = zlib.crc32(name + content) if checksum is None else checksum
     return png[:33] + struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum) + png[33:]
 
@@ -149,11 +149,11 @@ def test_every_kind_of_jpeg_gives_its_colours(mode, progressive):
     assert np.abs(np.array(_decode(image, "JPEG", quality=95, progressive=progressive)) - expected).max() <= 4
 
 
-# ICC profiles: what the numbers of a file mean
+# ICC profiles
 
 
 def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """Return an ICC profile, version 2, for a display (or, of CMYK, a printer)."""
+    """Return an ICC profile, version 2, for a display (for CMYK: a printer)."""
     kind, pcs = (b"prtr", b"Lab ") if space == b"CMYK" else (b"mntr", b"XYZ ")
     table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
     for name, content in tags.items():
@@ -183,11 +183,11 @@ def _rgb_profile(order: str = "rgb", gamma: float = 2.2) -> bytes:
 
 
 def _srgb_by_a_table(n: int = 26, darker: int = 0) -> bytes:
-    """Return the profile of sRGB as programs write it: its curve as a table, so short that one level is lost.
+    """Return an sRGB profile as programs write it, with its curve as a table so short that one level is lost.
 
     Args:
-        n: how many values the table has.
-        darker: by how many levels of 255 each colour is darker than in sRGB.
+        n: number of values in the table.
+        darker: number of levels, of 255, by which each colour is darker than in sRGB.
     """
     values = [max(0, i / (n - 1) - darker / 255) for i in range(n)]
     light = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
@@ -197,7 +197,7 @@ def _srgb_by_a_table(n: int = 26, darker: int = 0) -> bytes:
 
 
 def _ink_profile() -> bytes:
-    """Return the profile of a printer whose only ink with a colour is the black."""
+    """Return the profile of a printer whose only coloured ink is black."""
     table = b"".join(bytes([0 if corner & 1 else 255, 128, 128]) for corner in range(16))  # Lab of the 2^4 corners
     identity = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + bytes(range(256)) * 4 + table + bytes(range(256)) * 3
@@ -219,7 +219,7 @@ def test_a_jpeg_that_lacks_its_end_alone_is_whole_and_one_that_lacks_pixels_is_d
     ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 100})]
 )
 def test_colours_are_those_of_the_profile(kind, options):
-    swapped = _rgb_profile("bgr")  # the numbers of red mean blue
+    swapped = _rgb_profile("bgr")  # red values mean blue
     image = Image.new("RGB", (16, 16), (255, 0, 0))
     assert np.abs(np.array(_decode(image, kind, icc_profile=swapped, **options)) - BLUE).max() <= 3
     if kind != "JPEG":
@@ -340,11 +340,11 @@ def test_pgm_of_more_than_eight_bits_keeps_its_brightness():
 
 
 def _tiff(n_bands: int, bits: int, photometric: int, pixels: bytes, more: dict[int, int] | None = None) -> bytes:
-    """Return a TIFF of 1 x 2 pixels that Pillow may not be able to write; one band is that which has no tag."""
+    """Return a TIFF of 1 x 2 pixels that Pillow may not be able to write; a single band needs no tag."""
     tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 0, 277: n_bands, 278: 1, 279: len(pixels)}
     tags = {tag: value for tag, value in (tags | (more or {})).items() if (tag, value) != (277, 1)}
     end = 8 + 2 + 12 * len(tags) + 4
-    wide = n_bands > 2  # the bits of so many bands do not fit into the tag itself
+    wide = n_bands > 2  # with so many bands, the bits do not fit into the tag
     tags[273] = end + 2 * n_bands * wide
     table = struct.pack("<IH", 8, len(tags))
     for tag, value in tags.items():
@@ -362,7 +362,7 @@ def _big_tiff_of_64_bits() -> bytes:
 
 
 def _bmp(*pixels: bytes) -> bytes:
-    """Return a BMP of one row of pixels, BGRA, whose header says that there is an alpha channel."""
+    """Return a BMP of one row of BGRA pixels, whose header declares an alpha channel."""
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     header = struct.pack("<IiiHHIIiiII", 108, len(pixels), 1, 1, 32, 3, 4 * len(pixels), 0, 0, 0, 0)
     header = (header + masks + b"BGRs").ljust(108, b"\0")
@@ -378,7 +378,7 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
     ("content", "what"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\x01\nftypmif1\0\0\0\0mif1heic", "HEIC"),  # of a length that holds the byte of a line's end
+        (b"\0\0\x01\nftypmif1\0\0\0\0mif1heic", "HEIC"),  # its length contains the byte of a line end
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"md5: 00\nouts:\n- md5: 00\n  path: 1.jpg\n", "dvc pull"),
         (b"outs:\r\n- md5: 00\r\n  path: 1.jpg\r\n", "dvc pull"),
@@ -420,7 +420,7 @@ def test_of_several_frames_the_first_is_taken_and_their_number_told_but_of_a_cam
     decoded = decode(_content(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert decoded.n_frames == n_frames
     assert np.abs(np.subtract(decoded.image.getpixel((4, 4)), RED)).max() <= (2 if kind == "MPO" else 0)
-    if kind == "PNG":  # whose first picture may be for those who show no animations
+    if kind == "PNG":  # its first picture may be for programs without animations
         content = _content(frames[0], kind, save_all=True, append_images=frames[1:], default_image=True)
         assert decode(content).image.getpixel((4, 4)) == GREEN
 

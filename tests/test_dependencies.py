@@ -1,4 +1,4 @@
-"""Who may import whom, and what a stage lists in dvc.yaml: the text of its own code, and no source file."""
+"""Which rooms may import which, and dependencies in dvc.yaml: a stage lists its code text, but no source file."""
 
 import ast
 import re
@@ -21,12 +21,12 @@ FLOORS = [  # a room imports from floors below its own; stages import from all
     {"runtime"},
 ]
 STAGES = ROOT / "stages"
-TOOLS = {"configure", "export", "predict", "reproduce", "show"}  # for people
+TOOLS = {"configure", "export", "predict", "reproduce", "show"}  # commands for people
 SCRIPTS = {path.stem for path in STAGES.glob("[!_]*.py")}
 
 
 def read_stages() -> dict[str, dict]:
-    """Return the stages of every dvc.yaml as they are written, by the file's folder and the stage's name."""
+    """Return the stages of every dvc.yaml, by folder of the file and name of the stage."""
     found = {}
     for path in [ROOT / "dvc.yaml", *ROOT.glob("data/**/dvc.yaml")]:
         for name, stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
@@ -83,7 +83,7 @@ def test_every_script_is_a_stage_or_a_tool():
 def test_a_stage_depends_on_the_text_of_its_code_and_on_no_source_file(stage: dict):
     script = script_of(stage)
     code = [dep for dep in stage["deps"] if dep.startswith(("data/code", "stages", "tests"))]
-    owners = {"train": "item", "evaluate": "item", "audit": "audit"}  # of an architecture
+    owners = {"train": "item", "evaluate": "item", "audit": "audit"}  # keys of the block with the architecture
     architecture = [f"data/code/models/${{{owners[script]}.architecture}}.txt"] if script in owners else []
     shown = ["data/code/versions.txt"] if script == "report" else []
     expected = ["stages"] if script == "code" else [f"data/code/{script}.txt", *architecture, *shown]

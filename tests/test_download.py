@@ -1,4 +1,4 @@
-"""Oxford 102 Flowers from a site on this machine: all photographs, or none and one line that says why not."""
+"""Oxford 102 Flowers from a local site: all photographs, or none and one line with the reason."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ SPLIT_OF = {1: "test", 2: "train", 3: "val", 4: "test", 5: "train", 6: "val"}
 
 
 def write_archives() -> dict[str, bytes]:
-    """Return the site's files, with six photographs of two classes."""
+    """Return the files of the site, with six photographs of two classes."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         for number in LABEL_OF:
@@ -56,7 +56,7 @@ def site(monkeypatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Return a function that runs the stage, and gives the exit code, what was said and the folder."""
+    """Return a function that runs the stage, and returns the exit code, the output and the folder."""
 
     def download_as(form: str = "images") -> tuple[int, str, Path]:
         folder = tmp_path / "oxford" / form

@@ -1,4 +1,4 @@
-"""The drawn sets: how many images of what, the same bytes from the same seed, and no source class that is a target."""
+"""The drawn sets: images per class, the same bytes from the same seed, and no source class equal to a target class."""
 
 import hashlib
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""The stage that takes the vote: who counts, and that its scores cannot be had by fitting alone."""
+"""The stage `ensemble`: its members, and that overfitting does not raise its scores."""
 
 import json
 import math
@@ -21,11 +21,11 @@ from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.voting import VOTES
 
 LABELS = np.array([0, 1, 0, 1, 1])
-NAMES = ["zinnia", "a", "m", "b", "c"]  # in no order but that of the parameters
+NAMES = ["zinnia", "a", "m", "b", "c"]  # in the order of the parameters
 
 
 def remember(image: int) -> np.ndarray:
-    """Return the probabilities of a member that is sure and right on one image, and 0.7 to 0.3 wrong on the others."""
+    """Return probabilities of a member that is certain and right on one image, and wrong (0.7 to 0.3) on the others."""
     right = np.full(5, 0.3, np.float32)
     right[image] = 1
     probabilities = np.empty((5, 2), np.float32)
@@ -64,10 +64,10 @@ def run(
 
 
 def test_val_scores_of_a_fitted_vote_are_those_of_images_that_it_was_not_fitted_to(tmp_path, monkeypatch):
-    # Fitted to all five images, the vote is right on each: temperatures of 10 make its wrong answers 0.52 to 0.48, and
-    # the one that remembers the image tips them (the old scores). Fitted to the four others, who remembers the fifth
-    # has no weight, for it is wrong on all four; and the others are wrong on the fifth.
-    # Of each image there are copies, so that the prior counts for little; they are a group, and stay in one fold.
+    # Fitted to all five images, the ensemble is right on each: temperatures of 10 make wrong answers 0.52 to 0.48, and
+    # the member that remembers the image decides. Fitted to the four others, the member that remembers the fifth has no
+    # weight, because it is wrong on all four; and the other members are wrong on the fifth.
+    # Each image has copies, so that the prior hardly counts; they are a group and stay in one fold.
     scores = run(monkeypatch, tmp_path, "linear_pool", copies=300)
     assert scores["val"]["accuracy"] == 0
     assert scores["accuracy"] == 1  # the test images are the same here, and the vote is fitted to them all
@@ -92,7 +92,7 @@ def test_the_parameters_alone_say_who_votes_and_in_which_order(tmp_path, monkeyp
     scores = run(monkeypatch, tmp_path, "equal")
     assert not any(path.exists() for path in left)
     assert list(scores["weights"]) == NAMES
-    assert scores["best_member"] == "zinnia"  # all are right on one image of five: the first
+    assert scores["best_member"] == "zinnia"  # all are right on one image of five: the first member wins
 
 
 @pytest.mark.parametrize("voting", VOTES)
@@ -131,7 +131,7 @@ def test_the_comparison_is_of_every_member_and_the_ensemble(tmp_path, monkeypatc
     pairs = [(pair["a"], pair["b"]) for pair in comparison["pairs"]]
     assert pairs[:5] == [("ensemble", name) for name in NAMES]
     assert sorted(map(sorted, pairs)) == sorted(sorted(pair) for pair in combinations(names, 2))
-    # the vote is right on all five test images, each member on one: four of four in doubt, 2 / 2 ** 4; fifteen pairs
+    # the ensemble is right on all five test images, each member on one: 4 of 4 discordant, 2 / 2 ** 4; fifteen pairs
     assert [pair["mcnemar_p"] for pair in comparison["pairs"][:5]] == [0.125] * 5
     assert comparison["pairs"][0]["holm_p"] == 1
     # five groups that are all right: Wilson's interval is from 1 / (1 + 1.96 ** 2 / 5) to 1
@@ -169,7 +169,7 @@ def test_a_small_p_value_does_not_become_0():
 
 
 def test_predictions_of_another_split_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
-    # the labels are the same, since the pictures of a class come one after another: the groups are not
+    # the labels are the same, because pictures of a class are consecutive, but the groups are not
     other = replace(predict(0), test_groups=np.arange(5) + 1)
     right = [predict(image) for image in range(5)]
     monkeypatch.setattr("tests.test_ensemble.predict", lambda image, copies: other if image == 2 else right[image])

@@ -1,4 +1,4 @@
-"""What a model is taken to say of an image: worked by hand for a network that only looks at the mean colour."""
+"""Predictions of a model, calculated by hand for a network that only uses the mean colour."""
 
 import math
 

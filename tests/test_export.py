@@ -1,4 +1,4 @@
-"""Models outside of this project: as an ONNX graph, in plain torchvision and in plain timm, they say the same."""
+"""Models outside this project give the same answers: as an ONNX graph, in plain torchvision and in plain timm."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def run_graph(path: Path, images: dict[int, np.ndarray]) -> np.ndarray:
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
-    assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+    assert np.ptp(expected, axis=0).max() > 0.1  # the answers differ between pictures
 
 
 @pytest.mark.parametrize("vote", VOTES.values(), ids=VOTES)
@@ -85,11 +85,11 @@ def test_every_architecture_can_be_exported(tmp_path, architecture, arguments):
 
 class Wayward(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images[:, :6, 0, 0] if images.sum() > 0 else images[:, :6, 1, 1]  # no graph can choose
+        return images[:, :6, 0, 0] if images.sum() > 0 else images[:, :6, 1, 1]  # a graph cannot branch
 
 
 class Blocks(nn.Module):
-    """Attention within four blocks of a picture, as in timm's nest: of five dimensions."""
+    """Attention within four blocks of a picture, as in timm's nest, with five dimensions."""
 
     def __init__(self):
         from timm.models.nest import Attention
@@ -103,7 +103,7 @@ class Blocks(nn.Module):
 
 
 def save_beside_cnn(folder: Path, network: nn.Module) -> Ensemble:
-    """Return a vote of the small CNN and of a network of somebody's."""
+    """Return an ensemble of the small CNN and of some other network."""
     cnn = save_model(folder / "cnn.safetensors", *BLOCKS["cnn"])
     card = load_ensemble(folder, "cnn").members[0].card
     return Ensemble([Member("cnn", cnn, card), Member("odd", network.eval(), card)], EqualVote(np.full(2, 0.5)))
@@ -117,7 +117,7 @@ def test_a_network_that_the_exporter_cannot_handle_is_one_line_that_names_its_me
         write_onnx(tmp_path / "vote.onnx", save_beside_cnn(tmp_path, Wayward()))
     assert "odd (" in str(raised.value)
     assert len(str(raised.value)) < 500
-    assert len(capfd.readouterr().err.splitlines()) == 1  # of the loading
+    assert len(capfd.readouterr().err.splitlines()) == 1  # from loading
     assert (tmp_path / "vote.onnx").read_text(encoding="utf-8") == "old"
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights out of a package: they start timm's network of that name; another file is refused in one line."""
+"""ImageNet weights from a package: they fit timm's network of that name; another file is refused in one line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What is fetched: a timm network's weights without its classifier, or one line that says why not; from a hub here."""
+"""Weights of timm from a local hub: the weights without the classifier, or one line with the reason."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ NAME = "test_resnet.r160_in1k"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
-    """Return a hub that the client asks instead of its own, with nothing in its cache; its pauses take no time."""
+    """Return a local hub for the client, with an empty cache and without pauses."""
     constants = huggingface_hub.constants
     with Hub() as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
@@ -43,7 +43,7 @@ def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Return a function that fetches as the stage does, and gives the exit code, what was said and the file."""
+    """Return a function that fetches as the stage does, and returns the exit code, the output and the file."""
 
     def fetch_named(name: str = NAME) -> tuple[int, str, Path]:
         file = tmp_path / "out" / "weights.safetensors"
@@ -64,7 +64,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def weights_of(name: str) -> dict[str, torch.Tensor]:
-    """Return random weights, each tensor with memory of its own."""
+    """Return random weights, each tensor with its own memory."""
     return {key: tensor.clone() for key, tensor in timm.create_model(name.partition(".")[0]).state_dict().items()}
 
 
@@ -88,7 +88,7 @@ def test_the_file_holds_all_but_the_classifier(hub, run, name, classifiers):
 
 
 def test_a_network_without_a_classifier_is_fetched_whole(hub, run, monkeypatch):
-    config = timm.models._registry._model_pretrained_cfgs["test_vit.r160_in1k"]  # timm's own ones are of 90 M weights
+    config = timm.models._registry._model_pretrained_cfgs["test_vit.r160_in1k"]  # timm's real one has 90 M weights
     monkeypatch.setattr(config, "classifier", None)
     monkeypatch.setattr(config, "num_classes", 0)
     weights = timm.create_model("test_vit", num_classes=0).state_dict()
@@ -151,7 +151,7 @@ def test_a_fault_that_lasts_is_one_line_and_the_next_run_succeeds(hub, run, faul
     assert not file.exists()
     assert NAME in said
     assert says in said
-    assert len(faults) - len(hub.faults) < 20  # of a minute's wait: a client asks six times for a name
+    assert len(faults) - len(hub.faults) < 20  # less than a minute: a client asks six times for a name
     hub.faults.clear()
     assert run()[0] == 0
     assert file.exists()

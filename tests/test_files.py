@@ -1,4 +1,4 @@
-"""Files that are written whole: whatever ends the writer, the old file is there, or the new one."""
+"""Files are written completely: however the writer ends, either the old or the new file exists."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def test_what_a_killed_writer_leaves_changes_no_folder_for_dvc_and_is_nothing_to
         repo.add("models")
     for path in ("cnn.safetensors", "scratch", "vgg 16.b.npz"):
         write_text(unfinished(tmp_path / "models" / path), "half")
-    write_text(unfinished(tmp_path / "models/images") / "rose.jpg", "half")  # a folder that is written, then renamed
+    write_text(unfinished(tmp_path / "models/images") / "rose.jpg", "half")  # a folder that is written and then renamed
     with Repo() as repo:
         assert repo.status() == {}
     paths = [str(unfinished(ROOT / "metrics" / path)) for path in ("models/cnn.json", "report.html", "ensemble")]

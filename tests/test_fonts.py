@@ -1,4 +1,4 @@
-"""Names in any script in figures: drawn by a font that has them, or said in a line; other figures stay as they are."""
+"""Names in any script in figures: a font that has the characters, or a message; other figures stay unchanged."""
 
 import warnings
 from pathlib import Path
@@ -21,7 +21,7 @@ PLAIN, FOREIGN = ["daisy", "Ångström"], ["玫瑰", "गुलाब"]
 
 @pytest.fixture(autouse=True)
 def fonts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of installed fonts, none at first but matplotlib's own, of which it knows; no warning passes."""
+    """Return the list of installed fonts, at first only those of matplotlib; warnings are errors."""
     own = [entry for entry in fontManager.ttflist if "mpl-data" in entry.fname]
     monkeypatch.setattr(fontManager, "ttflist", own)
     monkeypatch.setattr(machine, "_said", [])
@@ -33,7 +33,7 @@ def fonts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def make_font(path: Path, characters: str, *, inked: bool = True) -> str:
-    """Write a font in which each of these is a black square, or has no outline as in a font of colours."""
+    """Write a font in which each of these is a black square, or has no outline, as in a colour font."""
     pen, glyphs = TTGlyphPen(None), {".notdef": TTGlyphPen(None).glyph()}
     for place in ((100, 0), (100, 700), (800, 700), (800, 0)) if inked else ():
         (pen.lineTo if pen.points else pen.moveTo)(place)

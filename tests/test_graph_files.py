@@ -1,4 +1,4 @@
-"""A graph whose weights one file cannot hold: two files that always belong to each other."""
+"""A graph whose weights do not fit into one file: two files that always belong together."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ onnx_ir, onnxruntime = pytest.importorskip("onnx_ir"), pytest.importorskip("onnx
 
 
 def add(number: float):
-    """Return a graph that adds a number to 100 others, which are its weights."""
+    """Return a graph that adds a number to its 100 weights."""
     from onnx import TensorProto, helper, numpy_helper
 
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [100]) for name in "xy")

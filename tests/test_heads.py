@@ -1,4 +1,4 @@
-"""Heads that are fitted to features: as scikit-learn has it, with copies in one fold."""
+"""Heads that are fitted to features: the same as scikit-learn's, with copies in one fold."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_class_without_training_images_is_never_answered():
 
 
 def test_copies_do_not_make_a_weak_penalty_look_good():
-    # noise that says nothing, three copies each: a model that has seen a copy knows the answer
+    # pure noise with three copies each: only a model that has seen a copy knows the answer
     rng = np.random.default_rng(2)
     features, labels = np.repeat(rng.normal(size=(30, 40)), 3, axis=0), np.repeat(rng.integers(0, 2, 30), 3)
     strengths = np.array([1e-4, 10.0])
@@ -52,14 +52,14 @@ def test_copies_do_not_make_a_weak_penalty_look_good():
 def test_one_group_has_no_folds_and_a_fold_may_lack_a_class():
     features, labels = points(3, 4)
     features, strengths = StandardScaler().fit_transform(features), np.array([0.1, 1])
-    for groups in (np.zeros(12), np.where(labels == 2, 0, np.arange(12))):  # one; all images of class 2 in one
+    for groups in (np.zeros(12), np.where(labels == 2, 0, np.arange(12))):  # one group; class 2 in one group
         assert fit_regression(features, labels, groups, strengths).classes_.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
     "groups",
     [
-        {0: [0], 1: [1]},  # two classes of three photographs: one of each learns
+        {0: [0], 1: [1]},  # two classes of three photographs: one of each is for training
         {0: [0, 0, 0, 0], 1: [1, 2, 3, 4]},  # all of a class are frames of one video
     ],
 )

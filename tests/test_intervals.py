@@ -1,4 +1,4 @@
-"""Intervals of scores: by hand, beside the libraries', and of groups of copies. Coverage: test_statistics.py."""
+"""Intervals of scores: by hand, compared with libraries, and for groups of copies. Coverage: test_statistics.py."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from stages.scoring.intervals import accuracy_interval, difference_interval, f1_
 
 
 def _images(n_images: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, answers of which two in three are right, and groups of one image each."""
+    """Return labels, answers (two in three are right), and groups of one image each."""
     random = np.random.default_rng(1)
     labels, others = random.integers(0, n_classes, (2, n_images))
     return labels, np.where(random.random(n_images) < 2 / 3, labels, others), np.arange(n_images)
@@ -81,7 +81,7 @@ def test_the_interval_of_macro_f1_holds_the_score_though_many_classes_have_two_i
     assert low < f1_score(labels, answers, average="macro") < high
     expected = accuracy_interval(labels == labels, np.arange(80))  # all right
     assert f1_macro_interval(labels, labels, np.arange(80), seed=1) == pytest.approx(expected, abs=1e-12)
-    of_groups = f1_macro_interval(labels, labels, labels, seed=1)  # a group a class: none can be drawn
+    of_groups = f1_macro_interval(labels, labels, labels, seed=1)  # one group per class: none can be drawn
     assert of_groups == pytest.approx(accuracy_interval(labels == labels, labels), abs=1e-12)
 
 

@@ -1,6 +1,6 @@
-"""Work that nothing loses: trainings under a real `dvc repro` that end before their time, and go on to the same bytes.
+"""No work is lost: trainings under a real `dvc repro` that are killed resume and end with the same bytes.
 
-QUINTET_KILLS=20 makes more kills; a failure says the seed, QUINTET_KILL_SEED repeats it.
+QUINTET_KILLS=20 kills more often; a failure prints the seed, and QUINTET_KILL_SEED repeats it.
 """
 
 import json
@@ -25,19 +25,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 N_KILLS = int(os.environ.get("QUINTET_KILLS", "4"))
 SEED = int(os.environ.get("QUINTET_KILL_SEED", "") or random.SystemRandom().randrange(10**6))
 TRAIN = "python -m stages.train cnn data/packed/32 data/models/cnn.safetensors metrics/models/cnn/history.csv"
-THIRD = "^cnn epoch +3/"  # only now is the first one sure to lie on the disk
+THIRD = "^cnn epoch +3/"  # only now is the first checkpoint certainly on the disk
 OUTPUTS = ("data/models/cnn.safetensors", "metrics/models/cnn/history.csv")
 
 
 def shape(params: dict) -> None:
-    """Leave one model, whose epochs take long enough to be killed in, with all that a checkpoint has to hold."""
+    """Keep one model, with epochs long enough for a kill, and with everything that a checkpoint has to contain."""
     hard = {"epochs": 4 + 2 * N_KILLS, "rounds": 2, "patience": 3 + N_KILLS, "mixup": 0.2, "ema_decay": 0.9}
     params["models"] = {"cnn": params["models"]["cnn"] | hard | {"filters": 16}}
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone that is packed and not trained, beside the outputs of an undisturbed training."""
+    """A clone with packed images and no training, and the outputs of an undisturbed training."""
     clone = Clone(tmp_path_factory.mktemp("packed"), change=shape)
     clone.run("dvc repro pack")
     clone.run(TRAIN)
@@ -54,7 +54,7 @@ def clone(packed: Clone, tmp_path: Path) -> Clone:
 
 
 def read_until(process: subprocess.Popen, marker: str) -> None:
-    """Read lines until one matches the marker, or there are no more."""
+    """Read lines until one matches the marker, or the output ends."""
     for line in process.stdout:
         if re.search(marker, line):
             return
@@ -126,7 +126,7 @@ def test_a_training_killed_after_the_line_of_its_last_epoch_is_never_run_again(c
     rng = random.Random(SEED)
     for seed in range(10):
         clone.edit(lambda params, seed=seed: params.update(seed=seed))
-        delay = rng.choice([0, rng.uniform(0, 0.2), rng.uniform(0, 2)])  # till DVC has taken the model over, or nearly
+        delay = rng.choice([0, rng.uniform(0, 0.2), rng.uniform(0, 2)])  # until DVC has cached the model, or nearly
         with clone.start("dvc repro train@cnn") as process:
             read_until(process, "^cnn epoch 2/2")
             time.sleep(delay)
@@ -140,7 +140,7 @@ RATES = ("0.001", "0.002", "0.003", "0.004")
 def start_queue(clone: Clone) -> None:
     whole = "-S models.cnn.epochs=120 -S models.cnn.rounds=1 -S models.cnn.patience=0"  # none ends before the kill
     clone.run(f"dvc exp run --queue {whole} -S models.cnn.lr={','.join(RATES)}")
-    clone.run("sh -c 'dvc queue start -j 2 > start.log 2>&1'")  # the workers would keep a pipe of its open
+    clone.run("sh -c 'dvc queue start -j 2 > start.log 2>&1'")  # the workers would keep its pipe open
 
 
 def read_queue(clone: Clone) -> dict[str, str]:
@@ -157,7 +157,7 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 900) -> None:
 
 
 def last_epochs(clone: Clone) -> dict[str, int]:
-    """Return the last epoch in the history of each experiment that runs, by its rate."""
+    """Return the last epoch in the history of each running experiment, by its learning rate."""
     found = {}
     for history in clone.folder.glob(".dvc/tmp/exps/tmp*/metrics/models/cnn/history.csv"):
         with suppress(FileNotFoundError):  # the copy is still being made, or its committed history was just removed

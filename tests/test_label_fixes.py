@@ -1,4 +1,4 @@
-"""labels_fixed.csv: what it changes about the split, what it leaves alone, and what is refused, by line."""
+"""labels_fixed.csv: its effect on the split, what stays the same, and which lines are refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ N = 12
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder of three classes, which has been split without any fix."""
+    """Return a folder of three classes that was split without corrections."""
     save(tmp_path / "images", *(f"{label}/{i}.png" for label in ("a", "b", "c") for i in range(N)))
     run_split(tmp_path, fixes="")
     return tmp_path
@@ -36,7 +36,7 @@ def counts(folder) -> dict[str, int]:
 
 
 def lines(folder, fixes, **changes) -> list[str]:
-    """Return what is said of fixes that are refused."""
+    """Return the messages about refused corrections."""
     with pytest.raises(UserError) as caught:
         run_split(folder, fixes=fixes, **changes)
     return list(caught.value.args)
@@ -93,7 +93,7 @@ def test_dropped_pictures_leave_train_and_val_and_those_of_test_stay_and_are_mar
         "confirmed": 0,
     }
     run_split(folder, fixes="")
-    assert splits(folder).equals(before)  # what was taken back is where it was
+    assert splits(folder).equals(before)  # without the correction, every split is as before
 
 
 @pytest.mark.parametrize("row", ["b/same.png,a", "b/same.png,drop"])

@@ -1,4 +1,4 @@
-"""labels.csv: how it is read, and that every mistake in it is named with its line."""
+"""labels.csv: how it is read, and that every mistake is reported with its line."""
 
 import unicodedata
 from contextlib import suppress
@@ -19,7 +19,7 @@ def _read(folder, content):
 
 
 def _problems(folder, content):
-    """Return what is wrong with labels.csv, without the path that each line begins with."""
+    """Return the mistakes in labels.csv, without the path at the beginning of each line."""
     with pytest.raises(UserError) as caught:
         _read(folder, content)
     where = f"{folder}/labels.csv: "

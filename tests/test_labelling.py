@@ -1,4 +1,4 @@
-"""The audit as functions of arrays: what is planted is found, what is right is left alone."""
+"""The audit as functions of arrays: wrong labels are found, right labels are not listed."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_a_picture_is_judged_without_its_copies():
         predict_out_of_fold(prepare(features[rows]), labels, groups, CLASSES)[here, labels[here]]
         for groups in (np.arange(len(rows)), rows)
     )
-    assert together.mean() > apart.mean()  # else its copy under the right label would speak against it
+    assert together.mean() > apart.mean()  # otherwise a copy with the right label would influence the result
 
 
 def test_colours_tell_pictures_of_one_shape_apart_wherever_the_margin_is():
@@ -61,7 +61,7 @@ def test_colours_tell_pictures_of_one_shape_apart_wherever_the_margin_is():
     assert found[:, -125:].argmax(axis=1)[:2].tolist() == [4 * 25, 4]
     np.testing.assert_allclose((found[:, -125:] ** 2).sum(axis=1), 1, rtol=1e-6)
     assert np.sort(found[2, -125:])[-2:] == pytest.approx(0.5**0.5)
-    red[:2] = 0  # of the margin
+    red[:2] = 0  # in the margin
     np.testing.assert_array_equal(describe_colours(red[None], 4)[0], found[0])
 
 

@@ -1,4 +1,4 @@
-"""Image folders of every layout: which files are listed, rejected and passed over, and what is refused."""
+"""Image folders of every layout: which files are listed, rejected and ignored, and which folders are refused."""
 
 import os
 import unicodedata
@@ -57,7 +57,7 @@ def test_every_file_is_listed_rejected_or_counted(tmp_path):
     touch(tmp_path, "a/1.jpg:Zone.Identifier", "a/1.jpg\uf03aZone.Identifier", "#recycle/a/1.jpg", "__pycache__/1.pyc")
     touch(tmp_path, "README.md", "classes.txt", os.fsdecode(b"b/\xff.jpg"))
     (tmp_path / "a/broken").symlink_to("nowhere")
-    os.mkfifo(tmp_path / "b/pipe")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "b/pipe")  # opening it would block forever
     assert _paths(tmp_path) == ["a/1.jpg", "b/1.jpg"]
     assert _passed_over(tmp_path) == {"hidden": 8, "outside a class": 1}
     assert _rejections(tmp_path) == [
@@ -92,7 +92,7 @@ def test_a_class_may_be_called_like_a_split_beside_other_classes(tmp_path):
     [
         {"train": "train", "val": "val", "test": "test"},
         {"Training": "train", "validation": "val", "TESTING": "test"},
-        {"training": "train", "eval": "test"},  # what is missing is for `split` to cut from train
+        {"training": "train", "eval": "test"},  # `split` will cut the missing split from train
     ],
 )
 def test_split_folders_by_any_usual_name_give_the_split(tmp_path, splits):
@@ -189,7 +189,7 @@ def test_labels_csv_names_files_however_unicode_writes_their_accents(tmp_path):
     assert listing.rejections == []
     assert _passed_over(tmp_path) == {}
     _label(tmp_path, "path,label", f"mac/{composed},a", f"mac/{decomposed},b", f"linux/{composed},b")
-    assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name one file
+    assert [reason for _, reason in _rejections(tmp_path)] == ["link"]  # both rows name the same file
     touch(tmp_path, f"mac/{composed}")  # another file, where a file system keeps both
     assert _rejections(tmp_path) == []
 

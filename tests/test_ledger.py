@@ -1,4 +1,4 @@
-"""The ledger of where each picture has stood: what is written is read again, and test wins."""
+"""The ledger with the split of each picture: what is written can be read, and test wins."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ def test_a_file_that_is_no_ledger_is_a_users_mistake(tmp_path, content):
 def test_another_seed_or_other_fractions_know_no_picture():
     recipes = [(1, FRACTIONS), (2, FRACTIONS), (1, (0.8, 0.1, 0.1))]
     assert len({picture_keys(["0f" * 32], *recipe)[0] for recipe in recipes}) == 3
-    # the key is in people's ledgers: another one would split their pictures afresh
+    # this key is in the ledgers of users: another key would split their pictures again
     assert picture_keys(["0f"], 1, [0.7, 0.15, 0.15]) == [hashlib.sha256(b"1:0.7:0.15:0.15:0f").hexdigest()[:16]]
 
 

@@ -1,4 +1,4 @@
-"""When not to answer, as it is kept beside the vote: worked by hand for two members."""
+"""limits.json, calculated by hand for two members."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def predict(n: int = 200) -> Predictions:
 def test_a_vote_takes_the_distance_of_each_member_in_units_of_its_limit_by_weight():
     distances, limits = np.array([[1.0, 4.0], [6.0, 3.0], [np.inf, 0.0]]), [Limits(limit, SETS) for limit in (2, 3, 1)]
     assert pool_distances(distances[:2], limits[:2], np.array([0.5, 1.5])).tolist() == [1.625, 1.25]
-    distances[2] = 1e9  # of a member without weight
+    distances[2] = 1e9  # a member without weight
     assert pool_distances(distances, limits, np.array([0.5, 1.5, 0])).tolist() == [1.625, 1.25]
 
 
@@ -35,7 +35,7 @@ def test_limits_are_those_of_the_validation_pictures_and_test_pictures_are_count
     members = {"one": predict(), "other": predict()}
     distances = np.stack([np.arange(200.0), np.arange(200.0)]) + 1
     limits = fit_limits(members, predict(), distances, np.array([1.0, 0.0]), seed=1)
-    assert [each.distance for each in limits.members.values()] == [199, 199]  # beyond it are one in a hundred, at most
+    assert [each.distance for each in limits.members.values()] == [199, 199]  # at most one in a hundred is beyond
     assert limits.vote.distance == 1
     assert limits.vote.sets.n_groups == 200
     measured = measure_limits(limits, predict(), 2 * distances, np.array([1.0, 0.0]))

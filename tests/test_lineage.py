@@ -1,4 +1,4 @@
-"""What weights have learnt from is told by the files alone, through every file that they started from."""
+"""The origin of weights is found from the files alone, through all start weights."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ OURS, OTHERS = ["daisy", "rose", "lily"], ["oak", "beech"]
 
 
 def write(path: str, start: str = "scratch", class_names=OTHERS, **says) -> str:
-    """Write a file of weights in the working folder; return what a model that starts from it says."""
+    """Write a file of weights in the working folder; return the `start` of a model that starts from it."""
     content = {"start": start, "class_names": class_names, **says}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file({"weight": np.frombuffer(path.encode(), np.uint8)}, path, {"quintet": json.dumps(content)})

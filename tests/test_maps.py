@@ -1,4 +1,4 @@
-"""What convolutions make of a picture: worked by hand for small networks."""
+"""Features of convolutions, calculated by hand for small networks."""
 
 from collections import OrderedDict
 
@@ -23,12 +23,12 @@ def test_the_last_convolution_of_each_size_counts_and_the_largest_maps_come_firs
     layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(5, 5, 3, padding=1), nn.Conv2d(5, 6, 4)]
     names = find_layers(join(*layers), torch.zeros(1, 3, 8, 8))
-    assert names == ["backbone.2", "backbone.5", "backbone.6"]  # of 8, 4 and 1 pixels
+    assert names == ["backbone.2", "backbone.5", "backbone.6"]  # maps of 8, 4 and 1 pixels
 
 
 def test_features_are_means_and_deviations_of_maps_before_the_activation_each_a_vector_of_length_1():
     convolution = nn.Conv2d(3, 2, 3, padding=1, bias=False)
-    with torch.no_grad():  # red less green, and blue
+    with torch.no_grad():  # red minus green, and blue
         convolution.weight.zero_()
         convolution.weight[0, :2, 1, 1] = torch.tensor([1.0, -1.0])
         convolution.weight[1, 2, 1, 1] = 1
@@ -43,7 +43,7 @@ def test_features_are_means_and_deviations_of_maps_before_the_activation_each_a_
     # means -3 and 6, deviations 2 and 2
     np.testing.assert_allclose(found, [[-1 / 5**0.5, 2 / 5**0.5, 0.5**0.5, 0.5**0.5]], rtol=1e-6)
     with pytest.raises(KeyError), watched(network, ["backbone.0"]) as features:
-        features()  # what the last batch left is gone
+        features()  # the features of the last batch are gone
 
 
 def test_a_network_that_cuts_pictures_into_patches_gives_the_output_of_its_backbone():

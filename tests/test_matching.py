@@ -1,4 +1,4 @@
-"""Which pictures two revisions share: by file, in the same split of both, under the same class whatever its name."""
+"""Which pictures two revisions share: by file, in the same split of both, and in the same class, even if renamed."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,9 @@ from stages.runtime.errors import UserError
 
 
 def manifest(*rows: str) -> pd.DataFrame:
-    """Return a manifest of rows like "val rose a": split, class, the file's hash; classes are numbered as they come.
+    """Return a manifest of rows like "val rose a": split, class, hash of the file; classes are numbered in order.
 
-    A group is named after the file, but for what follows a slash: "val rose a/g" is of group g.
+    The group has the name of the file, or of the text after a slash: "val rose a/g" belongs to group g.
     """
     listed = [row.split() for row in rows]
     classes = list(dict.fromkeys(name for _, name, _ in listed))

@@ -1,4 +1,4 @@
-"""Model files: the network that is loaded is the one that was saved, with what it says of itself."""
+"""Model files: the loaded network equals the saved one, with its metadata."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ CARD = write_card("cnn", ARGUMENTS, ["NA", "Rose – 玫瑰"], (18, 16), "scratc
 def _network() -> torch.nn.Module:
     torch.manual_seed(1)
     network = build_network(CARD)
-    network(torch.randn(8, 3, 16, 16))  # so that the batch statistics are not the ones of a new network
+    network(torch.randn(8, 3, 16, 16))  # so that the batch statistics differ from those of a new network
     return network
 
 
@@ -73,12 +73,12 @@ VIT = {"network": "vit_tiny_patch16_224.of_tomorrow", "dropout": 0, "drop_path":
 
 
 def _change(**changes: object) -> dict[str, str]:
-    """Return metadata of a model whose card has some fields changed, or none where that is ..."""
+    """Return metadata of a model whose card has some fields changed, or removed if the value is ..."""
     card = {key: value for key, value in {**asdict(CARD), **changes}.items() if value is not ...}
     return {"quintet": json.dumps(card)}
 
 
-STRANGERS = {  # the metadata, the weights, and what the line has to name: what the file needs, and what this clone has
+STRANGERS = {  # metadata, weights, and what the message must name: what the file needs, and what this clone has
     "no metadata": (None, STATE, "found nothing"),
     "weights of others": ({"source": "timm vgg19"}, STATE, "found source"),
     "damaged metadata": ({"quintet": '{"arch'}, STATE, "metadata"),

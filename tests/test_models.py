@@ -1,4 +1,4 @@
-"""The architectures: published sizes, a logit for each class, and initial weights that the seed alone decides."""
+"""The architectures: published sizes, one logit per class, and initial weights that depend only on the seed."""
 
 import math
 
@@ -15,7 +15,7 @@ CNN = {"filters": 2, "padding": "same", "dense_units": 8, "dropout": 0.5}
 VGG = {"depth": 11, "batch_norm": True, "filters": 2, "dense_units": 8, "dropout": 0.5}
 RESNET = {"filters": 2}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
-TINY = {  # each architecture at its smallest; of timm a convolutional network, and a transformer
+TINY = {  # the smallest of each architecture; for timm, a convolutional network and a transformer
     "cnn": (cnn, CNN),
     "cnn averaged": (cnn, {**CNN, "dense_units": 0}),
     "resnet50": (resnet50, RESNET),
@@ -24,7 +24,7 @@ TINY = {  # each architecture at its smallest; of timm a convolutional network, 
     "vgg": (vgg, VGG),
     "vgg averaged": (vgg, {**VGG, "dense_units": 0}),
 }
-META = torch.device("meta")  # shapes without numbers: a VGG in no time
+META = torch.device("meta")  # shapes without values, so that even a VGG is fast
 
 
 def _count(network: nn.Module) -> int:
@@ -89,9 +89,7 @@ def test_torchvisions_weights_fit_and_give_torchvisions_features(theirs, module,
     layers = [published.features] if "vgg" in theirs else list(published.children())[:-1]
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(
-            ours(images), nn.Sequential(*layers)(images)
-        )  # both in training, with each batch's statistics
+        assert torch.equal(ours(images), nn.Sequential(*layers)(images))  # both in training mode, with batch statistics
 
 
 def test_the_small_cnn_has_the_parameters_that_a_pencil_gives():

@@ -1,4 +1,4 @@
-"""Distances to the training pictures: beside scipy's, and where there are hardly any pictures."""
+"""Distances to the training pictures: compared with scipy, and with very few pictures."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from stages.doubt.novelty import choose_reference, find_directions, find_limit, 
 
 
 def draw(n: int, n_features: int = 6, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return features of three classes that vary more in some directions than in others, and labels."""
+    """Return features of three classes, with more variance in some directions, and labels."""
     random = np.random.default_rng(seed)
     mixing = np.random.default_rng(0).normal(0, 1, (n_features, n_features)) * 1.4 ** -np.arange(n_features)
     labels = np.arange(n) % 3
@@ -27,7 +27,7 @@ def test_with_all_directions_it_is_mahalanobis_distance_to_the_nearest_class(n):
     inverse = vectors / lengths @ vectors.T
     expected = cdist(others, centres, "mahalanobis", VI=inverse).min(axis=1) / 6**0.5
     found = fit_cloud(features, labels, ["layer"], "").distances(others)
-    np.testing.assert_allclose(found, expected, rtol=0.01)  # centres are of float16
+    np.testing.assert_allclose(found, expected, rtol=0.01)  # centres are float16
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30)])

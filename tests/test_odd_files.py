@@ -1,4 +1,4 @@
-"""One image folder with every kind of good, odd and bad file, each with what is to become of it."""
+"""One image folder with every kind of good, odd and bad file, and the expected result for each."""
 
 import csv
 import io
@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 from stages.runtime.errors import UserError
 from tests.image_folders import picture, read_manifest, run_split, save
 
-N_PLAIN = 6  # of each of the two classes
+N_PLAIN = 6  # for each of the two classes
 
 
 def saved(kind: str, mode: str = "RGB", **options):
-    """Return a function that saves a picture of its own as a file's bytes."""
+    """Return a function that saves a new picture as bytes of a file."""
 
     def write(image: Image.Image) -> bytes:
         buffer = io.BytesIO()
@@ -97,7 +97,7 @@ REJECTED = {
 PASSED_OVER = ("rose/.hidden.jpg", ".DS_Store", "rose/Thumbs.db", "iris/desktop.ini", "LICENSE", "other.csv")
 EXPECTED = {
     f"rose/{name}".replace("\n", "\\n").replace("\udcff", "\\udcff"): reason for name, (reason, _) in REJECTED.items()
-} | {"iris/0.png": "conflict"}  # nobody can say which of the two labels is right
+} | {"iris/0.png": "conflict"}  # it is unknown which of the two labels is right
 
 
 @pytest.fixture(scope="module")

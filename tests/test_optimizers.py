@@ -1,4 +1,4 @@
-"""The learning rate of each moment, and the first steps of the optimizers, by hand."""
+"""Learning rates at each step, and the first steps of the optimizers, calculated by hand."""
 
 import math
 from collections import OrderedDict
@@ -21,7 +21,7 @@ def settings(**changes) -> ModelSettings:
 
 
 def rates(given: ModelSettings) -> list[float]:
-    """Return the learning rates of two batches an epoch, as the optimizer has them."""
+    """Return the learning rates in the optimizer, with two batches per epoch."""
     optimizer, schedule = build_optimizer(build_network(), given, n_batches=2)
     found = []
     for _ in range(2 * given.epochs):
@@ -85,7 +85,7 @@ def test_every_optimizer_lowers_the_loss_the_backbone_at_its_share_of_the_rate(n
 
 
 def steps(gradients: list[float], first: float = 0.0, **changes) -> float:
-    """Return how far a weight moves, in learning rates, with these gradients one after another."""
+    """Return how far a weight moves, in units of the learning rate, for a sequence of gradients."""
     network = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=nn.Linear(1, 1, bias=False)))
     nn.init.constant_(network.head.weight, first)
     optimizer, _ = build_optimizer(network, settings(**changes), 1)
@@ -107,7 +107,7 @@ def steps(gradients: list[float], first: float = 0.0, **changes) -> float:
         ({"optimizer": "lamb", "epsilon": 100}, [100], 0.5),
         ({"optimizer": "adam", "epsilon": 1}, [1], 0.5),
         ({"optimizer": "adamw", "epsilon": 1}, [1], 0.5),
-        ({"optimizer": "lion"}, [100], 1),  # the sign alone
+        ({"optimizer": "lion"}, [100], 1),  # only the sign
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The stage `pack`: each split's images decoded once into an array, in the manifest's order, with their labels."""
+"""The stage `pack`: it decodes the images of each split into an array, in the order of the manifest, with labels."""
 
 import hashlib
 import resource

@@ -1,4 +1,4 @@
-"""The parameter file, changed at random: whatever stands in it, it is read, or each mistake in it is a line."""
+"""Random changes of the parameter file: either the file is read, or each mistake is reported in one line."""
 
 import json
 import re
@@ -26,7 +26,7 @@ NEW_WORDS = VALUES.map(lambda value: json.dumps(value).encode()) | SNIPPETS | st
 
 @st.composite
 def changed_files(draw) -> bytes:
-    """Draw the file with a few of its keys and values replaced by others, and now and then cut short."""
+    """Draw a file with a few keys and values replaced by others, sometimes truncated."""
     content = bytearray(TEXT)
     for start, end in sorted(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4, unique=True)), reverse=True):
         content[start : draw(st.sampled_from([start, start + 1, end]))] = draw(NEW_WORDS)

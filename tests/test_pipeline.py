@@ -1,4 +1,4 @@
-"""The pipeline as a whole: the real `dvc repro` of the real dvc.yaml, on tiny drawn sets, in clones of their own."""
+"""The whole pipeline: the real `dvc repro` of the real dvc.yaml, on tiny drawn sets, in separate clones."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ SEVENTH = SIXTH.replace("data/weights/scratch", "data/models/sixth.safetensors")
 
 
 def keep_only(*names: str, **changes) -> Callable[[dict], None]:
-    """Return a change of the parameters that leaves some models alone, with some keys changed."""
+    """Return a change of the parameters that keeps only some models and changes some keys."""
 
     def change(params: dict) -> None:
         params["models"] = {name: params["models"][name] | changes for name in names}
@@ -37,13 +37,13 @@ def epochs_of(history: Path) -> list[int]:
 
 
 def trains_cnn(folder: Path) -> bool:
-    """Tell whether an epoch of `cnn` has ended, and is written down."""
+    """Return whether an epoch of `cnn` has ended and its checkpoint is written."""
     has_begun = (folder / "metrics/models/cnn/history.csv").exists()
     return has_begun and any((folder / ".dvc/cache/checkpoints").glob("[!.]*.checkpoint"))
 
 
 def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp_path):
-    clone = Clone(tmp_path, change=keep_only("cnn", epochs=60))  # long enough to be killed in
+    clone = Clone(tmp_path, change=keep_only("cnn", epochs=60))  # long enough for a kill
     small = clone.read()["models"]["cnn"]
     clone.edit(lambda params: params.update(models={"small": {**small, "epochs": 1}}), f"{SOURCE}/params.yaml")
     clone.edit(
@@ -55,7 +55,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     assert ran(output) == {"train@cnn", "evaluate@cnn", "ensemble", "audit", "report"}
     assert epochs_of(tmp_path / "metrics/models/cnn/history.csv") == list(range(1, 61))
 
-    # what a model leaves behind that is no longer in the parameters
+    # files of a model that is no longer in the parameters
     for stray in ("data/predictions/removed.npz", "metrics/models/removed.json", "metrics/models/removed/history.csv"):
         (tmp_path / stray).parent.mkdir(exist_ok=True)
         (tmp_path / stray).write_text("removed", encoding="utf-8")
@@ -65,7 +65,7 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
     of_both = {f"{stage}@{model}" for stage in ("train", "evaluate") for model in ("sixth", "seventh")}
     assert ran(output) == {"check", "pack@48", *of_both, "ensemble", "report"}
     assert members(tmp_path) == ["cnn", "sixth", "seventh"]
-    assert "seventh.lr" in clone.run("python -m stages.experiments.sweep")  # in which two votes differ
+    assert "seventh.lr" in clone.run("python -m stages.experiments.sweep")  # two ensembles differ in it
     found = json.loads(clone.run("python -m stages.experiments.compare HEAD --json"))
     assert (found["only"]["after"], found["unchanged"]) == (["sixth", "seventh"], ["cnn"])
     assert [row["model"] for row in found["rows"]] == ["ensemble"]
@@ -83,13 +83,13 @@ def test_a_killed_pipeline_goes_on_and_members_join_it_from_the_command_line(tmp
 
     clone.edit(lambda params: [params["models"].pop(name) for name in ("sixth", "seventh")])
     clone.edit(lambda params: params.update(image_sizes_px=[32]))
-    assert clone.repro() == {"ensemble", "report"}  # DVC has seen these parameters, and does not run `check`
+    assert clone.repro() == {"ensemble", "report"}  # DVC knows these parameters and does not run `check`
     clone.commit()
     clone.run(f"git clone -q . {tmp_path / 'fresh'}")
     fresh = clone.beside(tmp_path / "fresh")
     fresh.run(f"dvc cache dir --local {tmp_path / '.dvc/cache'}")
     fresh.run("dvc checkout --with-deps report")
-    assert fresh.repro() == set()  # what the removed models left is nowhere
+    assert fresh.repro() == set()  # the removed models left no files
 
     clone.edit(lambda params: params["models"]["cnn"].update(weights="data/weights/scratch", image_size_px=64))
     assert "error: params.yaml: models.cnn.image_size_px: " in clone.run("dvc repro train@cnn", expected=1)
@@ -122,7 +122,7 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
 
 
 def save_colours(folder: Path, wrong: dict[str, str]) -> None:
-    """Save 40 pictures of each of three colours in a folder of its own, and some that are of another colour."""
+    """Save a folder with 40 pictures for each of three colours, some of them in another colour."""
     random = np.random.default_rng(1)
     for colour in COLOURS:
         (folder / colour).mkdir(parents=True)
@@ -154,14 +154,14 @@ def test_accepted_labels_are_trained_on_and_a_confirmed_one_trains_nothing(tmp_p
     assert (facts["relabelled"], facts["dropped"] + facts["marked_in_test"]) == (3, 1)
     assert (tmp_path / "metrics/label_issues.csv").read_text(encoding="utf-8").count("\n") == 1
     with fixes.open("a", encoding="utf-8") as file:
-        file.write("red/5.png,red\n")  # looked at, and right
+        file.write("red/5.png,red\n")  # confirmed as right
     assert clone.repro() == {"split", "audit", "report"}
     fixes.write_text("file,label\nred/99.png,red\n", encoding="utf-8")
     assert "error: labels_fixed.csv: line 2: " in clone.run("dvc repro", expected=1)
 
 
 def share(clone: Clone, folder: Path, way: str = "") -> None:
-    """Push, and pull in another clone, which is then complete."""
+    """Push, and pull in another clone, which is complete afterwards."""
     clone.commit()
     clone.run("dvc push")
     clone.run(f"git clone -q . {folder}")
@@ -186,7 +186,7 @@ def test_trainings_side_by_side_are_those_of_one_after_another_and_a_second_clon
 
 
 def check_side_by_side(clone: Clone, finished: Clone) -> None:
-    """Run `make repro JOBS=2` in a clone: as the finished one, then for nothing, then with a training that fails."""
+    """Run `make repro JOBS=2` in a clone: all stages, then no stage, then with a training that fails."""
     (clone.folder / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
         if part.name != "installed":
@@ -194,14 +194,14 @@ def check_side_by_side(clone: Clone, finished: Clone) -> None:
     (clone.folder / ".venv/installed").touch()
     output = clone.run("make repro JOBS=2")
     assert "[train@cnn] cnn epoch 2/2" in output
-    assert output.count("is out of date") == len(clone.read("dvc.lock")["stages"]) + 4  # and the input's
+    assert output.count("is out of date") == len(clone.read("dvc.lock")["stages"]) + 4  # and stages of the input
     outputs = ("data/models", "data/predictions", f"{SOURCE}/models/vgg19.safetensors", "metrics")
     assert clone.bytes_of(*outputs) == finished.bytes_of(*outputs)
     assert clone.read("dvc.lock") == finished.read("dvc.lock")
     assert "is out of date" not in clone.run("make repro JOBS=2")
 
     def spoil(params: dict) -> None:
-        params["split"]["seed"] += 1  # what trainings read is made anew before they run side by side
+        params["split"]["seed"] += 1  # inputs of the trainings are made again before they run in parallel
         params["models"]["spoilt"] = {**params["models"]["cnn"], "optimizer": "sgd", "lr": 100, "weight_decay": 100}
 
     clone.edit(spoil)

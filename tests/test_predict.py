@@ -1,4 +1,4 @@
-"""Asking trained models about pictures: the same answers as `evaluate` and `ensemble` give, and what is no picture."""
+"""`predict`: the same answers as from `evaluate` and `ensemble`, and files that are not pictures."""
 
 import codecs
 import csv
@@ -50,7 +50,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     save_models(Path("models"), "logarithmic_pool", VOTES["logarithmic_pool"])
     Path("images/b").mkdir(parents=True)
     Path("images/a").mkdir()
-    for number, image in enumerate(noise(7, 288)):  # a JPEG that is decoded smaller for the one size than for the other
+    for number, image in enumerate(noise(7, 288)):  # a JPEG that is decoded at a different scale for each size
         Image.fromarray(image[:, :270]).save(f"images/{'ab'[number % 2]}/{number}.jpg")
     return tmp_path
 
@@ -58,7 +58,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, stdin: bytes = b"") -> int:
     """Run the command; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["predict", *arguments, "--models", "models"])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), newline="\n"))  # as Python opens it
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), newline="\n"))  # as Python opens stdin
     try:
         predict.main()
     except SystemExit as error:
@@ -71,7 +71,7 @@ def list_images() -> list[str]:
 
 
 def evaluate(name: str) -> np.ndarray:
-    """Return what `pack` and then `evaluate` make of the images in their order."""
+    """Return the probabilities of the images, in order, as from `pack` and `evaluate`."""
     network, card = load_model(Path(f"models/{name}.safetensors"))
     packed = Path(f"packed/{card.stored_size_px}")
     write_packed_split(packed, list_images(), [0] * 7, [""] * 7, card.stored_size_px)
@@ -80,14 +80,14 @@ def evaluate(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("few", [0, 64])
 def test_answers_of_a_model_are_those_of_evaluate_at_its_temperature(folder, monkeypatch, few):
-    monkeypatch.setattr(pictures, "FEW", few)  # 0: decoded by other processes
+    monkeypatch.setattr(pictures, "FEW", few)  # 0: decode in worker processes
     expected = temper(evaluate("cnn"), TEMPERATURES["cnn"])
     found = dict(predict.answer(list_images(), Path("models"), "cnn"))
     assert list(found) == list_images()
     for row, answer in zip(expected, found.values(), strict=True):
         assert [name for name, _ in answer.top] == [CLASSES[label] for label in np.argsort(-row)[:5]]
         np.testing.assert_allclose([share for _, share in answer.top], np.sort(row)[::-1][:5], rtol=0, atol=1e-6)
-    assert np.ptp(expected, axis=0).max() > 0.1  # the network does look
+    assert np.ptp(expected, axis=0).max() > 0.1  # the answers differ between pictures
 
 
 @pytest.mark.parametrize("few", [0, 64])
@@ -95,7 +95,7 @@ def test_wide_grey_has_the_depth_that_the_models_learnt_from(folder, monkeypatch
     monkeypatch.setattr(pictures, "FEW", few)
     grey = noise(1, 288)[0, :, :, 0].astype(np.uint16)
     Image.fromarray(4 * grey).save("dark.png")  # 10 bits
-    Image.fromarray((grey // 4).astype(np.uint8)).save("as learnt.png")  # of 12
+    Image.fromarray((grey // 4).astype(np.uint8)).save("as learnt.png")  # of 12 bits
     Image.fromarray(grey.astype(np.uint8)).save("as it is.png")
     answers = {}
     for grey_bits, expected in ((12, "as learnt.png"), (None, "as it is.png")):
@@ -123,7 +123,7 @@ def test_worker_processes_start_before_the_device_is_touched(folder, monkeypatch
         lambda: n_workers.append(len(multiprocessing.active_children())) or torch.device("cpu"),
     )
     assert len(list(predict.answer(list_images(), Path("models"), "cnn"))) == 7
-    assert n_workers[0] > 0  # a process forked later would inherit a CUDA context, which no fork survives
+    assert n_workers[0] > 0  # a process that is forked later would inherit a CUDA context and crash
 
 
 @pytest.mark.parametrize("kind", VOTES)
@@ -244,7 +244,7 @@ def test_names_that_are_cut_short_or_others_are_a_users_mistake(folder, content)
 
 
 def measure(name: str) -> np.ndarray:
-    """Return how far the images are from what a model learnt from."""
+    """Return the distances of the images from the training pictures of a model."""
     evaluate(name)
     network, card = load_model(Path(f"models/{name}.safetensors"))
     images, cloud = np.load(f"packed/{card.stored_size_px}/images.npy"), read_cloud(Path(f"models/{name}.novelty.npz"))
@@ -324,7 +324,7 @@ def test_what_belongs_to_another_model_is_a_users_mistake(folder):
 
 
 def spoil(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Spoil the folder of models in a way; return what the line that says so has to name."""
+    """Damage the folder of models in some way; return what the message must name."""
     if name == "a file in place of the folder":
         shutil.rmtree("models")
         Path("models").write_bytes(b"")

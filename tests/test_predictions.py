@@ -1,4 +1,4 @@
-"""Prediction files: what is written is read, and the same content gives the same bytes."""
+"""Prediction files: reading returns what was written, and the same content gives the same bytes."""
 
 from dataclasses import fields, replace
 

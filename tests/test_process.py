@@ -1,4 +1,4 @@
-"""How a stage ends: a line and an exit code for a user's mistake, a full disk or a signal, and nobody left behind."""
+"""How a stage ends: one line and an exit code for mistakes, full disks and signals, and no process is left behind."""
 
 import csv
 import errno
@@ -74,7 +74,7 @@ def _raise(error: BaseException) -> None:
 
 
 def _ending(error: BaseException, capsys) -> tuple[int, str]:
-    """Return the exit code and what is said when a stage ends with this error."""
+    """Return the exit code and the output of a stage that ends with this error."""
     with pytest.raises(SystemExit) as ended:
         exit_cleanly(lambda: _raise(error))
     return ended.value.code, capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_a_full_disk_is_a_line_that_names_the_file_which_stays_as_it_was(tmp_pat
 
 @pytest.fixture
 def start(tmp_path) -> Iterator:
-    """Return a function that starts a script in a process group of its own; nothing of it outlives the test."""
+    """Return a function that starts a script in its own process group; all its processes end with the test."""
     started = []
 
     def start_script(script: str, *arguments: object, **environment: str) -> subprocess.Popen:
@@ -243,7 +243,7 @@ def test_a_killed_worker_is_a_users_mistake_and_an_error_in_one_is_raised():
     started = time.monotonic()
     with pytest.raises(UserError, match="memory"):
         list(spread(_fail, ["killed", "asleep"]))
-    assert time.monotonic() - started < 50  # the other one is not waited for
+    assert time.monotonic() - started < 50  # it does not wait for the other one
     with pytest.raises(ZeroDivisionError, match="raised"):
         list(spread(_fail, ["raised"] * 100))
 

@@ -1,4 +1,4 @@
-"""Several processes that train one network: they learn what one would, and end together."""
+"""Several processes that train one network: they learn the same as one process, and end together."""
 
 import multiprocessing
 import os
@@ -63,7 +63,7 @@ CASES = {
 def train(
     network: nn.Module, settings: ModelSettings, processes: Processes = ALONE, folder: Path | None = None
 ) -> dict:
-    """Train on numbered images; leave the checkpoint of the second epoch in `folder`, or go on from the one there."""
+    """Train on numbered images; write the checkpoint of the second epoch to `folder`, or resume from it."""
     job: Job = make_job(settings, numbered_split(N_TRAIN), noise_split(N_VAL), processes=processes)
     rows: list[dict] = []
     n_calls, checkpoint = 0, None
@@ -86,7 +86,7 @@ def train(
 
 
 def train_beside_another(processes: Processes, folder: Path) -> None:
-    """Train every case in this process and its fellow; leave what came out in `folder`."""
+    """Train every case in two processes, of which this is one; write the results to `folder`."""
     out = {name: train(build(), settings, processes) for name, (build, settings) in CASES.items()}
     build, settings = CASES["plain"]
     train(build(), settings, processes, folder)
@@ -102,11 +102,11 @@ def join_and_run(rank: int, port: int, function: Callable[[Processes, Path], Non
 
 
 def run_two(function: Callable[[Processes, Path], None], folder: Path, method: str = "fork") -> None:
-    """Run a function in two processes that have met; it is given which of them it is in, and the folder."""
+    """Run a function in two connected processes; its arguments are the processes object and the folder."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context(method)  # forked, they have what this process has imported
+    context = multiprocessing.get_context(method)  # forked processes need no imports
     fellows = [context.Process(target=join_and_run, args=(rank, port, function, folder)) for rank in (0, 1)]
     for fellow in fellows:
         fellow.start()
@@ -117,13 +117,13 @@ def run_two(function: Callable[[Processes, Path], None], folder: Path, method: s
 
 @pytest.fixture(scope="module")
 def of_one() -> dict[str, dict]:
-    """What one process gives in every case."""
+    """The results of one process for every case."""
     return {name: train(build(), settings) for name, (build, settings) in CASES.items()}
 
 
 @pytest.fixture(scope="module")
 def of_two(of_one, tmp_path_factory) -> list[dict]:
-    """What two processes left, first that of rank 0."""
+    """The results of two processes; rank 0 is first."""
     folder = tmp_path_factory.mktemp("of_two")
     # where there is a GPU, autograd cannot be forked
     run_two(train_beside_another, folder, "spawn" if torch.cuda.is_available() else "fork")
@@ -138,7 +138,7 @@ def test_two_processes_learn_the_weights_that_one_learns(name, of_one, of_two):
         torch.testing.assert_close(first["best"][key], tensor, rtol=0, atol=1e-5)
     for row, other in zip(one["rows"], first["rows"], strict=True):
         assert other == pytest.approx(row, rel=0, abs=1e-5)
-    assert second["rows"] == []  # the first one alone writes
+    assert second["rows"] == []  # only the first process writes
 
 
 def test_with_batch_statistics_all_processes_keep_the_network_of_the_first(of_two):
@@ -154,7 +154,7 @@ def test_two_processes_go_on_from_their_checkpoint_to_the_same_bits(of_two):
 
 
 def wait_for_the_first(processes: Processes, _: Path) -> None:
-    """Wait in two ways for the first process, which is late for both."""
+    """Wait in two ways for the first process, which is late both times."""
     time.sleep(2 if processes.is_first else 0)
     assert processes.tell_all("state" if processes.is_first else None) == "state"
     if processes.is_first:
@@ -192,7 +192,7 @@ def environment() -> dict[str, str]:
 def prepare_stage(folder: Path) -> None:
     """Write packs and parameters of `one`, a network without batch statistics and dropout."""
     block = {"architecture": "vgg", "weights": "data/weights/scratch", "lr": 0.01, "epochs": 2, "batch_size": 8}
-    block |= {"optimizer": "sgd", "momentum": 0.9}  # Adam would divide by gradients that are rounding alone
+    block |= {"optimizer": "sgd", "momentum": 0.9}  # Adam would divide by gradients that are only rounding errors
     block |= {"depth": 11, "batch_norm": False, "filters": 2, "dense_units": 4, "dropout": 0, "warmup_epochs": 0}
     write_params(folder / "params.yaml", models={"one": {**block, "image_size_px": 32}})
     for name in ("requirements.txt", "stages"):
@@ -243,7 +243,7 @@ def test_the_train_stage_of_several_processes_or_nodes_learns_what_one_learns_an
         assert [process.returncode for process in started] == [0] * len(started), said
         assert [line[:13] for line in said.splitlines() if "val loss" in line] == ["one epoch 1/2", "one epoch 2/2"]
         found, expected = read_history(tmp_path, out), read_history(tmp_path, "alone")
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-5)  # of figures with five decimals
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-5)  # numbers have five decimals
         assert load_model(tmp_path / out / "one.safetensors")[1].class_names == ["red", "green", "blue"]
         assert sorted(path.name for path in (tmp_path / out).iterdir()) == ["h.csv", "one.safetensors"]
 
@@ -269,7 +269,7 @@ run_stage(main)
 
 @pytest.fixture
 def start(tmp_path) -> Iterator:
-    """Return a function that starts a module of two processes; nothing of it outlives the test."""
+    """Return a function that starts a module in two processes; all of them end with the test."""
     started: list[psutil.Popen] = []
 
     def start(fails: bool) -> psutil.Popen:

@@ -1,4 +1,4 @@
-"""The running sums of an epoch: what they add up to by hand, and which batch is named when a loss is no number."""
+"""The running sums of an epoch, calculated by hand, and the batch that is named if a loss is not finite."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def add(sums: torch.Tensor, loss: float, answers: list[int], labels: list[int]) 
 
 
 def run(losses: list[float]) -> Iterator[int]:
-    """Run an epoch of batches of two images with these losses; yield how many it has taken."""
+    """Run an epoch of two-image batches with these losses; yield the number of batches so far."""
     sums = new_sums(CPU)
     for number, loss in enumerate(follow(losses, len(losses), 2 * len(losses), "cnn", sums, ALONE), 1):
         add(sums, loss, [0, 1], [0, 1])

@@ -1,4 +1,4 @@
-"""The learning-rate range test: its curve, the rate that it names, and what it does not look at."""
+"""The learning-rate range test: its curve, the suggested rate, and the data that it does not use."""
 
 import csv
 import sys
@@ -15,7 +15,7 @@ from tests.trainings import change_settings, make_job, plain_split, tiny_cnn
 
 def test_the_running_mean_of_equal_losses_is_that_loss_from_the_first_on():
     np.testing.assert_allclose(smooth(np.full(5, 3.0)), 3.0, rtol=0, atol=1e-12)
-    # of 1 and 2, the later one weighs more: (0.9 * 1 + 2) / (0.9 + 1)
+    # the later of 1 and 2 has more weight: (0.9 * 1 + 2) / (0.9 + 1)
     np.testing.assert_allclose(smooth(np.array([1.0, 2.0])), [1.0, 2.9 / 1.9], rtol=0, atol=1e-12)
 
 
@@ -50,6 +50,6 @@ def test_a_pack_of_the_train_split_alone_is_enough_and_its_curve_has_the_suggest
 
 
 def test_the_suggested_rate_is_the_lowest_with_four_fifths_of_the_fall_done():
-    # from 5 down to 1: four fifths are done at 1.8
+    # from 5 down to 1: four fifths of the decrease are reached at 1.8
     rates = np.array([0.001, 0.002, 0.004, 0.008, 0.016, 0.032])
     assert suggest_rate(rates, np.array([4.0, 5.0, 1.9, 1.7, 1.0, 9.0])) == 0.008

@@ -1,4 +1,4 @@
-"""The page and the card: whole, offline, of the models that voted, and honest about what was left out."""
+"""The page and the card: complete, offline, with all members, and with everything that was left out."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def history(*rows) -> pd.DataFrame:
 
 
 def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: list[str], size_px: int) -> None:
-    """Write whole folders metrics/ and data/ of a vote and of members that say the same."""
+    """Write complete folders metrics/ and data/ of an ensemble with identical members."""
     metrics, data, probabilities = folder / "metrics", folder / "data", np.eye(len(names))[answers]
     write_tables(metrics / "ensemble", "ensemble", labels, probabilities, names)
     predictions = Predictions(probabilities, labels, labels, probabilities, labels, labels, np.array(names))
@@ -130,7 +130,7 @@ def write_results(folder: Path, labels: np.ndarray, answers: np.ndarray, names: 
         Image.new("RGBA", (900, 9)).save(metrics / name)
     packed = data / "packed" / "32"
     (packed / "test").mkdir(parents=True)
-    classes = [f"folder {i}" for i in range(len(names))]  # as `names` are not: those are to be read
+    classes = [f"folder {i}" for i in range(len(names))]  # different from `names`, which are the readable names
     (packed / "classes.json").write_text(json.dumps(classes))
     images = np.random.default_rng(1).integers(0, 256, (len(labels), size_px, size_px, 3), dtype=np.uint8)
     np.save(packed / "test" / "images.npy", images)
@@ -152,7 +152,7 @@ def gather_from(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The results of three classes, whose names would break a careless page."""
+    """The results for three classes whose names would break a careless page."""
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, LABELS, ANSWERS, NAMES, size_px=36)
     return folder
@@ -169,7 +169,7 @@ def html(content):
 
 
 class Page(HTMLParser):
-    """Collects the text, the resources, and the tags that are left open."""
+    """Collect the text, the resources, and unclosed tags."""
 
     def __init__(self, html):
         super().__init__()
@@ -265,7 +265,7 @@ def test_the_stage_writes_page_short_version_card_and_the_curves_for_dvc(folder,
     run(monkeypatch, folder)
     metrics = folder / "metrics"
     assert (metrics / "report.html").read_text(encoding="utf-8") == html  # the same results give the same bytes
-    assert {path.name for path in metrics.glob("models/[rn]*")} == {"notes.md"}  # what `removed` left is removed
+    assert {path.name for path in metrics.glob("models/[rn]*")} == {"notes.md"}  # the files of `removed` are gone
     curves = pd.read_csv(metrics / "curves.csv")
     assert curves["model"].tolist() == [name for name in MODELS for _ in range(3)]
     assert curves["epoch"].tolist() == [1, 2, 3] * 3
@@ -326,7 +326,7 @@ def test_labels_that_look_wrong_are_shown_with_both_classes_and_pictures_of_the_
     ):
         assert words in text
     issues = re.search('id="issues">(.*?)</ul>', html, re.DOTALL)[1]
-    assert "folder" not in issues  # a class has a name to read
+    assert "folder" not in issues  # classes have readable names
     assert issues.count("<img") == 2 + 2  # each picture, and two neighbours of the first
     assert "labels_fixed.csv gives" not in text
 
@@ -334,7 +334,7 @@ def test_labels_that_look_wrong_are_shown_with_both_classes_and_pictures_of_the_
 def test_the_test_score_stands_there_with_the_labels_as_given_and_without_marked_pictures(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "results")
     data = tmp_path / "results/data"
-    files = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]  # of classes 0 0 1 2, which are answered as 0 2 1 2
+    files = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]  # classes 0 0 1 2, answers 0 2 1 2
     rows = [f"{file},{NAMES[2]},test,{i}" for i, file in enumerate(files)]
     (data / "manifest.csv").write_text("\n".join(["path,class,split,group", "t.jpg,nan,train,x", *rows]))
     fixes = "t.jpg,train,folder 2,\nb.jpg,test,folder 0,\nd.jpg,test,folder 1,folder 2\n"
@@ -423,7 +423,7 @@ def write_card(content: dict, start: str = "scratch", **changes) -> ModelCard:
 def test_the_hub_reads_the_scores_of_the_vote(content):
     card = write_card(content)
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
-    assert found == {"Accuracy": 0.7, "Macro F1": 0.6, "Cross-entropy": 1.2}  # of three classes: no top-5
+    assert found == {"Accuracy": 0.7, "Macro F1": 0.6, "Cross-entropy": 1.2}  # no top-5 for three classes
     assert (card.data.model_name, card.data.pipeline_tag) == ("quintet", "image-classification")
     assert "| `cnn` | 0.7000 (0.200 to 1.000) | 0.6000 (0.100 to 0.900) |" in card.text
 

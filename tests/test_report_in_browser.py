@@ -1,4 +1,4 @@
-"""The pages in a real browser, where there is one: silent, offline, as wide as their window; they sort and find."""
+"""The pages in a real browser, if there is one: no errors, no network, no wider than the window; sorting, searching."""
 
 import html
 import json
@@ -24,7 +24,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 OPTIONS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=9000 --enable-logging=stderr"
 NAMES = [f"class {i}, of which the name is as long as some photographers' are" for i in range(30)]
 LABELS = np.arange(60) % 30
-ANSWERS = np.where(LABELS < 5, (LABELS + 1) % 5, LABELS)  # the first five classes are taken for their neighbours
+ANSWERS = np.where(LABELS < 5, (LABELS + 1) % 5, LABELS)  # the first five classes are confused with their neighbours
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH")
 
@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def comparison() -> str:
-    """Return the page of two revisions of which the second is right, and the first sure of the neighbour class."""
+    """Return the page of two revisions: the second is right, the first confidently predicts the next class."""
     eye = np.eye(len(NAMES))
     before, after = ({"ensemble": 0.5 * eye[each][None] + 0.5 / len(NAMES)} for each in (ANSWERS, LABELS))
     paths = pd.DataFrame({"path_after": [f"{i}/{i:030}{'aPictureWithoutASpace' * 4}.jpg" for i in LABELS]})
@@ -53,10 +53,10 @@ def comparison() -> str:
 
 
 def run(folder: Path, page: str, width: int, script: str) -> tuple[Any, list[str]]:
-    """Open a page in a frame so many pixels wide, and run the body of a function of its `window` and `document`.
+    """Open a page in a frame of this width in pixels, and run the body of a function of its `window` and `document`.
 
     Returns:
-        What the function returns; and what the console says, which is also where errors and blocked requests are.
+        The result of the function; and the console output, which includes errors and blocked requests.
     """
     content = f"""<meta charset="utf-8">
 <iframe width="{width}" height="900" style="border: 0" srcdoc="{html.escape(page)}"></iframe>
@@ -121,7 +121,7 @@ def test_a_heading_sorts_a_word_finds_and_a_dot_says_what_it_means(tmp_path: Pat
     """
     found, _ = run(tmp_path, page, 390, script)
     assert found[0] == "0.00"
-    assert found[1] == ["1.00"] * 25 + ["0.00"] * 5  # numbers the largest first
+    assert found[1] == ["1.00"] * 25 + ["0.00"] * 5  # the largest numbers first
     assert found[2:4] == [sorted(NAMES), sorted(NAMES, reverse=True)]
     assert found[4] == [NAMES[29]]
     assert found[5].startswith("1 image: sure to 25%")

@@ -1,4 +1,4 @@
-"""Several stages at once: which one begins first, which one gets all cores, and where none can begin."""
+"""Several stages at once: which stage starts first, which gets all cores, and when no stage can start."""
 
 import sys
 from typing import NamedTuple

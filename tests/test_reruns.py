@@ -1,4 +1,4 @@
-"""What an edit reruns: the examples and the rule of docs/reruns.md, against the real DVC."""
+"""Which stages an edit reruns: the examples and the rule of docs/reruns.md, with the real DVC."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:_NoneStep:Dep
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Work in a copy of the pipeline in which all has run; but for `code`, commands only note that they ran."""
+    """Work in a copy of the pipeline that has run; all commands except `code` only record that they ran."""
     copy = tmp_path_factory.mktemp("pipeline")
     copy_pipeline(copy)
     with chdir(copy):
@@ -36,7 +36,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def copy_pipeline(copy: Path, *real: str) -> None:
-    """Copy code and pipelines; commands only note that they ran, but for `code` and the real ones of the root."""
+    """Copy code and pipelines; commands only record that they ran, except `code` and the `real` ones of the root."""
     shutil.copytree(ROOT / "stages", copy / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for path in [ROOT / "dvc.yaml", *ROOT.glob("data/**/dvc.yaml")]:
         content = read_yaml(path.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def copy_pipeline(copy: Path, *real: str) -> None:
             recorded = stage.get("do", stage)
             is_real = name == "code" or (name in real and path.parent == ROOT)
             recorded["cmd"] = recorded_command(name, recorded, is_real)
-        write(copy / path.relative_to(ROOT), json.dumps(content | {"plots": []}))  # JSON is YAML, too
+        write(copy / path.relative_to(ROOT), json.dumps(content | {"plots": []}))  # JSON is valid YAML
     kept = [
         ROOT / name
         for name in (".dvcignore", "requirements.txt", "labels_fixed.csv", "params.yaml", "recipes/default.yaml")
@@ -57,9 +57,9 @@ def copy_pipeline(copy: Path, *real: str) -> None:
 
 
 def recorded_command(name: str, stage: dict[str, Any], is_real: bool) -> str:
-    """Return a command that notes the stage's name, and writes outputs that are others each time; `check`'s are not.
+    """Return a command that records the name of the stage and writes new outputs each time, except for `check`.
 
-    Of a real one that is its own; else its own follows as a comment, so that DVC sees a parameter in it.
+    A real stage keeps its command; otherwise the command follows as a comment, so that DVC sees its parameters.
     """
     own = " ".join(stage["cmd"].split())
     note = f"echo $DVC_STAGE >> {LOG}"
@@ -102,7 +102,7 @@ def test_a_corrected_name_of_a_class_trains_nothing_and_another_order_of_classes
     with chdir(tmp_path):
         write(Path("images/classes.txt"), "a,dasiy\nb,rose\n")
         repro("report")
-        for names in ("a,daisy\nb,rose\n", "b,daisy\na,rose\n"):  # one mended, then both exchanged
+        for names in ("a,daisy\nb,rose\n", "b,daisy\na,rose\n"):  # one name corrected, then both exchanged
             write(Path("images/classes.txt"), names)
             assert repro("report") == below, names
         Path("images/classes.txt").unlink()
@@ -120,12 +120,12 @@ def edit_leaf(file: str, leaf: str) -> None:
     for parent in parents:
         block = block[parent]
     value = block[last]
-    block[last] = (value * 2 or [0]) if isinstance(value, list) else f"{value}0"  # a size twice is packed once
+    block[last] = (value * 2 or [0]) if isinstance(value, list) else f"{value}0"  # a repeated size is packed once
     write(Path(file), json.dumps(params))
 
 
 def edit(file: str, what: str) -> None:
-    """Make an edit of the table: of a parameter, of a pin, or of code."""
+    """Make an edit of the table: to a parameter, a pinned version, or code."""
     text = Path(file).read_text(encoding="utf-8")
     if file.endswith(".yaml"):
         edit_leaf(file, what.strip("`"))
@@ -166,7 +166,7 @@ def test_dvc_finds_every_parameter_changed_where_a_stage_names_it(pipeline: Path
 
 
 def keys_of(stage: Any) -> Iterator[tuple[str, str]]:
-    """Yield file and key of the parameters that a stage of DVC's lists (an empty key: all), or names in `${...}`."""
+    """Yield file and key of the parameters that a stage lists (an empty key: all) or uses in `${...}`."""
     for dep in stage.deps:
         if hasattr(dep, "params"):
             yield from ((Path(dep.fs_path).relative_to(Path.cwd()).as_posix(), key) for key in dep.params or [""])
@@ -175,7 +175,7 @@ def keys_of(stage: Any) -> Iterator[tuple[str, str]]:
 
 
 def leaves(block: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the full key of everything in the block that is no block itself."""
+    """Yield the full keys of all values in the block that are not blocks."""
     for key, value in block.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")

@@ -1,7 +1,7 @@
-"""All that is made before training has the same bytes on every processor, or no one else's cache would serve.
+"""All files before training have the same bytes on every processor, so that people can share a cache.
 
-Processors differ in the last bit of exp, cos and their like, since numpy, BLAS, glibc and libjpeg-turbo have faster
-code for newer ones. They can be told to leave it, so that one machine shows what an older one would make.
+Processors differ in the last bit of exp, cos and similar functions, because numpy, BLAS, glibc and libjpeg-turbo have
+faster code for newer ones. This code can be switched off, so that one machine gives the results of an older one.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ draw_confusion(frame, "a model", Path("confusion.png"))
 
 
 def _old_processor() -> dict[str, str]:
-    """Return the environment in which libraries use none of the faster code that this processor has."""
+    """Return an environment in which libraries do not use the faster code for this processor."""
     usable = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__[name]]
     if not numpy_core.__cpu_features__.get("AVX512F"):
         warnings.warn(f"no AVX-512 here: of numpy's faster code, only {usable} is switched on and off", stacklevel=2)
@@ -61,10 +61,10 @@ def _old_processor() -> dict[str, str]:
 
 
 def _find_differences(folder: Path, *commands: list[str]) -> tuple[int, list[str]]:
-    """Run commands of Python in folders of their own, as this processor and as an old one.
+    """Run Python commands in separate folders, as this processor and as an old one.
 
     Returns:
-        How many files they wrote, and which of them differ.
+        The number of files that they wrote, and the files that differ.
     """
 
     def run(name: str, processor: dict[str, str]) -> dict[str, str]:

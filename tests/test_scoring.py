@@ -1,4 +1,4 @@
-"""Scores against figures worked by hand."""
+"""Scores, compared with values calculated by hand."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_scores_are_those_of_the_definitions_and_top5_says_nothing_of_three_clas
         "loss": round((2 * math.log(2) + math.log(8 / 3)) / 4, 6),
         # class 0: precision 1/2, recall 1, f1 2/3; class 1: precision 1, recall 1/2, f1 2/3; class 2: 1
         "f1_macro": pytest.approx(7 / 9, abs=1e-6),
-        # 0.5 lies in one bin, three images of which two are right: gap |1.5 - 2|; 1.0 in another: none
+        # 0.5 is in one bin, with three images of which two are right: gap |1.5 - 2|; 1.0 is in another bin: no gap
         "ece": pytest.approx(0.5 / 4, abs=1e-6),
     }
 
@@ -32,13 +32,13 @@ def test_top5_counts_a_label_among_the_five_most_probable():
 
 
 def test_top5_names_five_classes_also_when_probabilities_tie():
-    # the same answer for one image of each of forty classes, of which every second one is more probable: the first five
-    # of those are named, the first of which is the answer
+    # the same probabilities for one image of each of forty classes; every second class is more probable, so the top five
+    # are the first five of these, and the first is the answer
     row = np.tile([1, 3], 20) / 80
     found = score(np.arange(40), np.tile(row, (40, 1)), np.arange(40))
     assert (found["top5"], found["accuracy"]) == (5 / 40, 1 / 40)
     assert score(np.arange(1, 11, 2), np.tile(row, (5, 1)), np.arange(5))["top5"] == 1
-    assert "top5" not in score(np.array([4]), np.full((1, 5), 1 / 5), np.arange(1))  # of five classes, it is always 1
+    assert "top5" not in score(np.array([4]), np.full((1, 5), 1 / 5), np.arange(1))  # for five classes, it is always 1
 
 
 def test_each_class_has_its_precision_recall_f1_and_support():

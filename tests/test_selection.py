@@ -1,4 +1,4 @@
-"""Answering only when sure: worked by hand for six pictures."""
+"""Answering only when sure: calculated by hand for six pictures."""
 
 import numpy as np
 import pytest
@@ -18,5 +18,5 @@ def test_the_curve_takes_equally_sure_pictures_together():
 def test_the_surest_pictures_have_their_accuracy():
     measured = measure_selection(CONFIDENCE, RIGHT, np.arange(6))
     shares = [(row["at_least"], row["n_images"], row["accuracy"]) for row in measured["surest"]]
-    assert shares == [(0.9, 3, 1), (0.6, 5, 0.8), (0.3, 6, 4 / 6), (0.3, 6, 4 / 6)]  # at least so many
+    assert shares == [(0.9, 3, 1), (0.6, 5, 0.8), (0.3, 6, 4 / 6), (0.3, 6, 4 / 6)]  # at least these shares
     assert [measured["surest"][0][key] for key in ("low", "high")] == accuracy_interval(np.full(3, True), np.arange(3))

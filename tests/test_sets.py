@@ -1,4 +1,4 @@
-"""Sets of classes: which classes are in them, and that they hold the right one as often as was asked."""
+"""Sets of classes: which classes they contain, and that they contain the right class as often as requested."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_the_limit_is_the_order_statistic_with_the_finite_sample_correction():
     labels, groups = np.array([0, 2, 1, 0]), np.arange(4)
     calibration = calibrate_sets(PROBABILITIES[[0, 1, 2, 0]], labels, groups)
     assert [calibration.limit(level) for level in (0.4, 0.6, 0.8)] == pytest.approx([0, 0.6, 0.75])
-    assert calibration.limit(0.81) is None  # which a fifth picture would be needed for
+    assert calibration.limit(0.81) is None  # this would need a fifth picture
     np.testing.assert_array_equal(choose_sets(PROBABILITIES, 0.6), [[1, 1, 0], [0, 1, 1], [1, 0, 1]])
 
 
@@ -43,7 +43,7 @@ def test_limits_and_sets_are_those_of_mapie_where_its_random_numbers_are_1():
 
 
 def simulate(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return probabilities of a model that is too sure, labels, and groups."""
+    """Return probabilities of an overconfident model, labels, and groups."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, (n, 10))
     labels = (logits + random.gumbel(0, 1, logits.shape)).argmax(axis=1)

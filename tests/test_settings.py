@@ -1,4 +1,4 @@
-"""A parameter file becomes types: what is right is read as it stands, and every mistake is named by its full key."""
+"""Parameter files: correct values are read unchanged, and every mistake is reported with its full key."""
 
 import csv
 
@@ -21,13 +21,13 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def read(tmp_path):
-    """Return a function that writes changed parameters, and reads them."""
+    """Return a function that writes changed parameters and reads them."""
     return lambda **changes: read_params(write_params(tmp_path / "params.yaml", **changes))
 
 
 @pytest.fixture
 def problems(read, tmp_path):
-    """Return a function that gives the lines that are said of changed parameters, without the file's name."""
+    """Return a function that returns the messages about changed parameters, without the file name."""
 
     def read_and_fail(**changes) -> list[str]:
         with pytest.raises(UserError) as error:
@@ -88,7 +88,7 @@ def test_a_small_number_is_the_same_however_it_is_written(tmp_path, written):
         ("audit", 3),
         ("models", {}),
         ("models", [1]),
-        # in `training` it is said once, and not once a model
+        # a mistake in `training` is reported once, not once per model
         ("training.optimizer", "adan"),
         ("training.optimiser", "adam"),
         ("training", None),

@@ -1,4 +1,4 @@
-"""The table of scores, and the sentences that say what they mean."""
+"""The table of scores, and the sentences that explain them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The Python in docs/ runs as it is printed there, and says of a picture of each kind what `predict` says."""
+"""The Python code in docs/ runs unchanged, and gives the same answers as `predict` for each kind of picture."""
 
 import io
 import re
@@ -24,8 +24,8 @@ SNIPPETS = {
     page.name: re.findall(r"^```python\n(.+?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for page in PAGES
 }
-PICTURE = Path("data/flowers/images/sunflower/0004.jpg")  # of which all snippets ask; files are known by their content
-GREY_BITS = 12  # of the folder that the models learnt from
+PICTURE = Path("data/flowers/images/sunflower/0004.jpg")  # all snippets read it; the content decides the format
+GREY_BITS = 12  # of the training folder
 VIT, DISTILLED = "test_vit", "deit_tiny_distilled_patch16_224"  # the latter has two classifiers
 
 
@@ -36,12 +36,12 @@ def save(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def make_pictures() -> dict[str, bytes]:
-    """Return a file of each kind whose pixels are not simply those that an image library gives."""
+    """Return a file of each kind whose pixels differ from what an image library gives."""
     image = picture(1, (270, 288))  # a JPEG of it is decoded at half its size
     alpha = Image.linear_gradient("L").resize(image.size)
     wide = 4 * np.asarray(image.convert("L")).astype(np.uint16)  # 10 bits of the 12 of the folder
     tiff, (white, black) = save(Image.fromarray(wide), "TIFF"), (struct.pack("<HHIH", 262, 3, 1, i) for i in (0, 1))
-    assert black in tiff  # the tag that says what 0 is
+    assert black in tiff  # the tag that defines the meaning of 0
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = profile.replace(b"rXYZ", b"....").replace(b"bXYZ", b"rXYZ").replace(b"....", b"bXYZ")
     exif = Image.Exif()
@@ -61,7 +61,7 @@ def make_pictures() -> dict[str, bytes]:
 
 
 def find_snippets(text: str) -> list[str]:
-    """Return the snippet that contains a text, after those above it that define what it may use."""
+    """Return the snippet that contains a text, preceded by the snippets above that it may use."""
     ((codes, number),) = [(codes, i) for codes in SNIPPETS.values() for i, each in enumerate(codes) if text in each]
     return [each for each in codes[:number] if "\ndef " in each] + [codes[number]]
 
@@ -79,7 +79,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def assert_says_what_predict_says(codes: list[str], model: str | None) -> None:
-    """Run snippets for a picture of each kind, and compare the `probabilities` that they leave."""
+    """Run snippets for a picture of each kind, and compare the resulting `probabilities`."""
     paths, found = [str(path) for path in sorted(Path("pictures").iterdir())], []
     for path, answer in predict.answer(paths, Path("data/models"), model):
         PICTURE.write_bytes(Path(path).read_bytes())
@@ -89,7 +89,7 @@ def assert_says_what_predict_says(codes: list[str], model: str | None) -> None:
         found.append(np.asarray(namespace["probabilities"]))
         shares = [found[-1][CLASSES.index(name)] for name, _ in answer.top]
         np.testing.assert_allclose(shares, [share for _, share in answer.top], rtol=0, atol=1e-5, err_msg=path)
-    assert np.ptp(found, axis=0).max() > 0.05  # the network does look
+    assert np.ptp(found, axis=0).max() > 0.05  # the answers differ between pictures
 
 
 def test_every_snippet_is_run():
@@ -115,7 +115,7 @@ def test_a_model_opened_in_torchvision_or_timm_says_what_predict_says(folder, na
 
 
 class Session:
-    """What onnxruntime makes of the vote's graph, in PyTorch: to write a graph takes half a minute."""
+    """A replacement of onnxruntime in PyTorch, because writing a graph takes half a minute."""
 
     def __init__(self, _: str):
         self.ensemble = load_ensemble(Path("data/models"))

@@ -1,4 +1,4 @@
-"""What a script is made of: its text changes with the meaning of the code, and with nothing else."""
+"""The text that describes the code of a script changes with the meaning of the code, and with nothing else."""
 
 import ast
 from pathlib import Path
@@ -70,7 +70,7 @@ def write(path: Path, text: str) -> None:
 
 
 def describe(module: str) -> list[str]:
-    """Return the lines of a module's text, of the files as they are now."""
+    """Return the lines that describe a module with the current files."""
     sources.read_imports.cache_clear()
     return sources.describe(module).splitlines()
 
@@ -81,7 +81,7 @@ def names(module: str) -> list[str]:
 
 
 def changed_by_edit(path: Path, old: str, new: str) -> list[str]:
-    """Return the names of the lines of train.py and report.py that an edit of a file changes."""
+    """Return the names of the lines for train.py and report.py that an edit of a file changes."""
     before = describe("kit.train") + describe("kit.report")
     text = path.read_text(encoding="utf-8")
     assert old in text
@@ -127,7 +127,7 @@ def test_what_does_nothing_does_not_show(project: Path, old: str, new: str):
         ("kit/learning/loop.py", "epochs=3", "epochs=4", ["kit.learning.loop"]),
         ("kit/learning/rates.csv", "0.1", "0.2", ["kit/learning/rates.csv"]),
         ("requirements.txt", "jinja2==3.1.6", "jinja2==3.2", ["jinja2"]),
-        ("requirements.txt", "numpy==2.5.5", "numpy==2.6.0", ["numpy"]),  # another Python's pin
+        ("requirements.txt", "numpy==2.5.5", "numpy==2.6.0", ["numpy"]),  # the pin for another version of Python
         ("requirements.txt", "unused==1.0", "unused==1.1", []),
         ("kit/notes.txt", "beside", "below", []),
     ],
@@ -143,7 +143,7 @@ def test_a_package_without_a_pin_is_refused(project: Path):
 
 
 def test_a_hash_is_the_same_under_every_version_of_python(project: Path):
-    # written down once, under 3.11, 3.12 and 3.13; syntax that one of them reads its own way
+    # recorded once with 3.11, 3.12 and 3.13; syntax that these versions parse differently
     write(project / "kit/syntax.py", PYTHON)
     assert describe("kit.syntax") == ["module kit.syntax 8d295b15281d"]
 

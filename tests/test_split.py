@@ -1,4 +1,4 @@
-"""The stage `split` on folders made here: what it writes, what it refuses, and what it remembers."""
+"""The stage `split`: what it writes, what it refuses, and which splits it keeps."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Return a folder in which the stage has run: three classes, a copy of one picture."""
+    """Return a folder in which the stage has run, with three classes and a copy of one picture."""
     folder = tmp_path_factory.mktemp("done")
     counts = {"007": 4, "NA": 6, "rose": 10}
     save(folder, *(f"images/{name}/{i}.png" for name, count in counts.items() for i in range(count)))
@@ -41,7 +41,7 @@ def manifest(done):
 
 
 def _refuse(folder, **changes):
-    """Run the stage, which refuses, and return its lines."""
+    """Run the stage, which ends with an error, and return its lines."""
     with pytest.raises(UserError) as caught:
         run_split(folder, **changes)
     assert not (folder / "data/manifest.csv").exists()
@@ -69,7 +69,7 @@ def test_classes_are_split_by_the_fractions_and_copies_stay_together(manifest):
     counts = pd.crosstab(manifest["class"], manifest["split"])[list(SPLITS)]
     assert counts.loc["007"].tolist() == [2, 1, 1]
     assert counts.loc["NA"].tolist() == [3, 2, 1]  # 3, 1.5, 1.5: the one left over goes to val
-    assert np.abs(counts.loc["rose"] - [5.5, 2.75, 2.75]).max() < 2  # the copy may come on top
+    assert np.abs(counts.loc["rose"] - [5.5, 2.75, 2.75]).max() < 2  # plus the copy
     assert manifest[manifest["path"].isin(["rose/0.png", "rose/copy.png"])]["split"].nunique() == 1
 
 
@@ -120,7 +120,7 @@ def test_what_trainings_depend_on_knows_no_name_to_read(tmp_path):
     run_split(tmp_path)
     before = (tmp_path / "data/manifest.csv").read_bytes()
     assert set(read_manifest(tmp_path)["class"]) == {"1", "2"}
-    shutil.rmtree(tmp_path / "metrics")  # with the ledger, which remembers where pictures stood
+    shutil.rmtree(tmp_path / "metrics")  # with the ledger, which keeps earlier splits
     (tmp_path / "images/classes.txt").write_text("2,aster\n1,daisy\n", encoding="utf-8")
     run_split(tmp_path)
     assert (tmp_path / "data/manifest.csv").read_bytes() == before
@@ -190,7 +190,7 @@ def test_classes_that_bad_files_leave_without_an_image_are_named(tmp_path):
     for path in (tmp_path / "images").glob("*/?/*.png"):
         if "test" in path.parts or path.match("val/b/*"):
             path.write_bytes(b"")
-    of_a, of_b = _refuse(tmp_path, images_policy="skip")  # a given test split is not cut anew from train
+    of_a, of_b = _refuse(tmp_path, images_policy="skip")  # a given test split is not cut again from train
     assert "class a: no usable image in test; " in of_a
     assert "class b: no usable image in val, test; " in of_b
 
@@ -213,7 +213,7 @@ def test_pictures_of_a_group_and_copies_of_them_stay_in_one_split_also_across_cl
     sites = [paths[i : i + 6] + ["copy.png", "47.png"] * (not i) for i in range(0, 36, 6)]
     for site in sites:
         assert manifest.loc[site, "split"].nunique() == manifest.loc[site, "group"].nunique() == 1
-    assert manifest["group"].nunique() == len(sites) + 11  # an empty cell is no group
+    assert manifest["group"].nunique() == len(sites) + 11  # an empty cell means no group
     counts = pd.crosstab(manifest["class"], manifest["split"])
     assert (counts.loc[:, "train"] >= 10).all()
     assert (counts >= 3).all(axis=None)
@@ -281,7 +281,7 @@ def test_wide_grey_of_a_folder_has_one_depth_in_split_and_pack(tmp_path, capsys,
 
 
 def _save_frames(folder, label, number, n):
-    """Save n near copies of a picture: ever darker."""
+    """Save n near copies of a picture, each darker than the one before."""
     (folder / "images" / label).mkdir(parents=True, exist_ok=True)
     for i in range(n):
         picture(number).point(lambda level, i=i: level * (40 - i) // 40).save(

@@ -1,4 +1,4 @@
-"""The split: every image in one, no group in two, the shares as asked for, the same from the same seed."""
+"""Splits: every image is in one, no group is in two, fractions are right, and the same seed gives the same split."""
 
 import hashlib
 import random
@@ -18,7 +18,7 @@ def _group(number: int) -> str:
 
 
 def _images(counts: dict[str, int], first: int = 0) -> tuple[list[str], list[str]]:
-    """Return the class and the group of each image, every image a group of its own."""
+    """Return the class and the group of each image; each image is its own group."""
     classes = [name for name, count in counts.items() for _ in range(count)]
     return classes, [_group(i) for i in range(first, first + len(classes))]
 
@@ -29,7 +29,7 @@ def _images(counts: dict[str, int], first: int = 0) -> tuple[list[str], list[str
         (100, FRACTIONS, [70, 15, 15]),
         (10, (0.5, 0.25, 0.25), [5, 3, 2]),  # 5, 2.5, 2.5: the one left over goes to the first
         (9, FRACTIONS, [6, 2, 1]),  # 6.3, 1.35, 1.35: floors 6, 1, 1; the remainder 0.35 of val is the largest
-        (3, FRACTIONS, [1, 1, 1]),  # 2.1, 0.45, 0.45: none may stay empty
+        (3, FRACTIONS, [1, 1, 1]),  # 2.1, 0.45, 0.45: no split may stay empty
         (2, (0.9, 0.1, 0), [1, 1, 0]),  # no share, no image
     ],
 )
@@ -59,14 +59,14 @@ def test_a_group_is_never_in_two_splits_and_single_pictures_make_up_for_it():
         splits = stratify(["a"] * len(groups), groups, FRACTIONS, rng.randrange(9))
         assert len(set(zip(groups, splits, strict=True))) == len(sizes)
         for split, fraction in zip(SPLITS, FRACTIONS, strict=True):
-            ideal = len(groups) * fraction  # a group of three in a split that is due one image cannot be cut
+            ideal = len(groups) * fraction  # a group of three cannot be cut for a split that needs one image
             assert abs(splits.count(split) - ideal) <= 1 + max(0, max(sizes) - ideal)
 
 
 def test_groups_with_pictures_of_several_classes_leave_no_class_without_a_split():
     rng = random.Random(0)
     for seed in range(50):
-        sites = [_group(seed * 100 + i) for i in range(12)]  # each has some of six classes
+        sites = [_group(seed * 100 + i) for i in range(12)]  # each has pictures of some of six classes
         groups = [site for site in sites for _ in range(rng.randrange(3, 20))]
         classes = [rng.choice("abcdef") for _ in groups]
         splits = stratify(classes, groups, FRACTIONS, seed)

@@ -1,4 +1,4 @@
-"""Where a network starts from: the backbone takes the file's weights, the head does not; a misfit is one line."""
+"""Start weights: the backbone gets the weights of the file, the head does not; unsuitable weights give one line."""
 
 import hashlib
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from stages.networks.start_weights import load_start_weights as load_normalised
 from stages.runtime.errors import UserError
 from tests.repository import ROOT
 
-META = torch.device("meta")  # shapes without numbers: a VGG in no time
+META = torch.device("meta")  # shapes without values, so that even a VGG is fast
 VGG = {"filters": 64, "dense_units": 4, "dropout": 0}
 PLAIN = {"dropout": 0.0, "drop_path": 0.0}
 
@@ -38,7 +38,7 @@ def _network(batch_norm: bool = True, width: int = 2) -> nn.Module:
 
 
 def _state(batch_norm: bool = True, width: int = 2) -> dict[str, torch.Tensor]:
-    """Return the state of a backbone in which every number is 7."""
+    """Return the state of a backbone in which every value is 7."""
     state = _network(batch_norm, width).backbone.state_dict()
     return {name: torch.full_like(tensor, 7) for name, tensor in state.items()}
 
@@ -52,7 +52,7 @@ def test_every_weight_of_the_backbone_is_taken_and_none_of_the_head(path):
     network = _network()
     head = network.head.weight.clone()
     state = _state() | {"head.weight": torch.full((4, 2), 7.0), "fc.weight": torch.zeros(1000, 2)}
-    del state["bn1.num_batches_tracked"]  # which older files lack
+    del state["bn1.num_batches_tracked"]  # older files lack it
     save_file({name: tensor.half() for name, tensor in state.items()}, path)
     start = load_start_weights(network, path)
     for name, tensor in network.backbone.state_dict().items():

@@ -1,4 +1,4 @@
-"""What intervals, tests and votes promise, on few simulated splits: benchmarks/statistics.py simulates many."""
+"""Intervals, tests and ensembles on a few simulated splits; benchmarks/statistics.py simulates many."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from benchmarks.statistics import (
     star_equals,
 )
 
-N_RUNS = 200  # of which 95 % are 190 +- 3
+N_RUNS = 200  # 95 % of them are 190 +- 3
 
 
 def test_intervals_hold_the_accuracy_of_bursts_which_they_do_not_if_pictures_are_taken_for_independent():
     for burst in (3, 5):
         knowing, not_knowing = cover_accuracy(670, burst, 0.8, N_RUNS)
         assert knowing >= 0.92 > 0.85 > not_knowing
-        assert cover_accuracy(100, burst, 0.99, N_RUNS)[0] >= 0.92  # often all are right
+        assert cover_accuracy(100, burst, 0.99, N_RUNS)[0] >= 0.92  # often all answers are right
 
 
 def test_no_more_than_one_test_in_twenty_finds_what_is_not_there():

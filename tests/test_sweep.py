@@ -1,4 +1,4 @@
-"""A sweep's table: what is one row, what is ranked by, and which differences are more than noise."""
+"""The table of a sweep: its rows, its ranking, and which differences are more than noise."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from stages.experiments.settings_table import list_settings, tabulate
 from stages.runtime.errors import UserError
 
 LR = "models.cnn.lr"
-MEANS = {0.01: 0.8, 0.1: 0.7805, 1.0: 0.7795}  # by the rate
+MEANS = {0.01: 0.8, 0.1: 0.7805, 1.0: 0.7795}  # {rate: mean}
 
 
 def state(name: str, cnn: float, seed: int = 1, lr: float = 0.01, vgg16: dict | None = None, test: float = 0.5) -> dict:
@@ -87,14 +87,14 @@ def test_a_run_without_scores_is_named_and_left_out():
 
 
 def test_rows_are_behind_the_best_one_if_more_than_noise_is_between_them():
-    # three seeds, which move all rows alike but for 0.001: the rates differ by far more
+    # three seeds shift all rows equally, except for 0.001; the rates differ much more
     states = [
         state(f"{lr}{seed}", mean + 0.01 * seed + 0.001 * (seed == 2 and lr == 1.0), seed, lr)
         for lr, mean in MEANS.items()
         for seed in (1, 2, 3)
     ]
     assert table_of(*states)["behind"].tolist() == [False, True, True]
-    assert not table_of(*states[::3])["behind"].any()  # one seed each says nothing
+    assert not table_of(*states[::3])["behind"].any()  # with one seed each, noise is unknown
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Temperatures: what they do, by hand, and that a known one is found again."""
+"""Temperatures: their effect, calculated by hand, and recovery of a known temperature."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def test_temperature_is_a_power_of_the_probabilities():
 
 @pytest.mark.parametrize("temperature", [0.5, 3])
 def test_a_known_temperature_is_found_again(temperature):
-    # Of four images each three are class 0: the best probability of class 0 is 3/4, at odds of 3.
-    # Given odds of 3 ** t, the temperature t brings them back.
+    # Three of four images are class 0: the best probability of class 0 is 3/4, odds of 3.
+    # With odds of 3 ** t, the temperature t restores them.
     odds = 3.0**temperature
     probabilities = np.tile([odds / (1 + odds), 1 / (1 + odds)], (40_000, 1))
     assert fit_temperature(probabilities, np.arange(40_000) % 4 // 3) == pytest.approx(temperature, rel=1e-3)
@@ -30,15 +30,15 @@ def test_the_temperature_of_one_that_is_always_right_or_always_wrong_has_a_bound
 
 
 def test_few_images_leave_the_temperature_near_1():
-    # two right answers would be fitted best by certainty. At odds of e ** 2 and the power w = 1.2, the loss falls by
+    # certainty would be the best fit for two right answers. At odds of e ** 2 and the power w = 1.2, the loss falls by
     # 2 / (1 + exp(2.4)) = 0.166 with w, and the prior grows by (1.2 - 1) / (0.25 * 2) = 0.4; at 1.1 by 0.2 each
     probabilities = np.tile([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))], (2, 1))
     assert fit_temperature(probabilities, np.zeros(2, int)) == pytest.approx(1 / 1.1, abs=2e-3)
 
 
 def test_calibration_is_learnt_on_the_validation_images_and_measured_on_those_of_the_test():
-    # at odds of 27 three of four are right in val, so that odds of 3 would be, and the temperature is 3;
-    # in test one of two is right: the error is 27/28 - 1/2 before, and 3/4 - 1/2 after
+    # at odds of 27, three of four are right in val; odds of 3 would be correct, so the temperature is 3;
+    # in test, one of two is right: the error is 27/28 - 1/2 before, and 3/4 - 1/2 after
     val, test = np.tile([27 / 28, 1 / 28], (40_000, 1)), np.tile([27 / 28, 1 / 28], (2, 1))
     labels = np.arange(40_000) % 4 // 3
     found = calibrate(Predictions(val, labels, labels, test, np.array([0, 1]), np.arange(2), None))

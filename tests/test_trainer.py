@@ -1,4 +1,4 @@
-"""Steps of very small networks: against torch's own, without memory, and the average of the weights."""
+"""Steps of very small networks, compared with plain torch, and the average of the weights."""
 
 import os
 import re
@@ -37,7 +37,7 @@ from tests.trainings import (
 
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 4.0])
 LABELS = torch.tensor([0, 1, 2, 3, 0, 0, 1, 3])
-# as mixing makes them: 0.75 of the image's own class, 0.25 of the one before it
+# as from mixing: 0.75 for the image's own class, 0.25 for the one before it
 SHARES = 0.75 * functional.one_hot(LABELS, 4).float() + 0.25 * functional.one_hot(LABELS, 4).float().roll(1, 0)
 RATE = 0.1
 
@@ -64,7 +64,7 @@ def start(network: nn.Module, settings: ModelSettings, class_weights: torch.Tens
 
 
 def assert_close(one: nn.Module, other: nn.Module) -> None:
-    """Assert that all weights are the same but for rounding, in proportion to the largest number of each."""
+    """Assert that all weights are equal except for rounding, relative to the largest value of each."""
     for name, tensor in one.state_dict().items():
         atol = 1e-6 * tensor.abs().max().item()
         torch.testing.assert_close(other.state_dict()[name], tensor, rtol=0, atol=atol)
@@ -151,7 +151,7 @@ def test_weights_of_classes_are_in_inverse_proportion_to_their_counts_also_of_on
 def test_a_round_starts_from_the_best_weights_and_so_does_the_average_and_a_checkpoint_holds_them_once():
     trainer = Trainer(tiny_cnn(), make_job(change_settings(epochs=3, rounds=2, ema_decay=0.5)))
     trainer.run_epoch()
-    assert trainer.state_dict()["best"] is None  # they are those of the average
+    assert trainer.state_dict()["best"] is None  # they equal those of the average
     kept = copy_state(trainer.best)
     trainer.history[0]["val_accuracy"] = 2  # no other epoch is as good
     trainer.run_epoch()
@@ -179,7 +179,7 @@ def test_a_validation_loss_that_is_not_finite_is_the_users_to_mend():
 
 @pytest.mark.parametrize(
     ("decay", "second"),
-    # the warm-up's decay after n steps is 1 - n ** (-2/3): 0, then 0.370, but no more than the one that is asked for
+    # the decay in the warm-up after n steps is 1 - n ** (-2/3): 0, then 0.370, at most the decay of the settings
     [(0.3, 0.3), (0.999, 1 - 2 ** (-2 / 3))],
 )
 def test_the_average_follows_the_weights_fast_at_first_and_then_by_its_decay(decay, second):
@@ -234,7 +234,7 @@ def test_a_sweep_of_rates_computes_features_once_and_ends_with_the_same_bits_as_
     assert all(same_bits(train(job, tmp_path)[0], best) for job, (best, _) in zip(jobs, expected, strict=True))
     monkeypatch.setattr(features, "compute_features", lambda *_: pytest.fail("computed again"))
     assert train(jobs[1], tmp_path)[1] == expected[1][1]
-    assert len(list((tmp_path / "features").glob("*.npy"))) == 2  # of train and val
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 2  # for train and val
     other = make_job(jobs[0].settings, train=noise_split(30))
     with pytest.raises(pytest.fail.Exception):
         train(other, tmp_path)
@@ -270,7 +270,7 @@ def test_frozen_layers_keep_weights_and_batch_statistics_also_after_frozen_epoch
 
 
 def linear_head(network: nn.Module) -> nn.Module:
-    """Give a network a head that is one linear layer."""
+    """Replace the head of a network by one linear layer."""
     n_inputs = network.head[1].in_features
     network.head = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, 3))
     return network
@@ -283,7 +283,7 @@ def test_a_head_that_starts_as_a_logistic_regression_is_epoch_0(epochs):
     fit(network, make_job(start), lambda history: rows.__setitem__(slice(None), map(dict, history)))
     assert [row["epoch"] for row in rows] == list(range(epochs + 1))
     assert rows[0]["lr"] == 0
-    assert rows[0]["val_accuracy"] > 0.7  # plain colours, seen by two random filters; by chance it were a third
+    assert rows[0]["val_accuracy"] > 0.7  # plain colours, through two random filters; chance would give a third
     (best,) = [row for row in rows if row["best"]]
     trainer = Trainer(network, make_job(start))
     assert trainer.score("val") == pytest.approx((best["val_loss"], best["val_accuracy"]))

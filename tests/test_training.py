@@ -1,4 +1,4 @@
-"""Training of very small networks: it learns, repeats itself bit by bit, and does what its settings say."""
+"""Training of very small networks: it learns, gives the same bits again, and follows its settings."""
 
 import math
 from dataclasses import replace
@@ -41,7 +41,7 @@ SPOILT = {"phases": [Phase(epochs=4, lr=0.01)], "lr": 30.0}  # four good epochs,
 
 
 def run(network: nn.Module, job: Job, disturb=lambda: None) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """Return the best weights, and the history as it was handed over last."""
+    """Return the best weights, and the last history that was passed on."""
     history: list[dict] = []
 
     def keep(rows: list[dict]) -> None:
@@ -53,7 +53,7 @@ def run(network: nn.Module, job: Job, disturb=lambda: None) -> tuple[dict[str, t
 
 
 def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
-    """Return a list that will hold the batches that the network is shown while training, or while validating."""
+    """Return a list that collects the batches that the network gets in training, or in validation."""
     shown: list[torch.Tensor] = []
     network.register_forward_pre_hook(
         lambda net, inputs: shown.append(inputs[0].clone()) if net.training == training else None
@@ -62,7 +62,7 @@ def spy(network: nn.Module, training: bool = True) -> list[torch.Tensor]:
 
 
 def states_after_epochs(network: nn.Module, job: Job) -> list[dict[str, dict[str, torch.Tensor]]]:
-    """Return the states of backbone and head before the training, and whenever the network was validated."""
+    """Return the states of backbone and head before the training and at each validation."""
     states, learning = [], True
 
     def keep(net: nn.Module, _: tuple) -> None:
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_else_draws_and_another_seed_
 def test_dropout_does_not_draw_the_numbers_that_shuffle_the_images():
     network, drawn = linear_network(), []
     shown = spy(network)
-    # dropout's numbers are the first that the global generator gives in an epoch
+    # the random numbers of dropout are the first of the global generator in an epoch
     network.register_forward_pre_hook(lambda net, _: drawn.append(torch.randperm(23)[:10].tolist()))
     run(network, make_job(change_settings(epochs=1), numbered_split(23)))
     assert numbers_of(shown[0]) != drawn[0]
@@ -125,7 +125,7 @@ def test_the_network_ends_with_the_weights_of_the_row_that_is_marked_best(capsys
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [["cnn", "epoch", f"{number}/6"] for number in range(1, 7)]
     (marked,) = [row for row in history if row["best"]]
-    assert marked is max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))  # of equals, the least loss
+    assert marked is max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))  # ties: smallest loss
     assert marked["val_accuracy"] > history[-1]["val_accuracy"]
     assert Trainer(network, job).score("val") == (marked["val_loss"], marked["val_accuracy"])
     assert same_bits(best, network.state_dict())
@@ -164,20 +164,20 @@ def test_epochs_are_numbered_as_they_come_also_where_patience_ends_a_round():
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert [row["round"] for row in history] == [1, 1, 1, 2, 2, 2]
     rates = [row["lr"] for row in history]
-    assert rates[:3] == rates[3:]  # the schedule begins anew
+    assert rates[:3] == rates[3:]  # the schedule starts again
     assert STILL == rates[0] > rates[1] > rates[2]
 
 
 def test_a_round_starts_from_the_best_weights_so_far():
     settings = change_settings(epochs=2, rounds=2, batch_size=30, phases=[Phase(epochs=1, lr=STILL)], lr=30.0)
     right = plain_split([0, 1, 2] * 10)
-    wrong = PackedSplit(right.images, (right.labels + 1) % 3)  # what is learnt from it spoils the answers
+    wrong = PackedSplit(right.images, (right.labels + 1) % 3)  # learning from it makes answers wrong
     network, begun = linear_network(bias=(1, 0, 0)), []
-    # a batch an epoch: each is the network's state at the epoch's beginning
+    # one batch per epoch: each is the state of the network at the beginning of the epoch
     network.register_forward_pre_hook(lambda net, _: begun.append(net.head.bias.clone()) if net.training else None)
     _, history = run(network, make_job(settings, train=wrong))
     assert [row["val_accuracy"] for row in history[:2]] == pytest.approx([1 / 3, 0])
-    assert torch.equal(begun[2], begun[1])  # what the best epoch, the first, ended with
+    assert torch.equal(begun[2], begun[1])  # the state at the end of the best epoch, the first
     assert not torch.equal(network.head.bias, begun[3])
 
 
@@ -241,7 +241,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for():
         return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
     whole, clipped = step(0), step(0.1)
-    assert clipped.norm().item() == pytest.approx(0.01 * 0.1, rel=1e-4)  # lr times the norm
+    assert clipped.norm().item() == pytest.approx(0.01 * 0.1, rel=1e-4)  # learning rate times norm
     torch.testing.assert_close(clipped / clipped.norm(), whole / whole.norm(), rtol=1e-4, atol=1e-6)
     assert torch.equal(step(1e6), whole)
 
@@ -250,7 +250,7 @@ def test_a_loss_that_is_no_number_is_named_with_its_epoch_batch_and_rate():
     # STILL as the first phase keeps the first epoch finite; the next step makes weights of 1e30 and more
     phases = [Phase(epochs=1, lr=STILL)]
     settings = change_settings(optimizer="sgd", lr=1e38, phases=phases, schedule="cosine", batch_size=15)
-    with pytest.raises(UserError, match=r"epoch 2, batch 2 .* lr 5e\+37"):  # half of it, in the middle of the cosine
+    with pytest.raises(UserError, match=r"epoch 2, batch 2 .* lr 5e\+37"):  # half of lr, in the middle of the cosine
         fit(linear_network(), make_job(settings), on_epoch=lambda rows: None)
 
 

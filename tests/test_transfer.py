@@ -1,4 +1,4 @@
-"""benchmarks/transfer.py: a run's time by data/timings.csv, of which stages that overlap are no sum."""
+"""benchmarks/transfer.py: the time of a run from data/timings.csv, in which stages may overlap."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The file of a vote: read as it was written; one that is cut short, or of another version, is one line."""
+"""vote.json: it is read as it was written; a truncated file, or one of another version, gives one line."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_vote_is_read_to_the_last_bit(tmp_path):
         assert vars(found)[key].tolist() == part.tolist()
 
 
-STRANGERS = {  # what is written, and what the line has to name
+STRANGERS = {  # content, and what the message must name
     "half of it": (json.dumps(CONTENT)[:60], "JSON"),
     "bytes": ("\x00\xff", "JSON"),
     "an unknown kind": (json.dumps({**CONTENT, "voting": "median"}), "voting: .*linear_pool.*'median'"),

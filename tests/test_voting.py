@@ -1,4 +1,4 @@
-"""The vote: means worked by hand, and weights that are known before they are fitted."""
+"""Ensembles: means calculated by hand, and fitted weights whose values are known."""
 
 import numpy as np
 import pytest
@@ -27,10 +27,10 @@ def test_the_linear_pool_is_a_weighted_mean():
 
 
 def test_the_logarithmic_pool_is_a_product_of_powers():
-    # the first at odds of 3, squared, and the second at odds of 1/3: 9 / 3 = 3 to 1; even odds leave 0 to 1 as it is
+    # the first has odds of 3, squared, and the second odds of 1/3: 9 / 3 = 3 to 1; even odds do not change 0 to 1
     pool = LogarithmicPool(np.array([2.0, 1.0]))
     np.testing.assert_allclose(pool.probabilities(np.stack([A, B])), [[0.75, 0.25], [0, 1]], rtol=0, atol=1e-9)
-    # three that contradict each other, to a power at which no number is as small as their products; then all agree
+    # three members contradict each other, with powers at which their products underflow; then all agree
     models = np.stack([np.eye(3)[[sure, 0]] for sure in range(3)])
     found = LogarithmicPool(np.full(3, 20.0)).probabilities(models)
     np.testing.assert_allclose(found, [[1 / 3] * 3, [1, 0, 0]], rtol=0, atol=1e-12)
@@ -46,8 +46,8 @@ def test_no_vote_depends_on_the_order_of_its_members(kind):
 
 
 def test_two_members_that_err_independently_have_the_weights_of_their_own_calibration():
-    # Of each class: both right, one, none, as often as with two independent members at odds of 3 and 9. Then Bayes
-    # multiplies the odds, so that weights of 1 are the best; a member that was squared needs half of that.
+    # For each class: both right, one, none, as often as for two independent members with odds of 3 and 9. Then Bayes
+    # multiplies the odds, so that weights of 1 are best; a squared member needs half of that.
     cells = [(first, second) for first in (0, 1) for second in (0, 1) for _ in range((1, 3)[first] * (1, 9)[second])]
     right = np.tile(cells, (1000, 1))  # 40,000 images of class 0, and as many of class 1: the prior does not count
     odds = np.array([3.0, 9.0])
@@ -75,7 +75,7 @@ def test_the_loss_of_powers_beyond_what_a_number_holds_is_that_of_the_margins():
 
 
 def test_few_images_of_good_members_leave_the_weights_near_equal_ones():
-    # two members that are right on all nine images: any sharpening of theirs fits better, without end
+    # two members that are right on all nine images: sharper probabilities always fit better, without limit
     good = np.tile([0.9, 0.1], (9, 1))
     weights = LogarithmicPool.fit(np.stack([good, good]), np.zeros(9, int)).weights
     assert weights.tolist() == pytest.approx([weights[0]] * 2, abs=1e-6)
@@ -83,7 +83,7 @@ def test_few_images_of_good_members_leave_the_weights_near_equal_ones():
 
 
 def test_two_members_that_are_right_in_turn_share_the_weight_in_that_ratio():
-    # The first knows three images, the second one: the likelihood is w ** 3 * (1 - w), with its maximum at w = 3/4
+    # The first is right on three images, the second on one: the likelihood w ** 3 * (1 - w) is largest at w = 3/4
     labels = np.array([0, 0, 0, 0])
     first = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]])
     np.testing.assert_allclose(fit_weights(np.stack([first, 1 - first]), labels), [0.75, 0.25], rtol=0, atol=1e-6)
@@ -99,7 +99,7 @@ def test_fitted_weights_lie_on_the_simplex_and_follow_the_members():
 
 
 def test_the_linear_pool_tempers_each_member_before_it_weighs():
-    # Both members answer alike, the second at odds of 9 instead of 3: the temperatures are 1 and 2, and the vote is 3/4
+    # Both members give the same answers, the second with odds of 9 instead of 3: temperatures 1 and 2, the vote is 3/4
     members = np.stack([np.tile([0.75, 0.25], (40_000, 1)), np.tile([0.9, 0.1], (40_000, 1))])
     vote = LinearPool.fit(members, np.arange(40_000) % 4 // 3)
     np.testing.assert_allclose(vote.temperatures, [1, 2], rtol=1e-3)

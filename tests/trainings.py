@@ -15,7 +15,7 @@ from stages.training.job import Job
 CPU = torch.device("cpu")
 SIZE = 16
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
-STILL = 1e-12  # a learning rate that moves nothing
+STILL = 1e-12  # a learning rate that changes nothing
 SETTINGS = ModelSettings(
     architecture="cnn",
     weights="data/weights/scratch",
@@ -61,7 +61,7 @@ def change_settings(**changes) -> ModelSettings:
 
 
 def plain_split(labels: list[int], seed: int = 0) -> PackedSplit:
-    """Return plain colours, one a class, each image a little lighter or darker."""
+    """Return plain colours, one per class; each image is slightly lighter or darker."""
     shades = np.random.default_rng(seed).integers(-25, 26, (len(labels), 1, 1, 3))
     images = np.array(COLOURS)[labels][:, None, None] + shades
     whole = np.broadcast_to(images, (len(labels), SIZE + 2, SIZE + 2, 3))
@@ -69,7 +69,7 @@ def plain_split(labels: list[int], seed: int = 0) -> PackedSplit:
 
 
 def numbered_split(n: int) -> PackedSplit:
-    """Return images of which number i is 8 * i throughout; class 0 has more of them than the others."""
+    """Return images whose pixels are 8 * i for number i; class 0 has more images than the others."""
     images = np.broadcast_to(8 * np.arange(n)[:, None, None, None], (n, SIZE + 2, SIZE + 2, 3))
     return PackedSplit(np.ascontiguousarray(images, dtype=np.uint8), np.maximum(np.arange(n) % 5 - 2, 0))
 
@@ -80,13 +80,13 @@ def numbers_of(batch: torch.Tensor) -> list[int]:
 
 
 def noise_split(n: int, size_px: int = SIZE + 2) -> PackedSplit:
-    """Return images that say nothing of their labels, which are 0, 1, 2, 0 and so on."""
+    """Return random images, with labels 0, 1, 2, 0 and so on."""
     rng = np.random.default_rng(5)
     return PackedSplit(rng.integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8), np.arange(n) % 3)
 
 
 def make_job(settings: ModelSettings = SETTINGS, train=None, val=None, size_px: int = SIZE, **others) -> Job:
-    """Return a job of 30 training and 12 validation images in plain colours; `others` are further fields of it."""
+    """Return a job with 30 training and 12 validation images in plain colours; `others` are other fields."""
     train, val = train or plain_split([0, 1, 2] * 10), val or plain_split([0, 1, 2] * 4, seed=1)
     view = View(train.images.shape[1], size_px, MEAN, STD, CPU)
     fields = {"name": "cnn", "n_classes": 3, "view": view, "augment": AUGMENT, "seed": 1, "in_bf16": False, **others}
@@ -94,7 +94,7 @@ def make_job(settings: ModelSettings = SETTINGS, train=None, val=None, size_px: 
 
 
 def tiny_cnn() -> nn.Module:
-    """Return the small CNN at its smallest, with batch normalisation and dropout, always with the same weights."""
+    """Return the smallest version of the small CNN, with batch normalisation and dropout, always the same weights."""
     torch.manual_seed(1)
     return build_model(3, SIZE, filters=2, padding="same", dense_units=8, dropout=0.25)
 
