@@ -32,7 +32,7 @@ def test_top5_counts_a_label_among_the_five_most_probable():
 
 
 def test_top5_names_five_classes_also_when_probabilities_tie():
-    # the same probabilities for one image of each of forty classes; every second class is more probable, so the top five
+    # the same probabilities for one image of each of forty classes; every second one is more probable, so the top five
     # are the first five of these, and the first is the answer
     row = np.tile([1, 3], 20) / 80
     found = score(np.arange(40), np.tile(row, (40, 1)), np.arange(40))
