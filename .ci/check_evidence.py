@@ -1,8 +1,8 @@
-"""Whether the committed results are evidence of the committed code and parameters.
+"""Check that the committed results belong to the committed code and parameters.
 
 It checks that dvc.lock matches the code, params.yaml and every committed result, that params.yaml is the default
-recipe, and that the README has the table of the committed metrics, and what they say of the vote. Nothing is run: what
-only a run can make (data/) is not there in a fresh clone, and is passed over.
+recipe, and that the README has the table of the committed metrics and their sentence about the ensemble. It runs no
+stage, and ignores missing files in data/, because a fresh clone does not have them.
 """
 
 import json
@@ -21,7 +21,7 @@ from stages.show import render_markdown  # noqa: E402
 
 
 def stale_entries() -> list[str]:
-    """Say what `dvc status` finds changed of what the report needs, but for data that a fresh clone lacks."""
+    """Return the changes that `dvc status` finds for the report, except data that a fresh clone lacks."""
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "report"]
     status = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout)
     problems = []
@@ -40,7 +40,7 @@ def _absent(path: str, how: object) -> bool:
 
 
 def broken_links() -> list[str]:
-    """Say where a stage ran on another version of a file than the lock says the stage before it wrote."""
+    """Return the stages that ran on another version of a file than the one that an earlier stage wrote."""
     locks = [ROOT / "dvc.lock", *ROOT.glob("data/*/dvc.lock"), *ROOT.glob("data/*/*/dvc.lock")]
     stages = [
         (f"{lock.relative_to(ROOT)}:{name}", stage)
@@ -57,7 +57,7 @@ def broken_links() -> list[str]:
 
 
 def missing_from_readme() -> list[str]:
-    """Say whether the README lacks what `python -m stages.show --markdown` prints, however its lines are broken."""
+    """Return the parts of the README that differ from `python -m stages.show --markdown`, ignoring line breaks."""
     scores = read_scores(ROOT / "metrics")
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     parts = {"the table": render_markdown(scores), "the sentence on the vote": vote_in_words(scores)}
@@ -70,7 +70,7 @@ def missing_from_readme() -> list[str]:
 
 
 def differs_from_default() -> list[str]:
-    """Say whether params.yaml is another file than recipes/default.yaml."""
+    """Return a problem if params.yaml differs from recipes/default.yaml."""
     same = (ROOT / "params.yaml").read_bytes() == (ROOT / "recipes" / "default.yaml").read_bytes()
     return [] if same else ["params.yaml: differs from recipes/default.yaml, its copy; copy it again"]
 

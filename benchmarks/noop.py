@@ -111,7 +111,7 @@ def measure_noop(repository: Path = ROOT, n_rounds: int = 5) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one warm-up")
-    parser.add_argument("--repository", type=Path, default=ROOT, help="an up-to-date DVC repository; this one if none")
+    parser.add_argument("--repository", type=Path, default=ROOT, help="up-to-date DVC repository; by default this one")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds: expected 1 or more, found {arguments.rounds}")

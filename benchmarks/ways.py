@@ -61,7 +61,7 @@ class Photographs(Dataset):
 class Data:
     """The photographs, and the settings of batches and image size."""
 
-    rows: dict[str, pd.DataFrame]  # of each split: path, label and group
+    rows: dict[str, pd.DataFrame]  # per split: path, label and group
     n_classes: int
     size_px: int
     batch_size: int

@@ -15,7 +15,7 @@ images. METRICS_JSON has
 - sets: for each level of coverage, how often the set of classes contains the right one, and the mean size of the sets;
 - unlike: the share of the test images that are farther from the training images than 99 % of the validation images.
 
-COMPARISON_JSON says which differences are more than noise, on the test split unless stated otherwise:
+COMPARISON_JSON shows which differences are more than noise, on the test split unless stated otherwise:
 
 - n_images, n_groups: copies are one group; intervals, tests and folds treat a group as one observation;
 - intervals: 95 %, for accuracy and macro F1; pairs: differences between models, with McNemar's test; agreement;

@@ -4,9 +4,9 @@
         METRICS_FOLDER
 
 NAMES has the readable class names for predictions and tables. ATTENTION has `rows`, the wrongly classified test images
-with the highest confidence, and `maps`, their attention maps; it has none if the network has no convolutions, or if the
-layout of its feature maps is unknown. NOVELTY has the distribution of the training images in the features of the model,
-and DISTANCES the distances of the validation and test images from it.
+with the highest confidence, and `maps`, their attention maps; there are no maps if the network has no convolutions, or
+if the layout of its feature maps is unknown. NOVELTY has the distribution of the training images in the features of the
+model, and DISTANCES the distances of the validation and test images from it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from stages.scoring.mistakes import choose_mistakes, write_attention
 from stages.scoring.predictions import Predictions, write_predictions
 from stages.scoring.scores import score
 
-N_MISTAKES = 100  # whose maps are kept
+N_MISTAKES = 100  # number of mistakes with an attention map
 
 
 def find_cloud(network: nn.Module, train: PackedSplit, view: View) -> Cloud:

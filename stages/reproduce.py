@@ -2,8 +2,8 @@
 
 Each stage that is out of date runs in its own dvc process, as soon as its dependencies exist. It gets a share of the
 cores (OMP_NUM_THREADS) and, if there are GPUs, one of them. Without GPUs, a training that takes longer than all others
-together runs last and alone, on all cores; then the audit, because it can reuse features computed on as many cores.
-After a failure no new stage starts.
+together runs last and alone, on all cores. The audit runs after it, because it can reuse features that were computed on
+as many cores. After a failure no new stage starts.
 """
 
 import argparse

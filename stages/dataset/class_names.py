@@ -60,7 +60,7 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 
 def name_classes(folder: Path, labels: Iterable[str]) -> dict[str, str]:
-    """Return a name for each label, in label order: from classes.txt if it exists, else the label itself.
+    """Return a name for each label, in label order: from classes.txt if it exists, otherwise the label itself.
 
     Raises:
         UserError: classes.txt does not name every class exactly once; one line per problem.

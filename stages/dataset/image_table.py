@@ -25,7 +25,7 @@ CLEAR_SHARE = 0.75  # if this share of the copies is in one class, the others ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """The usable images, a row each, with COLUMNS and the fields of Facts; `split` is None if the folder gives none.
+    """The usable images, one per row, with COLUMNS and the fields of Facts; `split` is None if the folder gives none.
 
     The column `copies` has the group of copies, `group` that group merged with the groups in labels.csv, `given` the
     class in the folder, `fixed` whether labels_fixed.csv names the image, `dropped` whether it is left out.
@@ -101,7 +101,7 @@ def fix_labels(images: pd.DataFrame, labels: Sequence[str], new: Mapping[str, st
 def find_conflicts(images: pd.DataFrame, copy_bits: int) -> list[Rejection]:
     """Reject images that have copies in another class.
 
-    Nobody can tell which of two classes is right, so all images of the group are rejected; if most are in one class,
+    It is unknown which of two classes is right, so all images of the group are rejected; if most are in one class,
     these stay. Mirror images may belong to two classes (arrows, letters) and are not compared.
     """
     rejections = []
@@ -133,7 +133,7 @@ def find_leaks(images: pd.DataFrame) -> list[Rejection]:
 
 
 def name_copies(row: dict[str, Any], others: pd.DataFrame) -> str:
-    """Return the images of its group that an image is a copy of: exact copies, else near copies, else all."""
+    """Describe which images an image is a copy of: exact copies; if there are none, near copies; or the whole group."""
     kinds = {"pixels": "a copy of", "copies": "a near copy of", "group": "in one group with"}
     shared = next(each for each in kinds if (others[each] == row[each]).any())
     paths = others["path"][others[shared] == row[shared]]

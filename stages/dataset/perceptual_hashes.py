@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 N_BITS = 256
-SIDE = round(N_BITS**0.5)  # of the square of frequencies in a hash
+SIDE = round(N_BITS**0.5)  # side of the square of frequencies in a hash
 SIDE_PX = 4 * SIDE  # image size that imagehash uses for so many bits
 CROP = 0.06  # cropped from the sides: copies cropped by up to 10 % are close to the whole or to this part
 FLAT = 3.0  # smallest standard deviation of grey (0 to 255) that gives a useful hash

@@ -55,7 +55,7 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
 
 
 def list_rejections(folder: Path, rejections: Iterable[Rejection]) -> Iterator[str]:
-    """Yield a line for each rejection, or one for many of a kind: for example, a text file beside each picture."""
+    """Yield one line per rejection, or one for many similar ones (for example, a text file beside each picture)."""
     kinds = defaultdict(list)
     for each in sorted(rejections):
         kinds[each.reason, posixpath.splitext(each.path)[1].casefold()].append(each)
@@ -70,7 +70,7 @@ def list_rejections(folder: Path, rejections: Iterable[Rejection]) -> Iterator[s
 def refuse_rejections(
     folder: Path, rejections: Sequence[Rejection], n_files: int, labels_fixed: Path | None = None
 ) -> None:
-    """Raise a UserError for the policy `strict`: lines for the rejections, and one that says what to do."""
+    """Raise a UserError for the policy `strict`: lines for the rejections, and a line with the remedy."""
     if rejections:
         near_copies = any("near copy" in each.detail for each in rejections)
         settle = f"; for a picture in two classes, add a row to {labels_fixed}: the file, and its class or `drop`"

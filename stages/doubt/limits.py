@@ -49,7 +49,7 @@ def fit_limits(
 
     Args:
         of_vote: predictions of the ensemble, cross-fitted on the validation split.
-        distances: of the validation pictures from the training pictures, float, shape (n_models, n_images).
+        distances: from the validation pictures to the training pictures, float, shape (n_models, n_images).
         weights: float, shape (n_models,).
         seed: for the folds that cross-fit the temperatures of the members.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict
 
-LEVELS = (0.90, 0.95, 0.99)  # of coverage, in the metrics and the report
+LEVELS = (0.90, 0.95, 0.99)  # levels of coverage in the metrics and the report
 LEAST, MOST = 0.025, 0.975  # quantiles of the band of measured coverage
 
 

@@ -13,7 +13,7 @@ from stages.drawing.scenery import draw_blade_in_front, draw_greenery, paint_bac
 from stages.drawing.species import Colour, Species
 
 OVERSAMPLING = 2
-BLOOM_ODDS = (0.58, 0.23, 0.12, 0.07)  # of 1, 2, 3, 4 flowers in a picture
+BLOOM_ODDS = (0.58, 0.23, 0.12, 0.07)  # probabilities of 1, 2, 3, 4 flowers in a picture
 HUE_SPREAD = 0.022  # among wild plants of a species, as a share of the colour circle
 CULTIVARS = 0.15  # share of plants bred to another colour
 CULTIVAR_HUE_SPREAD = 0.12

@@ -117,7 +117,7 @@ def paint_petal(
     along = t / end  # (n_wide, n_long), 1 on the outline's far edge
     steps = np.clip(along * PROFILE_STEPS, 0, PROFILE_STEPS - 1).astype(np.intp)
     half_width = _profile(shape)[steps] * (width / 2)
-    depth = np.minimum(np.minimum(half_width - np.abs(y), end - t), t + 0.01)  # of a point inside the petal
+    depth = np.minimum(np.minimum(half_width - np.abs(y), end - t), t + 0.01)  # distance of a point from the outline
     cover = np.clip(depth * length_px + 0.5, 0, 1)
     across = np.clip(y / np.maximum(half_width, 0.02), -1, 1)
 

@@ -21,7 +21,7 @@ class Pose:
     x: float
     y: float
     radius: float
-    turn: float  # in the flower's own plane
+    turn: float  # rotation in the flower's own plane
     tilt: float  # 0 faces the viewer, pi / 2 is seen from the side
     lean: float  # the direction on the picture in which the flower's face is tilted
 

@@ -14,7 +14,7 @@ import numpy as np
 
 Colour = tuple[int, int, int]
 
-MIN_DISTANCE = 0.22  # in trait_distance; the two nearest target classes have 0.12
+MIN_DISTANCE = 0.22  # smallest trait_distance between classes; the two nearest target classes have 0.12
 TRAITS_CSV = Path(__file__).with_name("flower_traits.csv")
 
 
@@ -24,10 +24,10 @@ class Species:
 
     name: str
     form: str  # rosette, cup, spike, plume, umbel, thistle, spathe, orchid, fan: blossoms.FORMS
-    petals: int  # in one layer
+    petals: int  # number of petals in one layer
     layers: int
-    shape: str  # of a petal: petals.OUTLINES
-    width: float  # of a petal, fraction of its length
+    shape: str  # shape of a petal: petals.OUTLINES
+    width: float  # width of a petal, fraction of its length
     cup: float  # how far the petals rise out of the flower's plane: 0 flat, 1 upright, below 0 bent back
     tip: Colour
     base: Colour

@@ -17,7 +17,7 @@ class Answer(NamedTuple):
     """The answer about one picture, and when not to trust it. None: unknown, or not asked for."""
 
     top: list[tuple[str, float]]  # the likeliest classes with their probabilities, likeliest first
-    distance: float | None = None  # from the training pictures, in units of the limit
+    distance: float | None = None  # distance from the training pictures, in units of the limit
     classes: list[str] | None = None  # the set for the requested coverage, likeliest first
     is_unsure: bool | None = None  # below the requested probability: a person should look
 

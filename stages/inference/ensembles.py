@@ -130,7 +130,7 @@ def load_ensemble(folder: Path, model: str | None = None) -> Ensemble:
     """Load one model of the folder, or the ensemble with the members that have a weight.
 
     Args:
-        folder: contains NAME.safetensors for each model, vote.json, and where they are known limits.json and
+        folder: contains NAME.safetensors for each model, vote.json, and, if they are known, limits.json and
             NAME.novelty.npz for each model.
         model: name of a single model; None: the ensemble.
     Raises:

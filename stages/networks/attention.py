@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.networks.batches import View, make_batch
 
-MIN_SIDE_PX = 4  # of a feature map; smaller maps look the same for every image
+MIN_SIDE_PX = 4  # smallest side of a feature map; smaller maps look the same for every image
 BATCH_SIZE = 20  # a backward pass keeps the output of every layer
 
 

@@ -67,7 +67,7 @@ def make_batch(
         images: uint8, shape (n_images, stored, stored, 3).
         indices: int64, shape (batch,).
         view: the pixels go to its device as uint8.
-        changes: of these images, each field with `batch` rows; None: centre crops.
+        changes: changes of these images, each field with `batch` rows; None: centre crops.
         policy: changes one image, uint8 (3, height, width), between crop and flip.
     Returns:
         float32, shape (batch, 3, size_px, size_px), in channels_last memory format, on the device.
@@ -153,7 +153,8 @@ def predict_batches(
     Args:
         predict: maps normalised images to predictions; in evaluation mode, so that a batch may have any size.
         images: uint8, shape (n_images, stored, stored, 3).
-        changes: of each image; None: centre crops. `policy` is as in `make_batch`.
+        changes: changes of each image; None: centre crops.
+        policy: as in `make_batch`.
     Raises:
         torch.OutOfMemoryError: not even one image fits.
     """

@@ -27,12 +27,12 @@ class ModelCard:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     architecture: str  # the name of the file in stages/models
-    arguments: dict[str, Any]  # of its build_model
+    arguments: dict[str, Any]  # arguments of its build_model
     class_names: Annotated[list[str], Field(min_length=1)]
     stored_size_px: Side  # side of the square to which an image is resized
     image_size_px: Side  # side of the central square that the network sees
     start: str  # "scratch", or the name of the start weights
-    mean: tuple[float, float, float]  # of pixels in 0..1
+    mean: tuple[float, float, float]  # mean of pixels in 0..1
     std: tuple[Deviation, Deviation, Deviation]
     grey_bits: Depth | None = None  # as in stages.pixels.decoding.decode; None: no image had wide grey
 
@@ -95,7 +95,7 @@ def read_card(path: Path, metadata: dict[str, str]) -> ModelCard:
 
 
 def _validate(kind: type, content: Any, of: str = "") -> Any:
-    """Raise a ValueError that names what is wrong and the known keys."""
+    """Validate the content; a ValueError names the mistakes and the known keys."""
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:

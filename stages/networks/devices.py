@@ -13,7 +13,7 @@ from stages.runtime.workers import count_cores
 
 
 def choose_device() -> torch.device:
-    """Return the device in QUINTET_DEVICE ("cpu", "cuda", "cuda:1", "mps"), else a GPU, else the CPU.
+    """Return the device in QUINTET_DEVICE ("cpu", "cuda", "cuda:1", "mps"); by default a GPU if there is one.
 
     The process then keeps memory that it frees, and PyTorch uses only the cores that a container may use (by itself it
     counts all cores of the machine).
@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     Otherwise the system maps each tensor again and fills it with zeros, page by page: a third of the time at 160 px.
     Source: mallopt(3).
     """
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+    trim_threshold, mmap_threshold = -1, -3  # constants of malloc.h
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_threshold, 2**30)

@@ -36,7 +36,7 @@ def trace_back(path: Path) -> Iterator[Ancestor]:
         yield Ancestor(path, says)
         start = START.fullmatch(str(says.get("start", "")))
         if not start or not (start[1].endswith(".safetensors") or Path(start[1]).is_file()):
-            return  # from scratch, or from weights that name their source
+            return  # the start is "scratch", or weights that name their source
         path, digest = Path(start[1]), start[2]
 
 

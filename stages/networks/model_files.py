@@ -86,7 +86,7 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
 
 
 def find_infinite(state: dict[str, torch.Tensor]) -> str:
-    """Return which weight has values that are infinite or not a number; "" if none has."""
+    """Describe the first weight with values that are infinite or not a number; "" if all are finite."""
     for key, tensor in state.items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             return f"values in {key} that are not finite"
@@ -94,7 +94,7 @@ def find_infinite(state: dict[str, torch.Tensor]) -> str:
 
 
 def find_misfit(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
-    """Return which weight of a network is missing, of another shape or unknown; "" if all fit."""
+    """Describe the first weight that is missing, has another shape or is unknown; "" if all fit."""
     for key in [*wanted, *found]:
         if key not in found:
             return f"no {key}"

@@ -1,4 +1,4 @@
-"""Start weights of a network: none, or a file of weights for its backbone.
+"""Start weights of a network: random weights, or a file of weights for its backbone.
 
 The file may have weights of timm or torchvision, a model that Quintet trained, or the user's own weights.
 """
@@ -25,7 +25,7 @@ class Origin:
     """Metadata of a file of start weights: their origin, and the normalisation of pixels that they expect."""
 
     source: str  # ends with the licence in brackets, if known
-    mean: tuple[float, ...]  # of the pixels in 0..1
+    mean: tuple[float, ...]  # mean of the pixels in 0..1
     std: tuple[float, ...]
 
 
@@ -51,7 +51,7 @@ def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], 
             torchvision), perhaps after `backbone.` or other prefixes that all names share. Or a file named `scratch`.
         mean, std: normalisation of the network's pixels.
     Returns:
-        The origin of the weights: "scratch"; or the source in the file's metadata, else its path, with the beginning of
+        The origin of the weights: "scratch"; or the source in the metadata (by default the path), with the beginning of
         the file's sha256.
     Raises:
         UserError: the file is missing or not safetensors; a weight of the backbone is missing, has another shape or is
@@ -80,7 +80,7 @@ def load_start_weights(network: nn.Module, path: Path, mean: tuple[float, ...], 
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the weights and the metadata: the fields of an Origin or of a ModelCard, or none."""
+    """Return the weights and the metadata: the fields of an Origin or of a ModelCard, or an empty dict."""
     try:
         path.open("rb").close()  # raises OSError with a number, unlike safetensors
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Decode an image file to the picture that a person sees: upright, in sRGB, on white; or say why that fails."""
+"""Decode an image file to the picture that a person sees: upright, in sRGB, on white; or explain why that fails."""
 
 import hashlib
 import io
@@ -125,7 +125,7 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
 
 
 def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn a picture as the EXIF orientation says; no other metadata are read."""
+    """Turn a picture according to the EXIF orientation; no other metadata are read."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # damaged bytes

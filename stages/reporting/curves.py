@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-AREA = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # of a training curve, in its 220 x 124 units
-SIDE = {"left": 26, "right": 156, "top": 6, "bottom": 136}  # of a reliability diagram, in its 164 x 160 units
+AREA = {"left": 30, "right": 212, "top": 10, "bottom": 104}  # area of a training curve, in its 220 x 124 units
+SIDE = {"left": 26, "right": 156, "top": 6, "bottom": 136}  # area of a reliability diagram, in its 164 x 160 units
 CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 
 

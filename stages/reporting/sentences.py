@@ -6,7 +6,7 @@ Imports nothing heavy, like the table of scores.
 from typing import Any
 
 VOTES = {"equal": "equal vote", "linear_pool": "linear pool", "logarithmic_pool": "logarithmic pool"}
-NEARLY_ALL = 0.9  # of the weight: such an ensemble is almost one member
+NEARLY_ALL = 0.9  # share of the weight above which an ensemble is almost a single member
 
 
 def start_in_words(row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Each argument says, on one line, what was expected, what was found, where, and what to do."""
+    """Each argument is one line: what was expected, what was found, where, and what to do."""
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.args))

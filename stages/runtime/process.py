@@ -20,7 +20,7 @@ from stages.runtime.errors import UserError
 
 TIMINGS = Path("data/timings.csv")  # git and DVC ignore it: times differ in every run
 LOOK_S = 0.5
-GRACE_S = 30  # from a signal to SIGKILL
+GRACE_S = 30  # time from a signal to SIGKILL
 REMEDIES = {  # errors that only the user can correct
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some disk space"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give write permission"),
@@ -140,7 +140,7 @@ def note_time(duration_s: float) -> None:
     """Append a row to data/timings.csv: end, command, seconds after the imports, and peak memory in MiB."""
     if not TIMINGS.parent.is_dir() or os.environ.get("RANK", "0") != "0":
         return
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # units of ru_maxrss per MiB
     peaks = [resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     is_new = not TIMINGS.exists()
     with TIMINGS.open("a", encoding="utf-8", newline="") as file:

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def count_cores() -> int:
     """Return how many cores this process may use; on a shared machine or in a container, not all."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has no shared memory for locks
+        warnings.simplefilter("ignore")  # warning about missing shared memory for locks
         import joblib  # slow import
 
     return joblib.cpu_count()

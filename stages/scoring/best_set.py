@@ -32,7 +32,7 @@ def find_behind(rows: Sequence[Mapping[Hashable, float]]) -> np.ndarray:
     return means[best] - means > _find_range(len(rows), freedom) * np.sqrt(variance * (1 / sizes + 1 / sizes[best]) / 2)
 
 
-@cache  # a tenth of a second
+@cache  # takes a tenth of a second
 def _find_range(n_rows: int, freedom: int) -> float:
     from scipy.stats import studentized_range  # slow import (1 s), not needed for one row
 

@@ -53,7 +53,7 @@ def calibration_errors(labels: np.ndarray, probabilities: np.ndarray, groups: np
     error = sum(each["n_images"] * abs(each["confidence"] - each["accuracy"]) for each in bins) / len(labels)
     confidence, bin_of = _find_bins(probabilities)
     cells, which = np.unique(np.stack([bin_of, groups]), axis=1, return_inverse=True)
-    deviations = np.bincount(which, np.sqrt(confidence * (1 - confidence)))  # of the copies in a bin together
+    deviations = np.bincount(which, np.sqrt(confidence * (1 - confidence)))  # sum over the copies in a bin
     variances = np.bincount(cells[0], deviations**2)
     expected, spread = np.sqrt(2 / np.pi * variances).sum(), np.sqrt((1 - 2 / np.pi) * variances.sum())
     by_chance = {"ece_expected": expected / len(labels), "ece_bound": (expected + Z * spread) / len(labels)}

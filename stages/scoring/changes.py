@@ -72,7 +72,8 @@ def count_needed(gain: np.ndarray, groups: np.ndarray) -> int | None:
         gain: float, shape (n_images,): 1 if only the second is right, -1 if only the first is right.
         groups: int, shape (n_images,).
     Returns:
-        The number for McNemar's test at the 5 % level without correction, with as many copies; None if none differs.
+        The number for McNemar's test at the 5 % level without correction, with as many copies; None if the difference
+        is 0.
     Source: Miettinen 1968, Connor 1987; with the design effect of the copies.
     """
     if not gain.sum():

@@ -42,7 +42,7 @@ def flip_signs(differences: np.ndarray, groups: np.ndarray, is_mid: bool = False
     of_groups = np.abs(np.bincount(np.unique(groups, return_inverse=True)[1], differences)).astype(int)
     probabilities = np.ones(
         1
-    )  # of the sums from -k to k; groups that differ by 1, by 2, ... are added one after the other
+    )  # probabilities of the sums from -k to k; groups that differ by 1, by 2, ... are added in turn
     for size, n in enumerate(np.bincount(of_groups)[1:], start=1):
         of_size = np.zeros(2 * size * n + 1)
         of_size[:: 2 * size] = binom.pmf(np.arange(n + 1), n, 0.5)

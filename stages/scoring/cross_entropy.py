@@ -4,9 +4,9 @@ import numpy as np
 
 TINY = 1e-12
 PRIOR_DEVIATION = (
-    0.5  # of powers around equal ones: the best of 0.1 to 2 on 10 to 300 images (benchmarks/statistics.py)
+    0.5  # deviation from equal powers: the best of 0.1 to 2 on 10 to 300 images (benchmarks/statistics.py)
 )
-MAX_NUMBERS = 20_000  # of a model at a time: they fit in the cache of a core, which doubles the speed
+MAX_NUMBERS = 20_000  # numbers per model at a time: they fit in the cache of a core, which doubles the speed
 
 
 def log(probabilities: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.stats import t
 
-Z = 1.959964  # of a normal distribution, 95 %, two-sided
+Z = 1.959964  # quantile of a normal distribution, 95 %, two-sided
 TINY = 1e-9
-N_RESAMPLES = 2_000  # of macro F1: a bound varies by about a twentieth of the standard error
-MAX_COUNTS = 2_000_000  # in memory at a time: 16 MB
+N_RESAMPLES = 2_000  # for macro F1: a bound varies by about a twentieth of the standard error
+MAX_COUNTS = 2_000_000  # counts in memory at a time: 16 MB
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:

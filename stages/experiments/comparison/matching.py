@@ -70,7 +70,7 @@ def map_classes(
 ) -> dict[str, str]:
     """Return {class of the first revision: same class of the second revision}; classes may have been renamed.
 
-    Two classes are the same if they share most of their pictures, or else their name.
+    Two classes are the same if they share most of their pictures, or have the same name.
 
     Args:
         both: pictures that are in both, of all splits.

@@ -20,7 +20,7 @@ from stages.experiments.runs import VOTE
 from stages.pixels.packing import number_groups
 from stages.runtime.errors import UserError
 
-WORKSPACE = "workspace"  # DVC's name for the working tree
+WORKSPACE = "workspace"  # DVC's name of the working tree
 LOCK, PARAMS = "dvc.lock", "params.yaml"
 OF_VOTE = "data/vote.npz"
 WORDS = ("path", "class", "sha256", "group")  # text columns of the manifest: a class may have the name "nan" or "007"

@@ -7,7 +7,7 @@ from stages.experiments.runs import VOTE
 HEADINGS = {"val": "on the validation split", "test": "on the test split, which must not be used to choose"}
 LEFT_OUT = {"n_elsewhere": "in another split of one of them", "n_relabelled": "of another class in one of them"}
 SURE = 0.05
-N_CLASSES = 10  # in the terminal and in Markdown
+N_CLASSES = 10  # number of classes in the terminal and in Markdown
 
 
 def describe(content: dict[str, Any]) -> dict[str, str | list[str]]:
@@ -41,7 +41,7 @@ def describe_overlap(content: dict[str, Any]) -> str:
 
 
 def describe_verdict(content: dict[str, Any]) -> str:
-    """Say whether the ensemble became better or worse, or whether the data cannot tell."""
+    """Explain whether the ensemble became better or worse, or whether the data are not sufficient to decide."""
     row = next((row for row in content["rows"] if row["model"] == VOTE), None)
     if not row:
         return "The ensemble gives the same probabilities in both."
