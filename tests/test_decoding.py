@@ -77,7 +77,7 @@ def test_pictures_are_resized_by_the_bicubic_filter(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photo_is_read_as_viewers_show_it(orientation):
     stored = np.array([[RED, GREEN, BLUE], [WHITE, RED, GREEN]], dtype=np.uint8)
-    upright = {  # what the standard says of the stored first row and first column: top left, top right, ...
+    upright = {  # sides at the stored first row and first column, by the standard: top left, top right, ...
         1: stored,
         2: stored[:, ::-1],
         3: stored[::-1, ::-1],

@@ -107,7 +107,7 @@ def test_training_never_sees_the_test_split():
 
 def test_only_what_is_shown_depends_on_the_names_to_read():
     found = {name for name, stage in ALL_STAGES.items() if "data/models/names.json" in stage["deps"]}
-    assert found == {".:evaluate"}  # of which the others have them
+    assert found == {".:evaluate"}  # later stages get the names from it
 
 
 def test_what_the_audit_finds_reaches_the_report_and_nothing_else():

@@ -35,7 +35,7 @@ def test_a_row_has_its_line_path_label_and_split(tmp_path):
     ]
     composed, decomposed = "été", unicodedata.normalize("NFD", "été")
     rows = _read(tmp_path, f"path,label,group\n1.jpg,{composed},{composed}\n2.jpg,{decomposed},{decomposed}\n")
-    assert {row[2:] for row in rows} == {(composed, None, composed)}  # one class, as it looks
+    assert {row[2:] for row in rows} == {(composed, None, composed)}  # one class, because both look the same
 
 
 @pytest.mark.parametrize(
