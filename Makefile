@@ -24,11 +24,11 @@ repro: .venv/installed  ## run everything that is out of date, two stages at onc
 
 test: .venv/installed  ## run the everyday tests (no network, no GPU)
 	@echo "== pytest"
-	@OMP_NUM_THREADS=1 python -m pytest -n auto -m "not slow"
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: .venv/installed  ## run the slow tests: kills, fuzz, whole recipes, every parameter through DVC
 	@echo "== pytest, the slow tests"
-	@OMP_NUM_THREADS=1 python -m pytest -n auto -m slow
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m slow
 
 lint: .venv/installed  ## check style
 	@ruff check . && ruff format --check .
