@@ -11,6 +11,7 @@ import numpy as np
 from stages.doubt.sets import choose_sets
 
 TOP = 5  # classes
+MOST_NAMED = 10  # classes of a set in the text for people; CSV and JSON have all
 
 
 class Answer(NamedTuple):
@@ -63,7 +64,8 @@ def write_table(answers: Iterable[tuple[str, Answer]]) -> None:
         if answer.is_unlike:
             lines.append(f"unlike the training pictures (distance {answer.distance:.2f}, the limit is 1)")
         if answer.classes is not None:
-            lines.append(f"one of: {', '.join(answer.classes)}")
+            rest = len(answer.classes) - MOST_NAMED
+            lines.append(f"one of: {', '.join(answer.classes[:MOST_NAMED])}" + f" and {rest} more" * (rest > 0))
         if answer.is_unsure:
             lines.append("for a person")
         print(path, *(f"  {line}" for line in lines), sep="\n", flush=True)
