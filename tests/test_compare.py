@@ -219,5 +219,5 @@ def test_a_vote_of_other_predictions_than_there_are_is_no_result():
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     assert {MANIFEST, OF_VOTE, "data/predictions/cnn.npz"} <= list_outs(select_behind(stages)).keys()
     assert find_stale(stages) is None
-    stages["evaluate@cnn"]["outs"][1]["md5"] = "0" * 32
+    next(out for out in stages["evaluate@cnn"]["outs"] if out["path"] == "data/predictions/cnn.npz")["md5"] = "0" * 32
     assert find_stale(stages) == ("ensemble", "data/predictions")
