@@ -158,11 +158,12 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 900) -> None:
 
 def last_epochs(clone: Clone) -> dict[str, int]:
     """Return the last epoch in the history of each running experiment, by its learning rate."""
-    found = {}
+    found, committed = {}, (clone.folder / "metrics/models/cnn/history.csv").read_text(encoding="utf-8")
     for history in clone.folder.glob(".dvc/tmp/exps/tmp*/metrics/models/cnn/history.csv"):
         with suppress(FileNotFoundError):  # the copy is still being made, or its committed history was just removed
-            rate = str(clone.beside(history.parents[3]).read()["models"]["cnn"]["lr"])
-            found[rate] = int(history.read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
+            rate, text = str(clone.beside(history.parents[3]).read()["models"]["cnn"]["lr"]), history.read_text("utf-8")
+            if text != committed:  # the training has begun
+                found[rate] = int(text.splitlines()[-1].split(",")[1])
     return found
 
 
