@@ -138,3 +138,20 @@ def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_
     optimizer.step()
     moved = network.head.weight.detach() - before
     assert moved.norm() == pytest.approx(0.01 * 0.2 * math.sqrt(8) * 2, rel=0.15)  # four singular values near 1
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_the_state_of_a_fused_optimizer_follows_its_weights_to_their_device(name):
+    given = settings(optimizer=name)
+    state = step_once(build_network(), given).state_dict()  # as a checkpoint gives it: in memory
+    network = build_network().to("meta")  # stands for a GPU
+    optimizer, _ = build_optimizer(network, given, 1)
+    optimizer.load_state_dict(state)
+    assert {each.device.type for state in optimizer.state.values() for each in state.values()} == {"meta"}
+
+
+def step_once(network: nn.Module, given: ModelSettings) -> torch.optim.Optimizer:
+    optimizer, _ = build_optimizer(network, given, 1)
+    network(torch.eye(3)).sum().backward()
+    optimizer.step()
+    return optimizer

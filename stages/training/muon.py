@@ -28,7 +28,8 @@ class Muon(torch.optim.Optimizer):
     """Muon for matrices and convolutions, AdamW for biases and normalisation layers; both need rates as for AdamW."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, eps: float) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
+        defaults = {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": 0.0}
+        super().__init__(groups, {**defaults, "fused": True})  # so that loading a state moves AdamW's steps, too
 
     @torch.no_grad()
     def step(self) -> None:
@@ -61,7 +62,7 @@ class Muon(torch.optim.Optimizer):
                 *([state[name] for state in states] for name in ("mean", "square")),
                 [],
                 [state["step"] for state in states],
-                fused=True,
+                fused=group["fused"],
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
