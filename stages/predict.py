@@ -11,7 +11,6 @@ person.
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -97,7 +96,6 @@ def main() -> None:
     )
     parser.set_defaults(write=write_table)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly if `| head` closes the pipe
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8; JSON can escape them
     sys.stderr.reconfigure(errors="backslashreplace")
     for name in ("coverage", "at_least"):

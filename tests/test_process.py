@@ -273,3 +273,14 @@ def test_times_are_noted_where_there_is_a_folder_for_them(tmp_path: Path, monkey
         header, *rows = csv.reader(file)
     assert header[:3] == ["finished", "command", "duration_s"]
     assert [row[1:3] for row in rows] == [["train cnn", "1.3"], ["train cnn", "2.0"]]
+
+
+def test_a_program_whose_reader_has_gone_ends_without_a_message():
+    program = "from stages.runtime.process import exit_cleanly; exit_cleanly(lambda: print('line\\n' * {}))"
+    for n_lines in (1, 100_000):  # all in the buffer until the end; more than a pipe holds
+        with subprocess.Popen(
+            [sys.executable, "-c", program.format(n_lines)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 128 + signal.SIGPIPE

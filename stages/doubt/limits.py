@@ -3,20 +3,18 @@
 It has the limits of the ensemble and of each member alone. All are fitted on the validation split.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from stages.doubt.novelty import find_limit
 from stages.doubt.sets import Calibration, calibrate_sets, measure_sets
-from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
-from stages.runtime.validation import describe_faults
+from stages.runtime.validation import read_json
 from stages.scoring.cross_fitting import cross_fit
 from stages.scoring.predictions import Predictions
 from stages.scoring.voting import LogarithmicPool
@@ -104,15 +102,5 @@ def read_limits(path: Path) -> LimitsFile | None:
     Raises:
         UserError: the file is truncated, or another version wrote it.
     """
-    if not path.is_file():
-        return None
-    try:
-        return TypeAdapter(LimitsFile).validate_python(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        fault = describe_faults(error)
-    except ValueError as error:
-        fault = f"invalid JSON ({error})"
-    raise UserError(
-        f"{path}: expected the limits as this version of Quintet writes them, found {fault}; get the file again with "
-        "its models, check out the revision that wrote it, or run `dvc repro ensemble`"
-    )
+    remedy = "get the file again with its models, check out the revision that wrote it, or run `dvc repro ensemble`"
+    return read_json(path, LimitsFile, "limits of an ensemble and its members", remedy) if path.is_file() else None

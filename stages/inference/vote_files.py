@@ -1,16 +1,15 @@
 """The file vote.json: how the ensemble combines its members. Together with the model files it is all that is needed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
-from stages.runtime.validation import describe_faults
+from stages.runtime.validation import read_json
 from stages.scoring.voting import VOTES, LogarithmicPool, Vote
 
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -73,14 +72,6 @@ def read_lone_vote(path: Path, name: str) -> Vote | None:
 
 
 def _read(path: Path) -> VoteFile:
-    try:
-        return VoteFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        fault = describe_faults(error)
-    except ValueError as error:
-        fault = f"invalid JSON ({error})"
-    raise UserError(
-        f"{path}: expected the members and weights of an ensemble ({', '.join(VoteFile.model_fields)}), as this "
-        f"version of Quintet writes them, found {fault}; get the file again together with its models (`dvc pull`, `dvc "
-        "artifacts get`), check out the revision that wrote it, or run `dvc repro ensemble`"
-    )
+    expected = f"the members and weights of an ensemble ({', '.join(VoteFile.model_fields)})"
+    remedy = "get the file again together with its models (`dvc pull`, `dvc artifacts get`), check out the revision"
+    return read_json(path, VoteFile, expected, f"{remedy} that wrote it, or run `dvc repro ensemble`")

@@ -59,12 +59,19 @@ def _leave(error: BaseException) -> None:
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run main; user mistakes, signals, a full or read-only disk and a full GPU end it with one line."""
+    """Run main; user mistakes, signals, a full or read-only disk and a full GPU end it with one line.
+
+    If the reader of its output has gone, it ends without a message.
+    """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack some letters
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         _exit_with(2, *(f"error: {problem}" for problem in error.args))
     except OSError as error:

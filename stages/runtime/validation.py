@@ -1,8 +1,32 @@
-"""Turn pydantic's errors about the content of a file into a few words."""
+"""Validate the content of a file with pydantic, and turn its errors into a few words."""
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+
+from stages.runtime.errors import UserError
+
+Content = TypeVar("Content")
+
+
+def read_json(path: Path, kind: type[Content], expected: str, remedy: str) -> Content:
+    """Read a JSON file that a person may have taken from elsewhere.
+
+    Args:
+        kind: pydantic model or dataclass of the content.
+        expected, remedy: parts of the error message.
+    Raises:
+        UserError: the file is truncated, or another version wrote it.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        fault = describe_faults(error)
+    except ValueError as error:
+        fault = f"invalid JSON ({error})"
+    raise UserError(f"{path}: expected {expected}, as this version of Quintet writes them, found {fault}; {remedy}")
 
 
 def describe_faults(error: ValidationError) -> str:
