@@ -129,7 +129,8 @@ class Trial:
             return torch.cat([network(each[None].permute(0, 3, 1, 2) / 255 - 0.5) for each in images])
 
     def evaluate(self) -> None:
-        files = "names.json", "predictions.npz", "attention.npz", "one.json", "one"  # names.json need not exist
+        arrays = "predictions.npz", "attention.npz", "distances.npz", "sixth.novelty.npz"
+        files = "names.json", *arrays, "one.json", "one"  # names.json need not exist
         self.run("evaluate", self.file, self.folder / "packed", *(self.folder / name for name in files))
         maps = np.load(self.folder / "attention.npz")["maps"]
         self.maps = " x ".join(map(str, maps.shape[1:])) if len(maps) else "no"
