@@ -9,9 +9,11 @@ Source: Jordan 2024, Muon: An optimizer for hidden layers in neural networks; th
 
 import math
 from collections.abc import Iterable
+from inspect import unwrap
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 STEPS = (
@@ -24,8 +26,12 @@ STEPS = (
 BETAS = (0.9, 0.95)  # for AdamW
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Muon for matrices and convolutions, AdamW for biases and normalisation layers; both need rates as for AdamW."""
+
+    # torch wraps these to hide them from its compiler; the wrapper imports the compiler, which takes 1.5 s
+    add_param_group, zero_grad = map(unwrap, (Optimizer.add_param_group, Optimizer.zero_grad))
+    state_dict, load_state_dict = map(unwrap, (Optimizer.state_dict, Optimizer.load_state_dict))
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, eps: float) -> None:
         defaults = {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": 0.0}
