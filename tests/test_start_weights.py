@@ -136,6 +136,16 @@ def test_weights_that_do_not_fit_are_one_line_and_change_nothing(path, spoil, sa
     assert torch.equal(network.backbone.conv1.weight, before)
 
 
+def test_an_infinite_limit_that_the_new_network_has_itself_is_right(path):
+    network, state = _network(), _state()
+    network.backbone.register_buffer("limit", torch.tensor(torch.inf))
+    save_file({**state, "limit": torch.tensor(torch.inf)}, path)
+    load_start_weights(network, path)
+    save_file({**state, "limit": torch.tensor(-torch.inf)}, path)
+    with pytest.raises(UserError, match="limit that are not finite"):
+        load_start_weights(network, path)
+
+
 HALF = (0.5, 0.5, 0.5)
 
 

@@ -38,7 +38,17 @@ def trace(network: nn.Module, inputs: dict[str, torch.Tensor], output: str) -> A
             )
     except Exception as error:  # any error is possible, also in the network's own code
         raise UntraceableError(_find_reason(error)) from error
+    register_constants(program.model.graph)
     return program.model
+
+
+def register_constants(graph: Any) -> None:
+    """Add the constants to the graph that PyTorch's exporter leaves out when a network clamps a tensor twice."""
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            is_known = value is None or value.producer() or value.is_graph_input() or value.is_initializer()
+            if not is_known and value.const_value is not None:
+                graph.register_initializer(value)
 
 
 @contextmanager

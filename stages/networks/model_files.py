@@ -71,7 +71,8 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
     """Build a network that fits the weights; other versions of Quintet, torchvision or timm may build another."""
     try:
         network = build_network(card)
-        fault = find_misfit(network.state_dict(), state) or find_infinite(state)
+        wanted = network.state_dict()
+        fault = find_misfit(wanted, state) or find_infinite(wanted, state)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         fault = str(error).partition("\n")[0] or type(error).__name__
     if fault:
@@ -85,10 +86,15 @@ def _build(path: Path, card: ModelCard, state: dict[str, torch.Tensor]) -> nn.Mo
     return network
 
 
-def find_infinite(state: dict[str, torch.Tensor]) -> str:
-    """Describe the first weight with values that are infinite or not a number; "" if all are finite."""
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+def find_infinite(new: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
+    """Describe the first weight with values that are infinite or not a number; "" if all are finite.
+
+    Args:
+        new: weights of the new network; its own infinite values (limits that are off, in some networks) are right.
+        found: weights with the same names and shapes.
+    """
+    for key, tensor in found.items():
+        if tensor.is_floating_point() and not (tensor.float().isfinite() | (tensor == new[key])).all():
             return f"values in {key} that are not finite"
     return ""
 

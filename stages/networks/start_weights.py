@@ -129,4 +129,4 @@ def _find_fault(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor])
     if needs != has and any(key in state for key in wanted):
         return f"{'' if has else 'no '}batch normalisation (set `batch_norm: {str(has).lower()}` in params.yaml)"
     its = {key: state[key] for key in wanted if key in state}
-    return find_misfit(wanted, its) or find_infinite(its)
+    return find_misfit(wanted, its) or find_infinite(wanted, its)
