@@ -3,8 +3,8 @@
     python -m benchmarks.networks [--modules NAME ...] [--limit N]
 
 Each network starts from weights as `fetch` writes them. It is trained for one step, evaluated, exported, compared with
-its graph, and opened in plain timm as in docs/libraries.md. With random weights, rounding visibly changes the answers of
-some networks, so a difference counts only if it is larger than what noise of 1e-6 in the pixels does.
+its graph, and opened in plain timm as in docs/libraries.md. With random weights, rounding visibly changes the answers
+of some networks, so a difference counts only if it is larger than what noise of 1e-6 in the pixels does.
 
 Results are in benchmarks/results/timm-networks.json; modules in this file are skipped, unless --modules names them. All
 modules take hours; you can stop and resume.
