@@ -109,10 +109,10 @@ def test_a_change_without_a_crop_takes_its_box_out_of_the_whole_stored_picture()
 
 def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
     plain = make_batch(_images(2), torch.arange(2), VIEW)
-    changes = replace(centre_crops(2, VIEW), erase=torch.tensor([[0.375, 0.5, 0.5, 0.3], [0.375, 0.375, 0, 0]]))
+    changes = replace(centre_crops(2, VIEW), erase=torch.tensor([[0.375, 0.5, 0.5, 0.2], [0.375, 0.375, 0, 0]]))
     erased = make_batch(_images(2), torch.arange(2), VIEW, changes.of(slice(0, 2)))
     expected = plain.clone()
-    expected[0, :, 2, 1:3] = 0  # centres are at 0.125, 0.375, 0.625 and 0.875: that of row 3 is beyond 0.5 + 0.3
+    expected[0, :, 2, 1:3] = 0  # centres are at 0.125, 0.375, 0.625 and 0.875: that of row 3 is beyond 0.5 + 0.2
     assert torch.equal(erased, expected)
     assert plain.all()
     assert erased.is_contiguous(memory_format=torch.channels_last)
@@ -129,10 +129,10 @@ def test_a_box_is_erased_to_the_mean_and_one_without_size_is_none():
     ],
 )
 def test_brightness_contrast_and_saturation_by_hand(factors, expected):
-    images = np.array([[[[100, 100, 100], [20, 40, 60]]] * 2], dtype=np.uint8)
+    images = np.array([[[[100, 100, 100], [20, 40, 60]]] * 2, [[[9, 8, 7], [6, 5, 4]]] * 2], dtype=np.uint8)
     changes = _changes([0] * 2, [0] * 2, [False] * 2, colour=torch.tensor([factors, (1, 1, 1)], dtype=torch.float32))
-    batch = make_batch(images, torch.tensor([0, 0]), View(2, 2, (0, 0, 0), (1, 1, 1), CPU), changes)
-    np.testing.assert_allclose(255 * batch[1, :, 0].T, images[0, 0], rtol=0, atol=1e-3)
+    batch = make_batch(images, torch.tensor([0, 1]), View(2, 2, (0, 0, 0), (1, 1, 1), CPU), changes)
+    np.testing.assert_allclose(255 * batch[1, :, 0].T, images[1, 0], rtol=0, atol=1e-3)
     np.testing.assert_allclose(255 * batch[0, :, 0].T, expected, rtol=0, atol=1e-3)
 
 
@@ -159,6 +159,12 @@ def test_predictions_are_of_centre_crops_and_batches_that_do_not_fit_are_halved(
     found = list(batches)
     assert [len(images) for images in found] == sizes
     assert _positions(torch.cat(found))[:, 0, 0].tolist() == [[image, 1, 1] for image in range(11)]
+
+
+def test_predictions_are_of_the_changes_and_the_policy_of_each_image():
+    changes = _changes([0, 1, 2], [2, 1, 0], [False] * 3)
+    batches = predict_batches(lambda images: images, _images(3), 2, VIEW, changes, lambda image: image.transpose(1, 2))
+    assert _positions(torch.cat([*batches]))[:, 0, 1].tolist() == [[0, 1, 2], [1, 2, 1], [2, 3, 0]]  # its row 1
 
 
 def test_probabilities_do_not_depend_on_how_many_images_fit_into_memory():

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import struct
 import zlib
 
@@ -136,10 +137,12 @@ def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_stays_upright(tm
     image = read_square(tmp_path / "image.jpg", 8).astype(int)
     assert np.abs(image[:, 0] - BLUE).max() <= 3
     assert np.abs(image[:, -1] - RED).max() <= 3
-    content = _content(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
-    smaller = decode(content, shrink_to_px=8).image
-    assert smaller.size == (16, 16)
-    np.testing.assert_array_equal(fit_square(content, 8), ImageOps.fit(smaller, (8, 8), Image.Resampling.BICUBIC))
+    for width, height in ((64, 128), (128, 64)):  # the shorter side becomes 2 x 8 px
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        content = _content(Image.fromarray(pixels), "JPEG")
+        smaller = decode(content, shrink_to_px=8).image
+        assert smaller.size == (width // 4, height // 4)
+        np.testing.assert_array_equal(fit_square(content, 8), ImageOps.fit(smaller, (8, 8), Image.Resampling.BICUBIC))
 
 
 @pytest.mark.parametrize(("mode", "progressive"), [("L", True), ("RGB", False), ("CMYK", False)])
@@ -289,6 +292,7 @@ def test_transparency_is_laid_on_white():
     image.putpalette([*RED, *GREEN, *BLUE])
     image.putdata([1, 2])
     assert _decode(image, "PNG", transparency=2) == [[[*GREEN], [*WHITE]]]
+    assert _decode(_image([GREEN, RED]), "PNG", transparency=RED) == [[[*GREEN], [*WHITE]]]
 
 
 def test_grey_of_sixteen_bits_keeps_its_brightness():
@@ -328,8 +332,10 @@ def test_pixels_of_unknown_brightness_and_too_many_pixels_are_not_decoded():
     content = _content(Image.new("1", (100, 100)), "PNG")
     assert decode(content, 10_000).image.size == (100, 100)
     assert _reason(content, 9_999) == "size"
-    with pytest.raises(UnusableImageError):
+    with pytest.raises(UnusableImageError, match="10,000 pixels"):
         fit_square(content, 1, max_pixels=9_999)
+    bright = _tiff(3, 16, 2, struct.pack("<6H", 9, 99, 4096, 0, 0, 0))  # 4095 would take 12 bits
+    assert np.asarray(decode(bright).image).tolist() == [[[0, 0, 16], [0, 0, 0]]]
 
 
 def test_pgm_of_more_than_eight_bits_keeps_its_brightness():
@@ -385,11 +391,12 @@ def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
         (b"/annex/objects/SHA256E-s1--00.jpg\n", "git annex get"),
         (b"\n<!DOCTYPE html><title>404</title>", "web page"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (_tiff(5, 8, 2, bytes(10)), "5 x 8 bits"),
         (_tiff(1, 64, 1, bytes(16)), "1 x 64 bits"),
         (_big_tiff_of_64_bits(), "3 x 64 bits"),
         (_tiff(7, 8, 1, bytes(14)), "7 x 8 bits"),
-        (_tiff(3, 16, 2, struct.pack("<6H", 9, 99, 999, 4095, 0, 0)), "almost black"),
+        (_tiff(4, 16, 2, struct.pack("<8H", 9, 99, 999, 65535, 4095, 0, 0, 65535), {338: 2}), "almost black"),
         (_content(Image.new("RGB", (160, 120)), "TIFF", tiffinfo={254: 1}), "raw files"),  # as in a NEF or DNG
     ],
 )
@@ -398,19 +405,23 @@ def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, caplog, co
     with pytest.raises(UnusableImageError, match=what) as caught:
         decode(read_content(tmp_path / "1.jpg"))
     assert caught.value.reason == "format"
-    assert not caplog.records  # the caller prints the only line
+    logging.getLogger("another").error("a message of another library")
+    assert [record.name for record in caplog.records] == ["another"]  # the caller prints the only line about the file
 
 
 def test_a_file_of_no_image_format_without_a_byte_or_that_is_not_there_is_refused_for_that(tmp_path):
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_bytes(b"notes on roses")
     (tmp_path / "icon").write_bytes(_content(Image.new("RGB", (16, 16)), "ICO"))
-    reasons = {"empty": "empty", "text": "format", "icon": "format", "nowhere": "unreadable"}
+    with (tmp_path / "film").open("wb") as film:
+        film.truncate(2**40)  # more than the memory: only its start is read
+    reasons = {"empty": "empty", "text": "format", "icon": "format", "film": "format", "nowhere": "unreadable"}
     for name, reason in reasons.items():
         with pytest.raises(UnusableImageError) as caught:
             read_content(tmp_path / name)
         assert caught.value.reason == reason
     assert _reason((tmp_path / "icon").read_bytes()) == "damaged"
+    assert UnusableImageError("damaged", "two\nlines").detail == "two lines"
 
 
 @pytest.mark.parametrize(("kind", "n_frames"), [("GIF", 3), ("PNG", 3), ("TIFF", 3), ("WEBP", 3), ("MPO", 1)])
