@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from stages.scoring import intervals
-from stages.scoring.intervals import accuracy_interval, difference_interval, f1_macro, f1_macro_interval
+from stages.scoring.intervals import accuracy_interval, difference_interval, f1_macro, f1_macro_interval, wilson
 
 
 def _images(n_images: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,6 +83,15 @@ def test_the_interval_of_macro_f1_holds_the_score_though_many_classes_have_two_i
     assert f1_macro_interval(labels, labels, np.arange(80), seed=1) == pytest.approx(expected, abs=1e-12)
     of_groups = f1_macro_interval(labels, labels, labels, seed=1)  # one group per class: none can be drawn
     assert of_groups == pytest.approx(accuracy_interval(labels == labels, labels), abs=1e-12)
+
+
+@pytest.mark.parametrize(("answer", "whole", "resampled"), [(1, 2 / 3, (1, 1 / 4)), (2, 5 / 9, (1, 1 / 3))])
+def test_of_a_class_of_two_images_one_is_drawn_and_counts_twice(answer, whole, resampled):
+    # right, wrong, and another class: macro F1 of the draws is mean(1, 1) or mean(0, 1/2); mean(0, 1, 0) for a third
+    found = f1_macro_interval(np.array([0, 0, 1]), np.array([0, answer, 1]), np.arange(3), seed=1)
+    score = 2 * whole - np.mean(resampled)
+    expected = wilson(score, (score * (1 - score) + 1 / 3) / (np.var(resampled) + 1 / 9))  # a group is added
+    assert found == pytest.approx(expected, abs=0.002)
 
 
 def test_the_interval_does_not_depend_on_how_many_resamples_fit_into_memory(monkeypatch):
