@@ -13,7 +13,10 @@ LABELS = torch.tensor([0, 1, 2, 3])
 
 def draw(n: int = 1000, margin_px: int = 4, **changes):
     settings = AUGMENT.model_copy(update={"crop": False, "flip": False, **changes})
-    return draw_changes(n, margin_px, settings, torch.Generator().manual_seed(1))
+    before = torch.get_rng_state()
+    drawn = draw_changes(n, margin_px, settings, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)  # all numbers are of this generator
+    return drawn
 
 
 def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,7 +48,9 @@ def test_turns_zooms_shifts_and_colours_stay_within_their_bounds_and_reach_them(
     turned = draw(rotation_deg=90).affine
     angles = torch.rad2deg(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]))
     assert [angles.min().item(), angles.max().item()] == pytest.approx([-90, 90], abs=2)
-    scales = draw(zoom=0.5).affine[:, 0, 0]
+    matrices = draw(rotation_deg=90, zoom=0.5).affine[:, :, :2]
+    scales = torch.linalg.det(matrices).sqrt()
+    torch.testing.assert_close(matrices.mT @ matrices, scales[:, None, None] ** 2 * torch.eye(2).expand(1000, 2, 2))
     assert [scales.min().item(), scales.max().item()] == pytest.approx([1 / 1.5, 1 / 0.5], rel=0.02)
     shifts = draw(shift=0.25).affine[:, :, 2]  # a quarter of the image is 0.5 of a grid from -1 to 1
     assert [shifts.min().item(), shifts.max().item()] == pytest.approx([-0.5, 0.5], abs=0.01)
@@ -147,3 +152,5 @@ def test_mixup_mixes_every_pixel_cutmix_takes_it_whole_and_both_do_the_one_or_th
     assert kinds_of_pixels(mixup=0.5) == {1}
     assert kinds_of_pixels(cutmix=1.0) == {2}
     assert kinds_of_pixels(mixup=0.5, cutmix=1.0) == {1, 2}
+    mixer = build_mixer(change_settings(mixup=0.2, cutmix=0.7), n_classes=5)
+    assert [each.alpha for each in mixer.transforms] == [0.2, 0.7]

@@ -34,6 +34,7 @@ def test_the_head_answers_as_scikit_learn_does_on_standardised_features(n_classe
 
 def test_a_class_without_training_images_is_never_answered():
     features, labels = points(2)
+    features = features.reshape(-1, 2, 2)
     head = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
     fit_head(head, features[None], 2 * labels, np.arange(len(labels)))  # classes 0 and 2 of 4
     with torch.no_grad():

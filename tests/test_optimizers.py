@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from timm.optim.muon import _COEFFICIENTS, zeropower_via_newtonschulz
 from torch import nn
 
 from stages.settings.types import ModelSettings, Phase
@@ -33,8 +34,8 @@ def rates(given: ModelSettings) -> list[float]:
 
 def test_phases_name_the_rates_of_the_first_epochs_and_lr_that_of_the_rest():
     assert rates(settings(epochs=2)) == [0.5] * 4
-    given = settings(epochs=4, phases=[Phase(epochs=2, lr=0.25), Phase(epochs=1, lr=0.125)])
-    assert rates(given) == [0.25] * 4 + [0.125] * 2 + [0.5] * 2
+    given = settings(epochs=5, phases=[Phase(epochs=n, lr=lr) for n, lr in ((2, 0.25), (1, 0.125), (1, 0.0625))])
+    assert rates(given) == [0.25] * 4 + [0.125] * 2 + [0.0625] * 2 + [0.5] * 2
 
 
 def test_cosine_falls_by_half_a_wave_from_batch_to_batch():
@@ -48,7 +49,8 @@ def test_warm_up_rises_in_a_line_from_a_twentieth_to_where_the_cosine_begins():
     # 0.05 + 0.95 * step / 4, then half a wave over four epochs
     assert found[:5] == pytest.approx([0.025, 0.14375, 0.2625, 0.38125, 0.5], rel=1e-12)
     assert found[8] == pytest.approx(0.25, rel=1e-12)
-    assert rates(settings(epochs=2, warmup_epochs=2, schedule="cosine")) == pytest.approx(found[:4], rel=1e-12)
+    both = settings(epochs=8, frozen_epochs=2, warmup_epochs=2, schedule="cosine")
+    assert rates(both) == pytest.approx(found[:4] + found, rel=1e-12)  # the frozen epochs have their own
 
 
 def test_warm_up_and_schedule_scale_the_rate_of_the_phase():
@@ -115,8 +117,9 @@ def test_the_first_steps_are_those_of_the_parameters_and_of_nothing_else(changes
     assert steps(gradients, **changes) == pytest.approx(expected, rel=1e-4)
 
 
-def test_adamw_shrinks_a_weight_by_the_rate_times_its_decay():
-    assert steps([0.0], first=8.0, optimizer="adamw", weight_decay=0.25) == pytest.approx(8 * 0.25, rel=1e-6)
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_weight_decay_shrinks_a_weight_by_the_rate_times_itself(name):
+    assert steps([0.0], first=8.0, optimizer=name, weight_decay=0.25) == pytest.approx(8 * 0.25, rel=1e-6)
 
 
 def test_lamb_steps_in_proportion_to_the_weights_also_without_decay():
@@ -129,8 +132,11 @@ def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_
         left, _, right = torch.linalg.svd(
             torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False
         )
-        gradients = left @ torch.diag(torch.logspace(0, -2, min(shape))) @ right
-        assert torch.linalg.norm(orthogonalise(gradients) - left @ right) < 0.2 * math.sqrt(min(shape))
+        gradients = left @ torch.diag(torch.logspace(2, 0, min(shape))) @ right
+        found = orthogonalise(gradients.double())
+        assert torch.linalg.norm(found - left @ right) < 0.2 * math.sqrt(min(shape))
+        theirs = zeropower_via_newtonschulz(gradients, 5, _COEFFICIENTS["quintic"], dtype=torch.float32)
+        torch.testing.assert_close(found, theirs, rtol=0, atol=1e-5)
     network = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=nn.Linear(8, 4)))
     before = network.head.weight.detach().clone()
     optimizer, _ = build_optimizer(network, settings(optimizer="muon", lr=0.01, momentum=0.9), 1)
@@ -138,6 +144,20 @@ def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_
     optimizer.step()
     moved = network.head.weight.detach() - before
     assert moved.norm() == pytest.approx(0.01 * 0.2 * math.sqrt(8) * 2, rel=0.15)  # four singular values near 1
+    # the mean of the gradients is 0.1 * 1, then 0.9 * 0.1 - 0.1 * 0.8: still positive
+    assert steps([1, -0.8], optimizer="muon", momentum=0.9) == pytest.approx(2 * 0.2, rel=0.05)
+
+
+def test_muon_leaves_biases_to_adamw():
+    network = build_network()
+    bias = nn.Parameter(network.head.bias.detach().clone())
+    optimizer, _ = build_optimizer(network, settings(optimizer="muon", weight_decay=0.1, epsilon=0.1), 1)
+    adamw = torch.optim.AdamW([bias], lr=0.5, betas=(0.9, 0.95), eps=0.1, weight_decay=0)
+    for gradient in (1.0, -0.5):
+        network.head.bias.grad = bias.grad = torch.full((2,), gradient)
+        optimizer.step()
+        adamw.step()
+    torch.testing.assert_close(network.head.bias, bias, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
@@ -148,10 +168,13 @@ def test_the_state_of_a_fused_optimizer_follows_its_weights_to_their_device(name
     optimizer, _ = build_optimizer(network, given, 1)
     optimizer.load_state_dict(state)
     assert {each.device.type for state in optimizer.state.values() for each in state.values()} == {"meta"}
+    if name == "muon":  # torch's own optimizers refuse to step there
+        state = step_once(network, given).state
+        assert {each.device.type for its in state.values() for each in its.values()} == {"meta"}
 
 
 def step_once(network: nn.Module, given: ModelSettings) -> torch.optim.Optimizer:
     optimizer, _ = build_optimizer(network, given, 1)
-    network(torch.eye(3)).sum().backward()
+    network(torch.eye(3, device=network.head.weight.device)).sum().backward()
     optimizer.step()
     return optimizer
