@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,8 @@ from stages.runtime.errors import UserError
 from stages.settings.types import Phase
 from stages.training import job as job_module
 from stages.training.history import COLUMNS, write_history
-from stages.training.job import Job, prepare, read_recipe
+from stages.training.job import Job, check_processes, place_network, prepare, read_recipe
+from stages.training.processes import Processes
 from stages.training.trainer import Trainer, fit
 from tests.parameters import write_params
 from tests.trainings import (
@@ -294,7 +297,47 @@ def test_a_device_that_only_emulates_bf16_trains_in_fp32_and_says_so(monkeypatch
 
 
 @pytest.mark.parametrize("grey_bits", [None, 12])
-def test_a_model_says_which_depth_the_grey_pictures_had_that_it_learns_from(grey_bits, tmp_path):
+def test_a_job_and_its_model_are_those_of_the_parameters_and_of_the_images(grey_bits, tmp_path, monkeypatch):
+    monkeypatch.setattr(job_module, "load_start_weights", lambda network, *given: given)
+    monkeypatch.setattr(job_module, "computes_bf16", lambda device: True)
     recipe = read_recipe(write_params(tmp_path / "params.yaml"), "cnn")
-    split = replace(noise_split(4, size_px=36), grey_bits=grey_bits)
-    assert prepare(recipe, "cnn", ["red", "green", "blue"], (split, split), CPU)[1].grey_bits == grey_bits
+    settings, given = recipe.models["cnn"], {"groups": np.arange(4), "code": "hashes", "processes": Processes(0, 2)}
+    train, val = replace(noise_split(4, size_px=36), grey_bits=grey_bits), noise_split(5, size_px=36)
+    network, card, job = prepare(recipe, "cnn", ["red", "green", "blue"], (train, val), CPU, **given)
+    assert (card.grey_bits, card.start) == (grey_bits, (Path(settings.weights), card.mean, card.std))
+    fields = {"settings": settings, "augment": recipe.augment, "seed": recipe.seed, "view": card.view(CPU), **given}
+    assert job == Job(name="cnn", train=train, val=val, n_classes=3, in_bf16=True, **fields)
+    again, *_ = prepare(recipe, "cnn", ["red", "green", "blue"], (train, val), CPU, **given)
+    assert same_bits(network.state_dict(), again.state_dict())
+    with pytest.raises(UserError, match=r"one of cnn, .*'rose'"):
+        read_recipe(tmp_path / "params.yaml", "rose")
+
+
+def test_more_processes_than_a_batch_has_images_for_and_statistics_of_all_cpus_are_refused():
+    def check(n_processes: int, n_images: int = 8, **settings) -> None:
+        job = make_job(change_settings(**settings), noise_split(n_images), processes=Processes(0, n_processes))
+        check_processes(job)
+
+    check(4, batch_size=8)
+    check(1, n_images=1, batch_size=1, sync_batch_norm=True)
+    for settings in ({"batch_size": 7}, {"n_images": 7, "batch_size": 8}, {"batch_size": 8, "sync_batch_norm": True}):
+        with pytest.raises(UserError, match=r"^cnn: .*processes|^cnn: sync_batch_norm"):
+            check(4, **settings)
+
+
+@pytest.mark.parametrize(
+    ("n_processes", "sync", "compiled"), [(1, True, "none"), (2, False, "none"), (2, True, "default")]
+)
+def test_a_network_is_placed_on_its_device_with_the_statistics_and_the_compiler_asked_for(
+    n_processes, sync, compiled, monkeypatch
+):
+    calls: list[bool] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: calls.append(dynamic))
+    job = make_job(change_settings(sync_batch_norm=sync, compile=compiled), processes=Processes(0, n_processes))
+    network = place_network(tiny_cnn(), replace(job, view=replace(job.view, device=torch.device("meta"))))
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+    assert all(
+        tensor.is_contiguous(memory_format=torch.channels_last) for tensor in network.parameters() if tensor.ndim == 4
+    )
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()) == (sync and n_processes > 1)
+    assert calls == [False] * (compiled != "none")
