@@ -176,12 +176,33 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
     assert join_processes(CPU) is ALONE
 
 
-@pytest.mark.parametrize("wanted", ["0", "two"])
-def test_a_number_of_processes_that_is_none_is_named(wanted, monkeypatch):
+@pytest.mark.parametrize(("wanted", "found"), [("0", "'0'"), ("two", "'two'"), ("gpu", "no GPU")])
+def test_a_number_of_processes_that_is_none_is_named(wanted, found, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("QUINTET_PROCESSES", wanted)
-    with pytest.raises(UserError, match=f"QUINTET_PROCESSES: .*'{wanted}'"):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=f"QUINTET_PROCESSES: .*{found}"):
         spread_out("stages.train")
+
+
+@pytest.mark.parametrize(("wanted", "count", "threads"), [("1", 1, "2"), ("2", 2, "1"), ("gpu", 3, "1")])
+def test_as_many_processes_as_are_wanted_run_the_command_and_share_the_cores(wanted, count, threads, monkeypatch):
+    launched: list[tuple] = []
+    for name, value in {"WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("QUINTET_PROCESSES", wanted)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(processes_module, "count_cores", lambda: 2)
+    monkeypatch.setattr(sys, "argv", ["train.py", "cnn"])
+    monkeypatch.setattr(
+        "torch.distributed.launcher.api.elastic_launch",
+        lambda config, program: lambda *rest: launched.append((config.nproc_per_node, program, *rest)),
+    )
+    with pytest.raises(SystemExit) as ended:
+        spread_out("stages.train")
+    assert (ended.value.code, launched) == (0, [(count, sys.executable, "-m", "stages.train", "cnn")])
+    assert os.environ["OMP_NUM_THREADS"] == threads
 
 
 def environment() -> dict[str, str]:
