@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stages.networks.batches import make_batch
 from stages.runtime.errors import UserError
 from stages.runtime.process import exit_cleanly
 from stages.settings.types import ModelSettings
@@ -40,6 +41,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 0, 0, 1, 3])
 # as from mixing: 0.75 for the image's own class, 0.25 for the one before it
 SHARES = 0.75 * functional.one_hot(LABELS, 4).float() + 0.25 * functional.one_hot(LABELS, 4).float().roll(1, 0)
 RATE = 0.1
+PLAIN = AUGMENT.model_copy(update={"crop": False, "flip": False})
 
 
 def build_network() -> nn.Module:
@@ -220,8 +222,7 @@ def train(job: Job, folder: Path | None = None) -> tuple[dict[str, torch.Tensor]
 
 
 def test_a_head_learns_the_same_from_kept_features_as_from_the_pictures():
-    still = AUGMENT.model_copy(update={"crop": False, "flip": False})  # each epoch shows the same pictures
-    parts = {"train": noise_split(23), "augment": still}
+    parts = {"train": noise_split(23), "augment": PLAIN}  # each epoch shows the same pictures
     _, slow = train(make_job(change_settings(**FROZEN | {"frozen_views": 0}), **parts))
     _, fast = train(make_job(change_settings(**FROZEN), **parts))
     for one, other in zip(slow, fast, strict=True):
@@ -238,6 +239,30 @@ def test_a_sweep_of_rates_computes_features_once_and_ends_with_the_same_bits_as_
     other = make_job(jobs[0].settings, train=noise_split(30))
     with pytest.raises(pytest.fail.Exception):
         train(other, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"policy": "trivialaugment"}], ids=str)
+def test_the_first_view_is_the_centre_crop_and_the_others_are_drawn_by_augment_and_seed(change, capsys):
+    def views(seed: int, split: str = "train") -> np.ndarray:
+        augment, settings = PLAIN.model_copy(update=change), change_settings(frozen_views=3)
+        job = make_job(settings, noise_split(6), noise_split(5), augment=augment, seed=seed)
+        return features.read_features(nn.Flatten(), job, split, folder=None)
+
+    one, other = views(seed=1), views(seed=2)
+    centre = make_batch(noise_split(6).images, torch.arange(6), make_job().view).flatten(1).numpy()
+    assert np.array_equal(one[0], centre)
+    assert np.array_equal(other[0], centre)
+    assert len(np.unique(np.concatenate([one, other[1:]]), axis=0)) == 5
+    assert views(1, "val").shape == (1, 5, centre.shape[1])
+    assert "cnn: features of 6 images, view 3 of 3\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("n_views", "n_files"), [(1, 1), (2, 4)])
+def test_jobs_share_a_feature_file_unless_its_views_depend_on_what_they_differ_in(n_views, n_files, tmp_path):
+    for other in ({}, {"seed": 2}, {"code": "other code"}, {"augment": PLAIN}):
+        job = make_job(change_settings(frozen_views=n_views), noise_split(4), **other)
+        features.read_features(nn.Flatten(), job, "train", tmp_path / "checkpoints" / "features")
+    assert len([*tmp_path.rglob("*.npy")]) == n_files
 
 
 def test_the_oldest_feature_files_go_when_there_are_too_many(tmp_path, monkeypatch):
