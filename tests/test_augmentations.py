@@ -1,11 +1,21 @@
 """Changes, policies and mixing: what they change, what they keep, and what their random numbers depend on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.transforms import v2
 
-from stages.training.augmentations import build_mixer, build_policy, draw_boxes, draw_changes
-from tests.trainings import AUGMENT, SETTINGS, change_settings
+from stages.networks.batches import make_batch
+from stages.training.augmentations import (
+    build_mixer,
+    build_policy,
+    draw_boxes,
+    draw_changes,
+    draw_order,
+    iterate_epoch,
+)
+from tests.trainings import AUGMENT, SETTINGS, change_settings, make_job, noise_split
 
 MIXERS = [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}]
 LABELS = torch.tensor([0, 1, 2, 3])
@@ -27,6 +37,18 @@ def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
     mixed = build_mixer(change_settings(**settings), n_classes=5)(images, LABELS)
     assert torch.equal(images, before)
     return mixed
+
+
+def test_the_batches_of_an_epoch_show_each_image_with_the_changes_drawn_for_it_and_by_the_policy():
+    job = make_job(train=noise_split(23))  # with crops and flips
+    order, generator = draw_order(job, 3)
+    expected = make_batch(job.train.images, order, job.view, draw_changes(23, 2, job.augment, generator))
+    images, targets, labels = (torch.cat(parts) for parts in zip(*iterate_epoch(job, 3), strict=True))
+    assert torch.equal(images, expected)
+    assert torch.equal(targets, torch.from_numpy(job.train.labels)[order])
+    assert torch.equal(labels, targets)
+    changed = replace(job, augment=job.augment.model_copy(update={"policy": "trivialaugment"}))
+    assert not torch.equal(torch.cat([images for images, *_ in iterate_epoch(changed, 3)]), expected)
 
 
 def test_nothing_asked_for_is_the_centre_crop_and_nothing_else():
