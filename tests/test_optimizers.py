@@ -144,8 +144,8 @@ def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_
     optimizer.step()
     moved = network.head.weight.detach() - before
     assert moved.norm() == pytest.approx(0.01 * 0.2 * math.sqrt(8) * 2, rel=0.15)  # four singular values near 1
-    # the mean of the gradients is 0.1 * 1, then 0.9 * 0.1 - 0.1 * 0.8: still positive
-    assert steps([1, -0.8], optimizer="muon", momentum=0.9) == pytest.approx(2 * 0.2, rel=0.05)
+    # the mean of the gradients is 0.1 * 0.01, then 0.9 * 0.001 - 0.1 * 0.008: still positive
+    assert steps([0.01, -0.008], optimizer="muon", momentum=0.9) == pytest.approx(2 * 0.2, rel=0.05)
 
 
 def test_muon_leaves_biases_to_adamw():
