@@ -19,6 +19,7 @@ import psutil
 import pytest
 import torch
 from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from stages.networks.model_files import load_model
 from stages.runtime.errors import UserError
@@ -188,6 +189,7 @@ def test_a_number_of_processes_that_is_none_is_named(wanted, found, monkeypatch)
 @pytest.mark.parametrize(("wanted", "count", "threads"), [("1", 1, "2"), ("2", 2, "1"), ("gpu", 3, "1")])
 def test_as_many_processes_as_are_wanted_run_the_command_and_share_the_cores(wanted, count, threads, monkeypatch):
     launched: list[tuple] = []
+    set_launcher(monkeypatch, lambda config, *command: launched.append((config.nproc_per_node, *command)))
     for name, value in {"WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
         monkeypatch.delenv(name)
@@ -195,14 +197,33 @@ def test_as_many_processes_as_are_wanted_run_the_command_and_share_the_cores(wan
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(processes_module, "count_cores", lambda: 2)
     monkeypatch.setattr(sys, "argv", ["train.py", "cnn"])
-    monkeypatch.setattr(
-        "torch.distributed.launcher.api.elastic_launch",
-        lambda config, program: lambda *rest: launched.append((config.nproc_per_node, program, *rest)),
-    )
     with pytest.raises(SystemExit) as ended:
         spread_out("stages.train")
     assert (ended.value.code, launched) == (0, [(count, sys.executable, "-m", "stages.train", "cnn")])
     assert os.environ["OMP_NUM_THREADS"] == threads
+
+
+def set_launcher(monkeypatch, launch: Callable[..., None]) -> None:
+    """Call `launch` with torch's configuration and the command, instead of starting processes."""
+    launcher = "torch.distributed.launcher.api.elastic_launch"
+    monkeypatch.setattr(launcher, lambda config, program: lambda *rest: launch(config, program, *rest))
+
+
+@pytest.mark.parametrize(("exit_code", "expected"), [(3, 3), (-9, 1)])
+def test_the_exit_code_is_that_of_the_process_that_failed_or_1_if_it_was_killed(
+    exit_code, expected, monkeypatch, capsys
+):
+    def fail(*_: object) -> None:
+        raise ChildFailedError("train", {1: ProcessFailure(1, 4711, exit_code, "no file")})
+
+    set_launcher(monkeypatch, fail)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("QUINTET_PROCESSES", "2")
+    with pytest.raises(SystemExit) as ended:
+        spread_out("stages.train")
+    assert ended.value.code == expected
+    assert f"process 1 of 2 ended with exit code {exit_code}" in capsys.readouterr().err
 
 
 def environment() -> dict[str, str]:
