@@ -66,7 +66,7 @@ def test_the_interval_of_a_mean_is_students_and_copies_count_as_one_picture():
     assert mean_interval(values, np.arange(20)) == pytest.approx([theirs.low, theirs.high])
     assert mean_interval(values.repeat(5), np.arange(20).repeat(5)) == pytest.approx([theirs.low, theirs.high])
     # an imaginary picture in addition to 100 equal ones: 1.984217 / 100
-    assert mean_interval(np.zeros(200), np.arange(100).repeat(2), doubt=1) == pytest.approx([-0.01984217, 0.01984217])
+    assert mean_interval(np.zeros(300), np.arange(100).repeat(3), doubt=1) == pytest.approx([-0.01984217, 0.01984217])
 
 
 def test_an_answer_that_differs_is_gained_lost_or_neither_and_the_sure_ones_come_first():

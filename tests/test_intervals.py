@@ -85,16 +85,26 @@ def test_the_interval_of_macro_f1_holds_the_score_though_many_classes_have_two_i
     assert of_groups == pytest.approx(accuracy_interval(labels == labels, labels), abs=1e-12)
 
 
-@pytest.mark.parametrize(("answer", "whole", "resampled"), [(1, 2 / 3, (1, 1 / 4)), (2, 5 / 9, (1, 1 / 3))])
-def test_of_a_class_of_two_images_one_is_drawn_and_counts_twice(answer, whole, resampled):
-    # right, wrong, and another class: macro F1 of the draws is mean(1, 1) or mean(0, 1/2); mean(0, 1, 0) for a third
-    found = f1_macro_interval(np.array([0, 0, 1]), np.array([0, answer, 1]), np.arange(3), seed=1)
-    score = 2 * whole - np.mean(resampled)
-    expected = wilson(score, (score * (1 - score) + 1 / 3) / (np.var(resampled) + 1 / 9))  # a group is added
-    assert found == pytest.approx(expected, abs=0.002)
+@pytest.mark.parametrize(
+    ("labels", "answers", "whole", "scores", "chances"),
+    [
+        # one of two images is drawn, and counts twice: the right one, or the wrong one
+        ([0, 0, 1], [0, 1, 1], (2 / 3 + 2 / 3) / 2, (1, (0 + 1 / 2) / 2), (1 / 2, 1 / 2)),
+        ([0, 0, 1], [0, 2, 1], (2 / 3 + 1 + 0) / 3, (1, (0 + 1 + 0) / 3), (1 / 2, 1 / 2)),  # 2 is nobody's label
+        # two of three are drawn, and count 1.5 times each: none, one or two wrong ones
+        ([0, 0, 0, 1], [0, 0, 1, 1], (4 / 5 + 2 / 3) / 2, (1, (2 / 3 + 4 / 7) / 2, 1 / 5), (4 / 9, 4 / 9, 1 / 9)),
+    ],
+)
+def test_of_each_class_one_image_less_is_drawn_than_there_are(labels, answers, whole, scores, chances):
+    n = len(labels)
+    found = f1_macro_interval(np.array(labels), np.array(answers), np.arange(n), seed=1)
+    mean = np.dot(chances, scores)
+    score, variance = 2 * whole - mean, np.dot(chances, (scores - mean) ** 2)
+    expected = wilson(score, (score * (1 - score) + 1 / n) / (variance + 1 / n**2))  # one group is added
+    assert found == pytest.approx(expected, abs=0.005)
 
 
 def test_the_interval_does_not_depend_on_how_many_resamples_fit_into_memory(monkeypatch):
     expected = f1_macro_interval(*_images(60, 5), seed=1)
-    monkeypatch.setattr(intervals, "MAX_COUNTS", 300)  # five at a time
+    monkeypatch.setattr(intervals, "MAX_COUNTS", 420)  # seven at a time, at last five
     assert f1_macro_interval(*_images(60, 5), seed=1) == expected
