@@ -65,7 +65,7 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_the_first_process_shows_how_many_images_it_has_seen_and_their_mean_loss(monkeypatch):
     monkeypatch.setattr(progress, "LOOK_S", 0)
-    monkeypatch.setattr(progress, "tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr(progress, "tqdm", partial(tqdm, mininterval=0, ncols=200))
     shown = []
     for processes in (Processes(1, 2), ALONE):
         monkeypatch.setattr(sys, "stderr", Terminal())
