@@ -51,7 +51,7 @@ def _can_unpack(chunk: bytes) -> bool:
         unpacked = zlib.decompressobj().decompress(chunk[8:].partition(b"\0")[2][1:], MAX_PROFILE)
     except zlib.error:
         return False
-    return 0 < len(unpacked) < MAX_PROFILE
+    return len(unpacked) < MAX_PROFILE
 
 
 def describe_tiff(content: bytes) -> str | None:

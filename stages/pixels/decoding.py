@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
     image: Image.Image
     n_frames: int
-    grey_bits: int = 0  # bits of the largest value of grey pixels wider than 8 bits; 0 for all other pictures
+    grey_bits: int  # bits of the largest value of grey pixels wider than 8 bits; 0 for all other pictures
 
 
 def read_content(path: Path) -> bytes:
@@ -135,7 +135,7 @@ def _turn_upright(picture: Image.Image, image: Image.Image) -> Image.Image:
 
 def _count_grey_bits(image: Image.Image) -> int:
     """Return the bits of the largest value of wide grey pixels: 8, 10, 12, 14 or 16; 0 for other pixels."""
-    smallest, largest = image.getextrema() if image.mode in ("F", "I") else (0, 0)
+    smallest, largest = image.getextrema() if image.mode == "I" else (0, 0)
     if image.mode == "F" or not 0 <= smallest <= largest < 2**16:
         raise UnusableImageError("format", f"32-bit pixels (mode {image.mode}); save it with 8 or 16 bits")
     if not image.mode.startswith("I") or image.format == "PPM":  # PPM declares its depth; Pillow converts it to 16 bits
