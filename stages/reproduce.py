@@ -1,9 +1,9 @@
 """Run what `dvc repro` would run, but several stages at once; DVC itself runs one after another.
 
-Each stage that is out of date runs in its own dvc process, as soon as its dependencies exist. It gets a share of the
-cores (OMP_NUM_THREADS) and, if there are GPUs, one of them. Without GPUs, a training that takes longer than all others
-together runs last and alone, on all cores. The audit runs after it, because it can reuse features that were computed on
-as many cores. After a failure no new stage starts.
+Each stage that is out of date runs in a dvc process, as soon as its dependencies exist, and so do short stages that can
+only follow it. A process gets a share of the cores (OMP_NUM_THREADS) and, if there are GPUs, one of them. Without GPUs,
+a training that takes longer than all others together runs last and alone, on all cores. The audit runs after it,
+because it can reuse features that were computed on as many cores. After a failure no new stage starts.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -73,29 +74,31 @@ class Runner:
             self.places.put(gpus[job % len(gpus)] if gpus else "")
         self.processes: set[subprocess.Popen] = set()
 
-    def run(self, stage: str, n_at_once: int) -> None:
-        """Run a stage, and print its output with its name in front.
+    def run(self, stages: list[str], n_at_once: int) -> None:
+        """Run stages one after another, and print their output with the name of the first one in front.
 
         Args:
             n_at_once: number of stages that share the cores.
         Raises:
-            UserError: the stage failed.
+            UserError: a stage failed.
         """
         environment = {"OMP_NUM_THREADS": str(-(-count_cores() // n_at_once)), **os.environ}
         gpu = self.places.get()
         if gpu:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        command = ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", stage]
+        command = ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", *stages]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with subprocess.Popen(command, env=environment, **pipes) as process:
             self.processes.add(process)
-            print(f"[{stage}] is out of date", flush=True)
+            print(f"[{stages[0]}] is out of date" + "; next: " * (len(stages) > 1) + ", ".join(stages[1:]), flush=True)
             for line in process.stdout:
-                print(f"[{stage}] {line}", end="", flush=True)
+                print(f"[{stages[0]}] {line}", end="", flush=True)
         self.processes.remove(process)
         self.places.put(gpu)
         if process.returncode:
-            raise UserError(f"the stage {stage} failed; its own error is above; `dvc repro {stage}` runs it alone")
+            raise UserError(
+                f"{' or '.join(stages)} failed; its own error is above; `dvc repro {stages[-1]}` runs it alone"
+            )
 
     def stop(self) -> None:
         """Stop running stages: a stage ends with its dvc process."""
@@ -112,10 +115,11 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     Raises:
         UserError: a stage failed.
     """
-    graph, needed = repo.index.graph, repo.stage.collect(END, with_deps=True)
+    needed = repo.stage.collect(END, with_deps=True)
+    graph = repo.index.graph.subgraph(needed)
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     work = {stage: estimate(stage) for stage in needed}
-    chains, first = measure_chains(graph.subgraph(needed), work), find_first(graph.subgraph(needed), work)
+    chains, first = measure_chains(graph, work), find_first(graph, work)
     giant = find_giant(work) if runner.n_jobs > 1 and not runner.gpus else None
     audit = {stage for stage in needed if stage.addressing == "audit"}
     # stages that need the giant also wait for all others
@@ -125,23 +129,45 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     def rank(stage: Stage) -> tuple[bool, bool, bool, float, str]:
         return work[stage] > MOMENT, stage in alone, stage not in first, -chains[stage], stage.addressing
 
-    ready: list[Stage] = []
-    running: dict[Future, Stage] = {}
+    short = {stage for stage in needed if work[stage] <= MOMENT}
+    finished: set[Stage] = set()
+    running: dict[Future, list[Stage]] = {}
+    ready: list[Stage] = sorted(order.get_ready(), key=rank)
+
+    def finish(stages: list[Stage]) -> None:
+        finished.update(stages)
+        for stage in stages:
+            order.done(stage)
+            ready.extend(set(order.get_ready()) - finished)
+        ready.sort(key=rank)
+
     while order.is_active():
-        ready = sorted([*ready, *order.get_ready()], key=rank)
-        while ready and len(running) < runner.n_jobs and not (running and alone & {ready[0], *running.values()}):
+        while (
+            ready and len(running) < runner.n_jobs and not (running and alone & {ready[0], *chain(*running.values())})
+        ):
             stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
             if is_stale:
+                stages = follow(stage, graph, finished, short & alone if stage in alone else short - alone)
                 n_at_once = 1 if stage in alone else runner.n_jobs
-                running[pool.submit(runner.run, stage.addressing, n_at_once)] = stage
+                running[pool.submit(runner.run, [each.addressing for each in stages], n_at_once)] = stages
             else:
-                order.done(stage)
-                ready = sorted([*ready, *order.get_ready()], key=rank)
+                finish([stage])
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
-            order.done(running.pop(future))
+            finish(running.pop(future))
+
+
+def follow(stage: Stage, graph: DiGraph, finished: set[Stage], short: set[Stage]) -> list[Stage]:
+    """Return a stage, and the short stages after it that wait for nothing else, unless several could start then."""
+    stages = [stage]
+    while True:
+        done = {*finished, *stages}
+        after = [each for each in graph.predecessors(stages[-1]) if done.issuperset(graph.successors(each))]
+        if len(after) != 1 or after[0] not in short:
+            return stages
+        stages += after
 
 
 def measure_chains(graph: DiGraph, work: dict[Stage, float]) -> dict[Stage, float]:

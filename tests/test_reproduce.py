@@ -7,7 +7,7 @@ import pytest
 from networkx import DiGraph
 
 from stages import reproduce
-from stages.reproduce import find_first, find_giant, measure_chains
+from stages.reproduce import find_first, find_giant, follow, measure_chains
 from stages.runtime.errors import UserError
 
 
@@ -37,6 +37,18 @@ def test_the_shortest_way_to_a_score_begins_first():
 def test_a_training_longer_than_all_others_together_gets_all_cores():
     assert find_giant({"lite": 7, "cnn": 3, "vgg16": 3}) == "lite"
     assert find_giant({"lite": 5, "cnn": 3, "vgg16": 3}) is None
+
+
+def test_a_process_runs_the_short_stages_that_can_only_follow():
+    needs = [("split", "draw"), ("pack", "split"), ("train", "pack"), ("audit", "pack"), ("evaluate", "train")]
+    graph = DiGraph([*needs, ("vote", "evaluate"), ("vote", "other"), ("report", "vote"), ("report", "audit")])
+    short = {"split", "pack", "evaluate", "vote", "report"}
+    assert follow("draw", graph, set(), short) == ["draw", "split", "pack"]  # then two could start
+    before = {"draw", "split", "pack"}
+    assert follow("train", graph, before, short) == ["train", "evaluate"]  # the vote waits for another
+    assert follow("train", graph, {*before, "other"}, short) == ["train", "evaluate", "vote"]
+    assert follow("train", graph, {*before, "other", "audit"}, short) == ["train", "evaluate", "vote", "report"]
+    assert follow("train", graph, before, short - {"evaluate"}) == ["train"]
 
 
 def test_a_copy_without_git_as_an_archive_has_it_is_a_users_mistake_with_the_way_out(tmp_path, monkeypatch):

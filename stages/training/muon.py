@@ -93,11 +93,12 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     wide = (matrix.mT if is_tall else matrix).to(torch.float32)
     wide = wide / wide.norm().clamp(min=1e-7)
     square = wide @ wide.mT
-    turn = torch.eye(len(square), device=square.device)
-    for a, b, c in STEPS:
+    turn = None  # the identity
+    for number, (a, b, c) in enumerate(STEPS, start=1):
         factor = torch.addmm(square, square, square, beta=b, alpha=c)
         factor.diagonal().add_(a)
-        turn = factor @ turn
-        square = factor @ square @ factor
+        turn = factor if turn is None else factor @ turn
+        if number < len(STEPS):
+            square = factor @ square @ factor
     turned = turn @ wide
     return turned.mT if is_tall else turned
