@@ -55,6 +55,15 @@ def test_a_network_that_cuts_pictures_into_patches_gives_the_output_of_its_backb
         np.testing.assert_allclose(features(), output / output.norm(dim=1, keepdim=True), rtol=1e-6)
 
 
+def test_a_layer_that_sees_parts_of_a_picture_as_a_batch_gives_no_features():
+    folded = [nn.Unflatten(1, (2, 2)), nn.Flatten(0, 1), nn.Conv2d(2, 2, 3, padding=1), nn.Unflatten(0, (-1, 2))]
+    network = join(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 1), *folded)
+    assert find_layers(network, torch.zeros(1, 3, 8, 8)) == ["backbone.1"]
+    assert find_layers(
+        join(nn.Unflatten(1, (3, 1)), nn.Flatten(0, 1), nn.Conv2d(1, 2, 3)), torch.zeros(1, 3, 8, 8)
+    ) == ["backbone"]
+
+
 def test_watching_changes_no_bit_of_an_answer():
     network = join(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3, padding=1))
     images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)

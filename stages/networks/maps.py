@@ -30,13 +30,14 @@ def find_layers(network: nn.Module, image: torch.Tensor) -> list[str]:
         return [BACKBONE]
 
     def remember(name: str) -> Callable:
-        return lambda _, __, maps: names.update({maps.shape[2:]: name})
+        # some networks fold heads or windows into the batch
+        return lambda _, __, maps: names.update({maps.shape[2:]: name} if len(maps) == len(image) else {})
 
     hooks = [each.register_forward_hook(remember(name)) for name, each in layers.items()]
     network(image)
     for hook in hooks:
         hook.remove()
-    return [names[size] for size in sorted(names, key=torch.Size.numel, reverse=True)]
+    return [names[size] for size in sorted(names, key=torch.Size.numel, reverse=True)] or [BACKBONE]
 
 
 @contextmanager
