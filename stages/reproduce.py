@@ -142,9 +142,9 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
         ready.sort(key=rank)
 
     while order.is_active():
-        while (
-            ready and len(running) < runner.n_jobs and not (running and alone & {ready[0], *chain(*running.values())})
-        ):
+        while ready and len(running) < runner.n_jobs:
+            if running and alone & {ready[0], *chain(*running.values())}:
+                break
             stage = ready.pop(0)
             with repo.lock:
                 is_stale = stage.changed()
