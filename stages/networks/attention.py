@@ -34,7 +34,7 @@ def find_map(network: nn.Module, image: torch.Tensor) -> FeatureMap | None:
     """
     try:
         larger = _record_shapes(network, torch.cat([torch.cat([image, image], dim=2)] * 2, dim=3))
-    except (AssertionError, RuntimeError, ValueError, TypeError):
+    except (AssertionError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError):
         larger = []  # the network accepts one size only
     outputs = _record_shapes(network, image)  # last, in case the network remembers a size
     if [layer for layer, _ in outputs] != [layer for layer, _ in larger]:
