@@ -71,7 +71,7 @@ def divide_epoch(job: Job) -> Iterator[slice]:
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed for these numbers; other numbers give an unrelated seed, except zeros at the end."""
+    """Return a seed for these numbers; other numbers give an unrelated seed. Zeros at the end change nothing."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
