@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from stages.doubt.limits import fit_limits, measure_limits, write_limits
 from stages.doubt.novelty import read_distances
@@ -126,6 +127,7 @@ def write_answers(folder: Path, class_names: np.ndarray, labels: np.ndarray, pro
     write_text(folder / "answers.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
+@threadpool_limits.wrap(limits=1)  # products of small matrices: waiting threads only slow each other down
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     outputs = ("vote", "limits", "vote_predictions", "metrics_json", "comparison_json", "metrics_folder")

@@ -168,7 +168,9 @@ def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
 
 def hash_pixels(image: Image.Image) -> str:
     """Return the sha256 (hexadecimal) of size and pixels of an RGB image, equal for all lossless copies."""
-    return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def fit_square(content: bytes, size_px: int, max_pixels: int | None = None, grey_bits: int | None = None) -> np.ndarray:
