@@ -137,7 +137,7 @@ def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_stays_upright(tm
     image = read_square(tmp_path / "image.jpg", 8).astype(int)
     assert np.abs(image[:, 0] - BLUE).max() <= 3
     assert np.abs(image[:, -1] - RED).max() <= 3
-    for width, height in ((64, 128), (128, 64)):  # the shorter side becomes 2 x 8 px
+    for width, height in ((64, 128), (128, 64), (48, 96)):  # the shorter side becomes 16 px, or 1.5 x 8 px
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         content = _content(Image.fromarray(pixels), "JPEG")
         smaller = decode(content, shrink_to_px=8).image

@@ -1,14 +1,13 @@
 """Choose the device from the environment: where a stage runs is not a parameter, because it must not change results."""
 
-import ctypes
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from stages.runtime.errors import UserError
+from stages.runtime.memory import keep_freed_memory
 from stages.runtime.workers import count_cores
 
 
@@ -39,18 +38,6 @@ def choose_device() -> torch.device:
         raise UserError(
             f"QUINTET_DEVICE={name}: this machine has no such device ({reason}); set it to cpu, or unset it"
         ) from None
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep freed memory: the next training step needs tensors of the same sizes.
-
-    Otherwise the system maps each tensor again and fills it with zeros, page by page: a third of the time at 160 px.
-    Source: mallopt(3).
-    """
-    trim_threshold, mmap_threshold = -1, -3  # constants of malloc.h
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**30)
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from stages.pixels.profiles import convert_to_srgb
 from stages.runtime.errors import UserError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # JPEG includes the MPO of cameras
+SHRINK_LIMIT = 1.5  # a JPEG is decoded at half, a quarter or an eighth of its size, if that is so many times as large
 DARK = 2 ** (12 - 8)  # colours of 16 bits that use 12 bits are darker than this
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,7 +72,7 @@ def decode(
 
     Args:
         max_pixels: largest width x height that is decoded; None: no limit.
-        shrink_to_px: decode a JPEG at a fraction of its size, with no side smaller than twice this.
+        shrink_to_px: decode a JPEG at a fraction of its size, with no side smaller than SHRINK_LIMIT times this.
         grey_bits: number of bits used of grey pixels of 16 or 32 bits; None: as many as the largest value needs.
     Raises:
         UnusableImageError: the file is damaged or too large, or its pixels have no known meaning.
@@ -104,7 +106,8 @@ def _decode(content: bytes, max_pixels: int | None, shrink_to_px: int | None, gr
                     detail = "it starts with a small preview, as raw files of cameras do; convert it to JPEG or PNG"
                     raise UnusableImageError("format", detail)
                 if shrink_to_px:
-                    image.draft(None, (2 * shrink_to_px, 2 * shrink_to_px))
+                    smallest = math.ceil(SHRINK_LIMIT * shrink_to_px)
+                    image.draft(None, (smallest, smallest))
                 n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 image.seek(int(image.info.get("default_image", 0)))  # an animated PNG may hide its default image
                 has_wide_colours = ";16" in str(image.tile)
@@ -159,7 +162,7 @@ def _to_rgb(image: Image.Image, grey_bits: int) -> Image.Image:
         image = Image.fromarray((255 - pixels if is_inverted else pixels).astype(np.uint8))
     if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
         image = image.convert("RGB")  # alpha was never written; browsers show the picture
-    rgb = convert_to_srgb(image, profile) or image.convert("RGB")
+    rgb = convert_to_srgb(image, profile) or (image if image.mode == "RGB" else image.convert("RGB"))
     if image.has_transparency_data:  # the colour under transparent pixels is arbitrary
         rgb.putalpha(image.convert("RGBA").getchannel("A"))
         rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgb).convert("RGB")

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from stages.runtime.errors import UserError
+from stages.runtime.memory import keep_freed_memory
 from stages.runtime.process import end_with_parent
 
 TASKS_PER_WORKER = 8  # handed out at a time
@@ -57,6 +58,7 @@ def _start_worker() -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.SIG_IGN)  # the parent handles it
     end_with_parent(signal.SIGKILL)
+    keep_freed_memory()
 
 
 def spread(function: Callable[[Task], Result], tasks: Iterable[Task], n_at_once: int = 1) -> Iterator[Result]:
