@@ -11,6 +11,7 @@ from torch import nn
 from stages.inference.ensembles import Ensemble, Member
 from stages.inference.graph_files import save_graph
 from stages.inference.tracing import UntraceableError, trace
+from stages.pixels.decoding import SHRINK_LIMIT
 from stages.runtime.errors import UserError
 from stages.scoring.cross_entropy import TINY
 from stages.scoring.voting import EqualVote, LinearPool, Vote
@@ -122,8 +123,9 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
             for size_px in ensemble.stored_sizes_px
         ),
         "resizing": (
-            "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than twice the "
-            f"input's (Pillow: draft), make grey of more than 8 bits 8 ({_describe_depth(ensemble.grey_bits)}), "
+            "for each input, decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side is then smaller than "
+            f"{SHRINK_LIMIT} times the input's (Pillow: draft), "
+            f"make grey of more than 8 bits 8 ({_describe_depth(ensemble.grey_bits)}), "
             "convert to sRGB (ICC profile), lay transparency on white, turn the picture upright (EXIF), crop its "
             "largest centred square, resize that to the input's side with an antialiased bicubic filter (Pillow: "
             "ImageOps.fit, BICUBIC); read_square in Quintet's stages/pixels/decoding.py does all of it"
