@@ -6,9 +6,10 @@ Three methods train the same network on the same images with the same batches. E
 
 - real: epochs as in `stages/train.py` (packed data, augmentation, metrics); each overlaps with the writing of the
   previous checkpoint;
-- limit: forward, backward and optimizer step on one batch that is already on the device, repeatedly;
+- limit: forward, backward and a step of the same optimizer on one batch that is already on the device, repeatedly;
 - peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2, 4, ... workers (at most one per core), v2
-  transforms and a plain loop, in the same precision, compiled if the model is; and again in plain fp32.
+  transforms and a plain loop, with the same optimizer and precision, compiled if the model is; and again in plain fp32
+  with Adam.
 
 Prints one JSON object.
 """
@@ -47,6 +48,7 @@ from stages.settings.reading import read_params
 from stages.settings.types import ModelSettings, Recipe
 from stages.training.checkpoints import Checkpoint
 from stages.training.job import Job, place_network
+from stages.training.optimizers import build_optimizer
 from stages.training.trainer import Trainer
 
 
@@ -94,7 +96,10 @@ class Plain:
         self.network.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
         if fast and settings.compile != "none":
             network.compile(dynamic=False)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-5, fused=fast or None)
+        slow = settings.model_copy(update={"lr": 1e-5, "backbone_lr": None})
+        self.optimizer = (
+            build_optimizer(network, slow, 1)[0] if fast else torch.optim.Adam(network.parameters(), lr=1e-5)
+        )
 
     def __call__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
         n_images = 0
