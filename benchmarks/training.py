@@ -183,15 +183,17 @@ def prepare(
     sizes_px = train.images.shape[1], size_px or settings.image_size_px
     card = write_card(settings.architecture, settings.arguments(), names, sizes_px, start=SCRATCH)
     torch.manual_seed(params.seed)
+    device = choose_device()
     job = Job(
         name=model,
         train=train,
         val=train,
         n_classes=len(names),
-        view=card.view(choose_device()),
+        view=card.view(device),
         settings=settings,
         augment=params.augment,
         seed=params.seed,
+        in_bf16=settings.precision == "bf16" and computes_bf16(device),
     )
     return build_network(card), job
 
