@@ -121,6 +121,9 @@ def test_a_recipe_runs_whole(recipe, tmp_path):
     tracked = clone.run("git ls-files data").split()
     assert {Path(path).name for path in tracked} == {"dvc.yaml", "dvc.lock", "params.yaml", "scratch"}
     assert clone.repro() == set()
+    if recipe == "default.yaml":
+        measured = clone.run("python -m benchmarks.training cnn --rounds 1 --seconds 0.1")
+        assert json.loads(measured[measured.index("{") : measured.index("}}") + 2])["real_to_limit"] > 0
 
 
 def save_colours(folder: Path, wrong: dict[str, str]) -> None:
