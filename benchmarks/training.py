@@ -45,7 +45,7 @@ from stages.pixels.packing import write_packed_split
 from stages.runtime.files import write_json
 from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
-from stages.settings.types import ModelSettings, Recipe
+from stages.settings.types import Recipe
 from stages.training.checkpoints import Checkpoint
 from stages.training.job import Job, place_network
 from stages.training.optimizers import build_optimizer
@@ -90,15 +90,15 @@ class Real:
 class Plain:
     """A plain loop over batches: forward, backward, optimizer step."""
 
-    def __init__(self, network: nn.Module, settings: ModelSettings, device: torch.device, *, fast: bool):
-        self.network, self.settings, self.device, self.fast = network, settings, device, fast
-        self.in_bf16 = fast and settings.precision == "bf16" and computes_bf16(device)
-        self.network.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
-        if fast and settings.compile != "none":
+    def __init__(self, network: nn.Module, job: Job, *, fast: bool):
+        self.network, self.settings, self.device, self.fast = network, job.settings, job.device, fast
+        self.in_bf16 = fast and job.in_bf16
+        self.network.to(self.device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+        if fast and self.settings.compile != "none":
             network.compile(dynamic=False)
-        slow = settings.model_copy(update={"lr": 1e-5, "backbone_lr": None})
+        settings = self.settings.model_copy(update={"lr": 1e-5, "backbone_lr": None})
         self.optimizer = (
-            build_optimizer(network, slow, 1)[0] if fast else torch.optim.Adam(network.parameters(), lr=1e-5)
+            build_optimizer(network, settings, 1)[0] if fast else torch.optim.Adam(network.parameters(), lr=1e-5)
         )
 
     def __call__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
@@ -224,8 +224,8 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
         peak_gpu_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
         n_images = max(8 * settings.batch_size, int(speed * aim_s))
         n_epochs = max(1, n_images // len(job.train))
-        limit, peer = (Plain(each, settings, device, fast=True) for each in copies[:2])
-        slow_peer = Plain(copies[2], settings, device, fast=False)
+        limit, peer = (Plain(each, job, fast=True) for each in copies[:2])
+        slow_peer = Plain(copies[2], job, fast=False)
         n_workers, loader = choose_workers(folder / "images", job, peer, n_images)
         images, labels = next(iter(loader))
         one = images.to(device, memory_format=torch.channels_last), labels.to(device)

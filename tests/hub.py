@@ -19,7 +19,7 @@ class Hub(ThreadingHTTPServer):
         self.files = files
         self.faults: deque[int | str] = deque()
         self.closed = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = "http://{}:{}".format(*self.server_address)
 
     def __enter__(self) -> "Hub":
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()

@@ -37,6 +37,16 @@ def test_every_changed_copy_is_grouped_with_its_original_and_with_no_other(pictu
     assert len(set(groups)) == 45
 
 
+def test_averaging_pixels_first_changes_hardly_a_bit_of_a_large_picture_and_none_of_a_small_one(pictures, monkeypatch):
+    large = [picture.resize((800, 500), Image.Resampling.BICUBIC) for picture in pictures[:8]]
+    with_averages = np.stack([hash_likeness(each) for each in large + pictures[:8]])
+    monkeypatch.setattr("stages.dataset.perceptual_hashes.REDUCING_GAP", None)
+    exact = np.stack([hash_likeness(each) for each in large + pictures[:8]])
+    bits = np.unpackbits(with_averages ^ exact, axis=2).sum(axis=2)  # (16, 4)
+    assert 0 < bits[:8].max() <= 6
+    assert not bits[8:].any()
+
+
 def test_without_a_threshold_only_equal_pixels_are_copies(pictures):
     images = [pictures[0], pictures[0].copy(), ImageOps.mirror(pictures[0]), pictures[1]]
     names = [hash_pixels(image)[:16] for image in images]

@@ -130,15 +130,15 @@ def test_lamb_steps_in_proportion_to_the_weights_also_without_decay():
 def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_an_adam_step():
     for shape in ((6, 3), (3, 6), (4, 4)):
         left, _, right = torch.linalg.svd(
-            torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False
+            torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), full_matrices=False
         )
-        values = torch.logspace(2, 0, min(shape))
-        found = orthogonalise((left @ torch.diag(values) @ right).double())
+        values = torch.logspace(2, 0, min(shape), dtype=torch.float64)
+        found = orthogonalise(left @ torch.diag(values) @ right)
         assert torch.linalg.norm(found - left @ right) < 0.2 * math.sqrt(min(shape))
         values /= values.pow(4).sum() ** 0.25
         for a, b, c in _COEFFICIENTS["quintic"][1:]:
             values = a * values + b * values**3 + c * values**5
-        torch.testing.assert_close(found, left @ torch.diag(values) @ right, rtol=0, atol=3e-5)
+        torch.testing.assert_close(found.double(), left @ torch.diag(values) @ right, rtol=0, atol=3e-5)
     network = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=nn.Linear(8, 4)))
     before = network.head.weight.detach().clone()
     optimizer, _ = build_optimizer(network, settings(optimizer="muon", lr=0.01, momentum=0.9), 1)
