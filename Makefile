@@ -19,7 +19,7 @@ help:  ## list the commands
 repro: .venv/installed  ## run everything that is out of date, two stages at once, and print the scores; IMAGES=folder: use your photographs
 	@$(if $(IMAGES),python -m stages.configure "$$IMAGES")
 	@echo "== runs only the stages whose parameters, code or data changed"
-	@python -m stages.reproduce $(JOBS) && dvc repro
+	@python -m stages.reproduce $(JOBS)
 	@python -m stages.show metrics
 
 test: .venv/installed  ## run the everyday tests (no network, no GPU)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.training MODEL [--size 224] [--batch 32] [--rounds 3] [--seconds 6]
 
-Three methods train the same network on the same images with the same batches. Each round measures all three in turn:
+Three methods train the same network on the same images with the same batches. Each round measures all in turn; the limit
+is measured in two halves, before and after `real`, so that a machine that becomes faster or slower changes both equally:
 
 - real: epochs as in `stages/train.py` (packed data, augmentation, metrics); each overlaps with the writing of the
   previous checkpoint;
@@ -229,19 +230,23 @@ def measure(model: str, size_px: int | None, batch_size: int | None, n_rounds: i
         n_workers, loader = choose_workers(folder / "images", job, peer, n_images)
         images, labels = next(iter(loader))
         one = images.to(device, memory_format=torch.channels_last), labels.to(device)
+        half = [one] * -(-n_images // settings.batch_size // 2)
         ways = {
+            "limit_before": lambda: limit(half),
             "real": lambda: real(n_epochs),
-            "limit": lambda: limit([one] * (n_images // settings.batch_size)),
+            "limit_after": lambda: limit(half),
             "peer": lambda: peer(first(loader, n_images)),
             "peer_fp32": lambda: slow_peer(first(loader, n_images // 2)),
         }
-        ways["limit"](), ways["peer_fp32"]()  # warm-up
+        limit(half), ways["peer_fp32"]()  # warm-up
         speeds: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(n_rounds):
             for way, run in ways.items():
                 speeds[way].append(timed(run, device))
         real.checkpoint.wait()
         gflop = count_gflop(slow_peer.network, one[0])  # the slow peer is never compiled
+        halves = speeds.pop("limit_before"), speeds.pop("limit_after")
+        speeds["limit"] = [statistics.harmonic_mean(pair) for pair in zip(*halves, strict=True)]
     rounds = pd.DataFrame(speeds)
     return {
         "model": model,

@@ -28,7 +28,7 @@ from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 
 MOMENT = 1.0
-END = "report"  # everything it needs runs; unused inputs do not
+END = "dvc.yaml"  # as for `dvc repro`: all of its stages, and the inputs that they need
 
 
 def main() -> None:
@@ -131,6 +131,7 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
 
     short = {stage for stage in needed if work[stage] <= MOMENT}
     finished: set[Stage] = set()
+    n_processes = 0
     running: dict[Future, list[Stage]] = {}
     ready: list[Stage] = sorted(order.get_ready(), key=rank)
 
@@ -152,11 +153,14 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
                 stages = follow(stage, graph, finished, short & alone if stage in alone else short - alone)
                 n_at_once = 1 if stage in alone else runner.n_jobs
                 running[pool.submit(runner.run, [each.addressing for each in stages], n_at_once)] = stages
+                n_processes += 1
             else:
                 finish([stage])
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             finish(running.pop(future))
+    if not n_processes:
+        print("Data and pipelines are up to date.")  # as `dvc repro` says
 
 
 def follow(stage: Stage, graph: DiGraph, finished: set[Stage], short: set[Stage]) -> list[Stage]:

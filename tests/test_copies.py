@@ -47,6 +47,14 @@ def test_averaging_pixels_first_changes_hardly_a_bit_of_a_large_picture_and_none
     assert not bits[8:].any()
 
 
+def test_the_middle_of_a_picture_has_nearly_the_hash_of_the_picture_cut_to_it(pictures):
+    large = [picture.resize((200, 300), Image.Resampling.BICUBIC) for picture in pictures[:20]]
+    middle = np.stack([hash_likeness(each)[2] for each in large])
+    cut = np.stack([hash_likeness(each.crop((6, 9, 194, 291)))[0] for each in large])
+    assert np.unpackbits(middle ^ cut, axis=1).sum(axis=1).max() <= 8
+    assert np.unpackbits(middle ^ np.stack([hash_likeness(each)[0] for each in large]), axis=1).sum(axis=1).min() > 8
+
+
 def test_without_a_threshold_only_equal_pixels_are_copies(pictures):
     images = [pictures[0], pictures[0].copy(), ImageOps.mirror(pictures[0]), pictures[1]]
     names = [hash_pixels(image)[:16] for image in images]
