@@ -2,12 +2,12 @@
 
     python -m benchmarks.training MODEL [--size 224] [--batch 32] [--rounds 3] [--seconds 6]
 
-Three methods train the same network on the same images with the same batches. Each round measures all in turn; the limit
-is measured in two halves, before and after `real`, so that a machine that becomes faster or slower changes both equally:
+Three methods train the same network on the same images with the same batches. Each round measures all of them in turn:
 
 - real: epochs as in `stages/train.py` (packed data, augmentation, metrics); each overlaps with the writing of the
   previous checkpoint;
-- limit: forward, backward and a step of the same optimizer on one batch that is already on the device, repeatedly;
+- limit: forward, backward and a step of the same optimizer on one batch that is already on the device, repeatedly; one
+  half before `real` and one after it, so that a machine that becomes slower changes both equally;
 - peer: torchvision's ImageFolder, a DataLoader with the best of 0, 1, 2, 4, ... workers (at most one per core), v2
   transforms and a plain loop, with the same optimizer and precision, compiled if the model is; and again in plain fp32
   with Adam.
