@@ -1,5 +1,7 @@
 """Several stages at once: which stage starts first, which gets all cores, and when no stage can start."""
 
+import json
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -58,3 +60,20 @@ def test_a_copy_without_git_as_an_archive_has_it_is_a_users_mistake_with_the_way
     monkeypatch.setattr(sys, "argv", ["reproduce", "1"])
     with pytest.raises(UserError, match=r"git clone.*git init"):
         reproduce.main()
+
+
+def test_a_stage_that_a_person_added_runs_too_and_then_everything_is_up_to_date(tmp_path, monkeypatch, capfd):
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    stages = {
+        "evaluate": {"foreach": ["cnn"], "do": {"cmd": "echo 1 > ${item}", "outs": ["${item}"]}},
+        "mine": {"cmd": "cp cnn copy", "deps": ["cnn"], "outs": ["copy"]},
+    }
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reproduce"])
+    reproduce.main()
+    assert (tmp_path / "copy").read_text(encoding="utf-8") == "1\n"
+    capfd.readouterr()
+    reproduce.main()
+    assert capfd.readouterr().out == "Data and pipelines are up to date.\n"
