@@ -5,6 +5,8 @@ PYTHON ?= python3
 UV := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# many containers forbid Python to keep its bytecode: each of our thirty processes would compile the stages again
+export PYTHONDONTWRITEBYTECODE :=
 # DVC runs stages in this shell: a login shell may change PATH, or forbid commands
 export SHELL := /bin/sh
 # DVC and PyTorch fail for a user without a name, as in many containers
