@@ -28,7 +28,7 @@ from stages.runtime.workers import count_cores
 from stages.settings.reading import read_params
 
 MOMENT = 1.0
-END = "dvc.yaml"  # as for `dvc repro`: all of its stages, and the inputs that they need
+TARGET = "dvc.yaml"  # as for `dvc repro`: all of its stages, and the inputs that they need
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
     Raises:
         UserError: a stage failed.
     """
-    needed = repo.stage.collect(END, with_deps=True)
+    needed = repo.stage.collect(TARGET, with_deps=True)
     graph = repo.index.graph.subgraph(needed)
     order = TopologicalSorter({stage: graph.successors(stage) for stage in needed})
     work = {stage: estimate(stage) for stage in needed}
@@ -131,7 +131,7 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
 
     short = {stage for stage in needed if work[stage] <= MOMENT}
     finished: set[Stage] = set()
-    n_processes = 0
+    is_up_to_date = True
     running: dict[Future, list[Stage]] = {}
     ready: list[Stage] = sorted(order.get_ready(), key=rank)
 
@@ -153,13 +153,13 @@ def run_all(repo: Repo, pool: ThreadPoolExecutor, runner: Runner) -> None:
                 stages = follow(stage, graph, finished, short & alone if stage in alone else short - alone)
                 n_at_once = 1 if stage in alone else runner.n_jobs
                 running[pool.submit(runner.run, [each.addressing for each in stages], n_at_once)] = stages
-                n_processes += 1
+                is_up_to_date = False
             else:
                 finish([stage])
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             finish(running.pop(future))
-    if not n_processes:
+    if is_up_to_date:
         print("Data and pipelines are up to date.")  # as `dvc repro` says
 
 

@@ -11,6 +11,7 @@ from networkx import DiGraph
 from stages import reproduce
 from stages.reproduce import find_first, find_giant, follow, measure_chains
 from stages.runtime.errors import UserError
+from tests.pipelines import ENVIRONMENT
 
 
 def test_what_the_longest_work_waits_for_begins_first():
@@ -63,6 +64,7 @@ def test_a_copy_without_git_as_an_archive_has_it_is_a_users_mistake_with_the_way
 
 
 def test_a_stage_that_a_person_added_runs_too_and_then_everything_is_up_to_date(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PATH", ENVIRONMENT["PATH"])  # has the `dvc` of this environment
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
         subprocess.run(command, cwd=tmp_path, check=True)
     stages = {
