@@ -10,6 +10,7 @@ from stages.networks.batches import make_batch
 from stages.training.augmentations import (
     build_mixer,
     build_policy,
+    choose_flips,
     draw_boxes,
     draw_changes,
     draw_order,
@@ -22,9 +23,9 @@ LABELS = torch.tensor([0, 1, 2, 3])
 
 
 def draw(n: int = 1000, margin_px: int = 4, **changes):
-    settings = AUGMENT.model_copy(update={"crop": False, "flip": False, **changes})
+    settings = AUGMENT.model_copy(update={"crop": False, **changes})
     before = torch.get_rng_state()
-    drawn = draw_changes(n, margin_px, settings, torch.Generator().manual_seed(1))
+    drawn = draw_changes(torch.zeros(n, dtype=torch.bool), margin_px, settings, torch.Generator().manual_seed(1))
     assert torch.equal(torch.get_rng_state(), before)  # all numbers are of this generator
     return drawn
 
@@ -42,7 +43,8 @@ def mix(seed: int, **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_batches_of_an_epoch_show_each_image_with_the_changes_drawn_for_it_and_by_the_policy():
     job = make_job(train=noise_split(23))  # with crops and flips
     order, generator = draw_order(job, 3)
-    expected = make_batch(job.train.images, order, job.view, draw_changes(23, 2, job.augment, generator))
+    drawn = draw_changes(choose_flips(job, order, 3), 2, job.augment, generator)
+    expected = make_batch(job.train.images, order, job.view, drawn)
     images, targets, labels = (torch.cat(parts) for parts in zip(*iterate_epoch(job, 3), strict=True))
     assert torch.equal(images, expected)
     assert torch.equal(targets, torch.from_numpy(job.train.labels)[order])
@@ -58,12 +60,25 @@ def test_nothing_asked_for_is_the_centre_crop_and_nothing_else():
     assert build_policy(AUGMENT) is None is build_mixer(SETTINGS, n_classes=5)
 
 
-def test_crops_and_flips_take_every_place_and_half_of_the_images():
-    changes = draw(crop=True, flip=True)
+def test_crops_take_every_place():
+    changes = draw(crop=True)
     assert {tuple(place) for place in torch.stack([changes.top, changes.left], dim=1).tolist()} == {
         (top, left) for top in range(5) for left in range(5)
     }
-    assert changes.flip.float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_half_of_the_images_are_flipped_first_and_then_each_image_in_every_second_pass():
+    job = make_job(train=noise_split(1000))
+    orders = [draw_order(job, number)[0] for number in range(3)]
+    first, second, third = (choose_flips(job, order, i)[order.argsort()] for i, order in enumerate(orders))
+    assert first.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert torch.equal(second, ~first)
+    assert torch.equal(third, first)
+    twice = torch.cat(orders[:2])  # an epoch of two passes, as for `min_steps`
+    assert torch.equal(choose_flips(job, twice, 5), torch.cat([first[orders[0]], second[orders[1]]]))
+    other = replace(job, seed=job.seed + 1)
+    assert not torch.equal(choose_flips(other, orders[0], 0)[orders[0].argsort()], first)
+    assert not choose_flips(replace(job, augment=AUGMENT.model_copy(update={"flip": False})), orders[0], 1).any()
 
 
 def test_turns_zooms_shifts_and_colours_stay_within_their_bounds_and_reach_them():

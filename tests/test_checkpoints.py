@@ -37,7 +37,7 @@ from tests.trainings import (
 
 OPTIMIZERS = get_args(ModelSettings.model_fields["optimizer"].annotation)
 SETTINGS = {
-    "patience": change_settings(epochs=4, rounds=2, patience=1, schedule="cosine"),
+    "patience": change_settings(epochs=4, rounds=2, patience=1, schedule="cosine", lr=0.02),
     "best of an earlier round": change_settings(epochs=2, rounds=2, lr=0.05),
     "least loss": change_settings(epochs=2, rounds=2, lr=0.05, keep="loss", min_steps=9),
     "kept features": change_settings(epochs=2, rounds=2, lr=0.05, keep="last", frozen_epochs=1, frozen_views=2),

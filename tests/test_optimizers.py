@@ -8,6 +8,7 @@ import pytest
 import torch
 from timm.optim.muon import _COEFFICIENTS
 from torch import nn
+from torch.nn import functional
 
 from stages.settings.types import ModelSettings, Phase
 from stages.training.muon import orthogonalise
@@ -146,8 +147,21 @@ def test_muon_turns_a_matrix_of_gradients_into_an_orthogonal_one_of_the_size_of_
     optimizer.step()
     moved = network.head.weight.detach() - before
     assert moved.norm() == pytest.approx(0.01 * 0.2 * math.sqrt(8) * 2, rel=0.15)  # four singular values near 1
-    # the mean of the gradients is 0.1 * 0.01, then 0.9 * 0.001 - 0.1 * 0.008: still positive
-    assert steps([0.01, -0.008], optimizer="muon", momentum=0.9) == pytest.approx(2 * 0.2, rel=0.05)
+
+
+def test_muon_steps_along_nesterov_momentum_as_torch_does():
+    generator = torch.Generator().manual_seed(1)
+    network = nn.Sequential(OrderedDict(backbone=nn.Flatten(), head=nn.Linear(8, 1, bias=False)))
+    ours, theirs = network.head.weight, nn.Parameter(torch.zeros(1, 8))
+    optimizer, _ = build_optimizer(network, settings(optimizer="muon", lr=0.01, momentum=0.7), 1)
+    torchs = torch.optim.Muon([theirs], 0.01, weight_decay=0, momentum=0.7, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):  # a single row: its direction is that of the momentum
+        ours.grad = torch.randn(1, 8, generator=generator)
+        theirs.grad, before = ours.grad.clone(), (ours.detach().clone(), theirs.detach().clone())
+        optimizer.step()
+        torchs.step()
+        moved, expected = ours.detach() - before[0], theirs.detach() - before[1]
+        assert functional.cosine_similarity(moved, expected).item() == pytest.approx(1, abs=1e-4)  # theirs is in bf16
 
 
 def test_muon_leaves_biases_to_adamw():

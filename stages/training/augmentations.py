@@ -1,6 +1,6 @@
 """Data augmentation: the order of the training images in an epoch, and their random changes.
 
-Order, crops, flips and so on are drawn before an epoch from a separate generator. So they depend only on the seed and
+Order, crops, flips and so on are drawn before an epoch from separate generators. So they depend only on the seed and
 the epoch, not on the device, the workers or the epochs before. Policies and mixing come from torchvision and use
 torch's global generator, which is seeded for each batch.
 """
@@ -30,7 +30,7 @@ def iterate_epoch(job: Job, number: int) -> Iterator[tuple[torch.Tensor, torch.T
         number: number of the epoch, counted from 0 over all rounds.
     """
     order, generator = draw_order(job, number)
-    changes = draw_changes(len(order), job.view.margin_px, job.augment, generator)
+    changes = draw_changes(choose_flips(job, order, number), job.view.margin_px, job.augment, generator)
     policy, mix = build_policy(job.augment), build_mixer(job.settings, job.n_classes)
     labels = torch.from_numpy(job.train.labels)
     for batch, rows in enumerate(divide_epoch(job)):
@@ -75,8 +75,33 @@ def derive_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
-    """Draw the changes of n images; their stored size is `margin_px` larger than the network's input."""
+def choose_flips(job: Job, order: torch.Tensor, number: int) -> torch.Tensor:
+    """Return which images of an epoch are flipped: in each pass those that were not flipped in the pass before.
+
+    Random flips would often show a network the same side of an image in a row, in a training of a few epochs.
+
+    Args:
+        order: int64, (n_images of the epoch,): images in the order in which the network sees them.
+        number: number of the epoch, counted from 0.
+    Returns:
+        bool, same shape.
+    Source: alternating flip, Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU.
+    """
+    if not job.augment.flip:
+        return torch.zeros(len(order), dtype=torch.bool)
+    n = len(job.train)
+    at_first = torch.randint(2, (n,), generator=torch.Generator().manual_seed(derive_seed(job.seed, 0, 4)))
+    passes = (number * len(order) + torch.arange(len(order))) // n
+    return (at_first[order] + passes) % 2 == 1
+
+
+def draw_changes(flip: torch.Tensor, margin_px: int, augment: Augment, generator: torch.Generator) -> Changes:
+    """Draw the other changes of images; their stored size is `margin_px` larger than the network's input.
+
+    Args:
+        flip: bool, shape (n,), as from `choose_flips`.
+    """
+    n = len(flip)
 
     def uniform(*shape: int) -> torch.Tensor:  # in [-1, 1)
         return torch.rand(*shape, generator=generator) * 2 - 1
@@ -91,7 +116,7 @@ def draw_changes(n: int, margin_px: int, augment: Augment, generator: torch.Gene
     return Changes(
         top=place(),
         left=place(),
-        flip=torch.rand(n, generator=generator) < (0.5 if augment.flip else 0),
+        flip=flip,
         affine=_affine(uniform(n, 4), augment, generator) if moves else None,
         colour=1 + augment.colour * uniform(n, 3) if augment.colour else None,
         erase=_draw_erased(n, augment, generator) if augment.erase else None,

@@ -12,7 +12,7 @@ from torch import nn
 
 from stages.networks.features import compute_features, describe_code, name_file
 from stages.runtime.files import written_whole
-from stages.training.augmentations import build_policy, derive_seed, draw_changes
+from stages.training.augmentations import build_policy, choose_flips, derive_seed, draw_changes
 from stages.training.job import Job
 
 KEPT_BYTES = 4 * 2**30  # total size of all feature files; the oldest files are deleted first
@@ -53,7 +53,8 @@ def compute_views(backbone: nn.Module, job: Job, images: np.ndarray, n_views: in
             seed = derive_seed(job.seed, number, 3)
             torch.manual_seed(seed)  # for the policy
             generator = torch.Generator().manual_seed(seed)
-            changes = draw_changes(len(images), job.view.margin_px, job.augment, generator)
+            flip = choose_flips(job, torch.arange(len(images)), number)
+            changes = draw_changes(flip, job.view.margin_px, job.augment, generator)
         batches = compute_features(backbone, images, job.view, changes, policy if number else None)
         views.append(np.concatenate([*batches]))
     return np.stack(views)

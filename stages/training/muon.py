@@ -50,7 +50,8 @@ class Muon(Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(gradient)
             mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            matrix = orthogonalise(mean.movedim(1, -1).flatten(1))  # the order of channels_last: nothing is copied
+            ahead = gradient.lerp_(mean, group["momentum"])  # Nesterov's; the gradient itself is not needed any more
+            matrix = orthogonalise(ahead.movedim(1, -1).flatten(1))  # the order of channels_last: nothing is copied
             rate = group["lr"] * 0.2 * math.sqrt(max(matrix.shape))  # the mean square of a step equals AdamW's
             if group["weight_decay"]:
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
