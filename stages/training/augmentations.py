@@ -78,11 +78,11 @@ def derive_seed(*numbers: int) -> int:
 def choose_flips(job: Job, order: torch.Tensor, number: int) -> torch.Tensor:
     """Return which images of an epoch are flipped: in each pass those that were not flipped in the pass before.
 
-    Random flips would often show a network the same side of an image in a row, in a training of a few epochs.
+    With random flips, a network often sees the same side of an image several times in a row.
 
     Args:
         order: int64, (n_images of the epoch,): images in the order in which the network sees them.
-        number: number of the epoch, counted from 0.
+        number: number of the epoch, or of the view of a frozen backbone.
     Returns:
         bool, same shape.
     Source: alternating flip, Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU.

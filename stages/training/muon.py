@@ -26,7 +26,7 @@ BETAS = (0.9, 0.95)  # for AdamW
 
 
 class Muon(Optimizer):
-    """Muon for matrices and convolutions, AdamW for biases and normalisation layers; both need rates as for AdamW."""
+    """Muon with Nesterov's momentum for matrices and convolutions, AdamW for biases and normalisation layers."""
 
     # torch wraps these to hide them from its compiler; the wrapper imports the compiler, which takes 1.5 s
     add_param_group, zero_grad = map(unwrap, (Optimizer.add_param_group, Optimizer.zero_grad))
@@ -50,7 +50,7 @@ class Muon(Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(gradient)
             mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            ahead = gradient.lerp_(mean, group["momentum"])  # Nesterov's; the gradient itself is not needed any more
+            ahead = gradient.lerp_(mean, group["momentum"])  # Nesterov's; overwrites the gradient, which saves memory
             matrix = orthogonalise(ahead.movedim(1, -1).flatten(1))  # the order of channels_last: nothing is copied
             rate = group["lr"] * 0.2 * math.sqrt(max(matrix.shape))  # the mean square of a step equals AdamW's
             if group["weight_decay"]:
